@@ -1,0 +1,56 @@
+"""Where artifacts lie in the object store, and the manifest that makes one complete."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts.message import Frozen
+from contracts.tasks import AttemptKey, Phase
+
+MANIFEST = "_MANIFEST.json"
+
+FOLDER_OF = {
+    Phase.OPTIMIZE: "optimized",
+    Phase.TRAIN: "models",
+    Phase.EVALUATE: "evaluations",
+}
+
+
+def attempt_prefix(key: AttemptKey) -> str:
+    """The prefix under which this attempt alone writes, without a trailing slash."""
+    return f"{FOLDER_OF[key.phase]}/{key.task_id}/{key.iteration}/a{key.attempt}"
+
+
+def dataset_prefix(user_id: int, dataset_id: str) -> str:
+    """The prefix of an uploaded dataset, without a trailing slash."""
+    return f"datasets/{user_id}/{dataset_id}"
+
+
+def optimized_dataset_id(task_id: UUID, iteration: int, attempt: int) -> str:
+    """The id under which an optimizer's output is registered."""
+    return f"{task_id}-{iteration}-a{attempt}"
+
+
+class ManifestFile(Frozen):
+    """One file of an artifact; `name` is relative to the artifact's prefix."""
+
+    name: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(Frozen):
+    """Written last: an artifact without one is not there. Nothing is written under the prefix after it."""
+
+    version: Literal[1] = 1
+    files: tuple[ManifestFile, ...]
+    event: dict[str, Any] | None = None
+    """The completion event, as on the wire, so that a result whose worker died is adopted, not recomputed."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)

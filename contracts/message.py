@@ -1,0 +1,33 @@
+"""What every message on the broker has: a frozen body, a stable wire kind, a version and a derived id."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
+"""Root of every derived id. Changing it would make every redelivery look new."""
+
+
+def derived_id(*parts: object) -> UUID:
+    """The same parts give the same id, in every process and for ever."""
+    return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
+
+
+class Frozen(BaseModel):
+    """A value: it cannot be changed, and it refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Frozen):
+    """Something that travels over the broker. Subclasses pin `kind` and `version` to literals."""
+
+    kind: str
+    version: int
+
+    @property
+    def message_id(self) -> UUID:
+        """Derived from the content, so a redelivery or a republication has the same id."""
+        raise NotImplementedError

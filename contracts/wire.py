@@ -1,0 +1,90 @@
+"""Bytes to messages and back. An unknown kind or version, or a bad field, is named; nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from contracts.commands import Command
+from contracts.errors import FieldError, UndecodableMessage
+from contracts.events import Event
+from contracts.leases import AttemptSignal, LeaseReply, LeaseRequest
+from contracts.message import Message
+from contracts.progress import PhaseProgress
+from contracts.submissions import CreateTask, SubmissionAccepted, SubmissionRefused, TaskRequest
+
+MESSAGES: tuple[type[Message], ...] = (
+    *get_args(Command),
+    *get_args(Event),
+    CreateTask,
+    *get_args(TaskRequest),
+    SubmissionAccepted,
+    SubmissionRefused,
+    LeaseRequest,
+    LeaseReply,
+    AttemptSignal,
+    PhaseProgress,
+)
+"""Every message that may stand on the wire."""
+
+M = TypeVar("M", bound=Message)
+
+
+def kind_of(message: type[Message]) -> str:
+    """The stable wire name of a message class."""
+    return str(message.model_fields["kind"].default)
+
+
+def version_of(message: type[Message]) -> int:
+    """The wire version of a message class."""
+    return int(message.model_fields["version"].default)
+
+
+_BY_KIND = {(kind_of(m), version_of(m)): m for m in MESSAGES}
+
+
+def encode(message: Message) -> bytes:
+    """A message as UTF-8 JSON."""
+    return message.model_dump_json().encode()
+
+
+def decode(body: bytes, *expected: type[M]) -> M:
+    """The message in `body`, one of the `expected` classes. Raises UndecodableMessage with the reason."""
+    raw = _object(body)
+    names = ", ".join(sorted(kind_of(m) for m in expected))
+    found = _BY_KIND.get((str(raw.get("kind")), _int(raw.get("version"))))
+    if found is None or found not in expected:
+        raise UndecodableMessage(
+            f"kind {raw.get('kind')!r} version {raw.get('version')!r} is not known here; expected {names}"
+        )
+    try:
+        return found.model_validate_json(body)
+    except ValidationError as error:
+        raise UndecodableMessage("; ".join(f"{e.field}: {e.message}" for e in field_errors(error))) from error
+
+
+def field_errors(error: ValidationError, *, drop: tuple[str, ...] = ()) -> tuple[FieldError, ...]:
+    """A pydantic error as fields and sentences; path parts in `drop` (such as "body") are left out."""
+    return tuple(
+        FieldError(
+            field=".".join(str(part) for part in item["loc"] if str(part) not in drop) or "body",
+            message=item["msg"],
+        )
+        for item in error.errors(include_url=False)
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(body)
+    except ValueError as error:
+        raise UndecodableMessage(f"not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise UndecodableMessage(f"expected a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1

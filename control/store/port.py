@@ -1,0 +1,271 @@
+"""What control needs of its store. Time comes from here; correctness rests on its guards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from contracts.errors import TreadleError
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, WorkerState
+from contracts.tasks import AttemptKey, ModelSource, TaskStatus
+from control.machine import MachineEvent, RunState
+from control.orders import Order
+from control.task import Task
+
+
+class TaskNotFound(TreadleError):
+    """There is no task of this id."""
+
+    def __init__(self, task_id: UUID) -> None:
+        self.task_id = task_id
+        super().__init__(f"there is no task {task_id}")
+
+
+class StoreUnavailable(TreadleError):
+    """The database is away; what was asked may be tried again."""
+
+
+class SubmissionConflict(TreadleError):
+    """The same submission id, or Idempotency-Key, was used before with another body."""
+
+    def __init__(self, task_id: UUID) -> None:
+        self.task_id = task_id
+        super().__init__(f"this submission was used before, with another body, for task {task_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that was decided and must be published, `available_at` or later."""
+
+    id: int
+    exchange: str
+    routing_key: str
+    message_id: UUID
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a decision needs: the task, who claims its newest attempt, and whether the event was seen."""
+
+    task: Task
+    claim_id: UUID | None
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be created. `digest` is of the request's body: the same body again is the same task."""
+
+    task: Task
+    digest: str
+    actor: str
+    orders: tuple[Order, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One decided event: applied (with what follows from it) or stale (recorded, changing nothing)."""
+
+    before: Task
+    after: Task
+    event: MachineEvent
+    actor: str
+    reason: str | None
+    stale: bool
+    orders: tuple[Order, ...]
+    closed: RunState | None
+    headers: dict[str, str]
+    """Trace context, carried into the outbox rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Which changes were really made (by message id), and the outbox rows that came of them."""
+
+    message_ids: frozenset[UUID]
+    outbox: tuple[OutboxRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt: a row of `phase_runs`."""
+
+    key: AttemptKey
+    state: RunState
+    worker_id: str | None
+    claim_id: UUID | None
+    message: str | None
+    event: dict[str, Any] | None
+    """The event that ended it, as on the wire."""
+    input_dataset_id: str | None
+    fraction: float | None
+    created_at: datetime
+    claimed_at: datetime | None
+    lease_expires_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One row of the append-only history."""
+
+    id: int
+    task_id: UUID
+    version: int | None
+    kind: str
+    outcome: str
+    status: TaskStatus
+    actor: str
+    reason: str | None
+    event: dict[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A task with the times that only the store knows."""
+
+    task: Task
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """004's Dataset."""
+
+    dataset_id: str
+    name: str
+    storage_path: str
+    file_size: int
+    sample_count: int | None
+    dataset_type: str
+    domain: str | None
+    user_id: int
+    is_optimized: bool
+    source_dataset_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; None means any."""
+
+    status: TaskStatus | None = None
+    user_id: int | None = None
+    mode: str | None = None
+
+
+class Store(Protocol):
+    """Every method is one transaction. Any of them may raise StoreUnavailable."""
+
+    async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
+        """Create tasks, each with its history row and outbox rows; one answer each, in order.
+
+        A task id that exists answers the task that is there where the digest is the same.
+        """
+        ...
+
+    async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
+        """(task id, message id) to what a decision needs, in order; None: no such task. One statement."""
+        ...
+
+    async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
+        """Make those changes whose task still has the version that was read, in task-id order. One statement.
+
+        At most one change a task. With each: history, inbox, outbox, phase runs, dataset and model rows.
+        `published` are outbox ids that were confirmed, and are forgotten in the same transaction.
+        """
+        ...
+
+    async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:
+        """Due rows that nobody holds, held by the caller for `hold` seconds: those of crashed or slow relays."""
+        ...
+
+    async def forget_outbox(self, ids: Sequence[int]) -> None:
+        """Delete rows whose publication was confirmed."""
+        ...
+
+    async def lease(
+        self, worker: WorkerState, claims: Sequence[Claim], beats: Sequence[Heartbeat]
+    ) -> list[LeaseAnswer]:
+        """Decide claims and renew leases, and note that the worker is there. One statement. Idempotent by claim id."""
+        ...
+
+    async def expired(self, grace: float, limit: int) -> list[Run]:
+        """Running attempts whose lease ended more than `grace` seconds ago, by the store's clock."""
+        ...
+
+    async def unclaimed(self, older_than: float, limit: int) -> list[Run]:
+        """Live attempts, of tasks not suspended, that nobody has claimed and that no outbox row will publish."""
+        ...
+
+    async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
+        """Put the orders of these tasks into the outbox again, under their own message ids."""
+        ...
+
+    async def lead(self, role: str) -> bool:
+        """Whether this control process is (or just became) the leader for `role`; held while it lives."""
+        ...
+
+    async def task(self, task_id: UUID) -> Stored:
+        """One task. Raises TaskNotFound."""
+        ...
+
+    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[Stored], int]:
+        """A page (from 1) of tasks, newest first, and how many there are in all."""
+        ...
+
+    async def runs(self, task_id: UUID) -> list[Run]:
+        """All attempts of a task, oldest first."""
+        ...
+
+    async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
+        """History rows with an id above `after`, oldest first."""
+        ...
+
+    async def note(self, task_id: UUID, kind: str, actor: str, reason: str, event: dict[str, Any]) -> None:
+        """Record a refused request in the history, with the outcome "illegal"."""
+        ...
+
+    async def workers(self, within: float) -> list[WorkerState]:
+        """Workers heard of in the last `within` seconds."""
+        ...
+
+    async def counts(self) -> dict[TaskStatus, int]:
+        """How many tasks stand where."""
+        ...
+
+    async def outbox_depth(self) -> tuple[int, float]:
+        """Rows waiting, and the age of the oldest due one in seconds."""
+        ...
+
+    async def add_dataset(self, dataset: Dataset) -> None:
+        """Register a dataset; its `created_at` is replaced by the store's clock."""
+        ...
+
+    async def dataset(self, dataset_id: str) -> Dataset | None:
+        """One dataset."""
+        ...
+
+    async def datasets(self, user_id: int) -> list[Dataset]:
+        """A user's datasets, newest first."""
+        ...
+
+    async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
+        """The model of an iteration; without one, of the best iteration, else of the newest that trained."""
+        ...
+
+    async def now(self) -> datetime:
+        """The store's clock."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

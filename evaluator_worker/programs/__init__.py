@@ -1,0 +1,1 @@
+"""Programs that run as children; only here may heavy libraries be imported."""

@@ -1,0 +1,1 @@
+"""The message bus as a port, with two adapters: RabbitMQ and in-process."""

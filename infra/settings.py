@@ -1,0 +1,77 @@
+"""Every setting, with its default, read from `TREADLE_*` variables. Made once, at a composition root."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.tasks import Phase
+
+IN_PROCESS = "in-process"
+
+
+class Settings(BaseSettings):
+    """Where the parts are, and how patient Treadle is with them. Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="TREADLE_", frozen=True, extra="forbid")
+
+    bus_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    """An `amqp://` or `amqps://` address, or `in-process`."""
+    database_url: SecretStr = SecretStr("postgresql://treadle:treadle@127.0.0.1:5432/treadle")
+    s3_endpoint: str = "http://127.0.0.1:9000"
+    s3_access_key: SecretStr = SecretStr("treadle")
+    s3_secret_key: SecretStr = SecretStr("treadle-secret")
+    s3_bucket: str = "treadle"
+    s3_region: str = "us-east-1"
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+
+    worker_id: str | None = None
+    """None: made of the host's name and the phase, with the process id."""
+    worker_slots: int = Field(default=1, ge=1, le=1024)
+    work_dir: Path = Path(tempfile.gettempdir()) / "treadle"
+    """Job folders and the spool of events that the broker has not confirmed yet."""
+    warm_children: bool = True
+    """Keep one child with its imports done waiting for the next job."""
+    stop_grace: float = Field(default=15.0, gt=0)
+    """From SIGTERM to SIGKILL of a program that was told to stop."""
+
+    short_ttl: float = Field(default=15.0, gt=0)
+    """Lease of optimize and evaluate attempts."""
+    train_ttl: float = Field(default=45.0, gt=0)
+    reaper_tick: float = Field(default=1.0, gt=0)
+    sweep_after: float = Field(default=10.0, gt=0)
+    """Age from which an unclaimed command is looked for, and published again if it was lost."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Most events decided in one transaction."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Names for base models, as JSON: `{"qwen-7b": "/models/qwen2.5-7b"}`."""
+    allow_remote_code: bool = False
+    """Let models from the hub run code of their own."""
+
+    log_level: str = "INFO"
+    log_json: bool = False
+    otlp_endpoint: str | None = None
+    """An OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`; None: no traces leave the process."""
+
+    @model_validator(mode="after")
+    def _bus_is_known(self) -> Self:
+        url = self.bus_url.get_secret_value()
+        if url != IN_PROCESS and not url.startswith(("amqp://", "amqps://")):
+            raise ValueError(f"TREADLE_BUS_URL: expected amqp://…, amqps://… or {IN_PROCESS}")
+        return self
+
+    def ttl(self, phase: Phase) -> float:
+        """How long a lease of this phase lasts without a heartbeat."""
+        return self.train_ttl if phase is Phase.TRAIN else self.short_ttl
+
+    def identity(self, role: str, pid: int) -> str:
+        """This process's name among its peers."""
+        return self.worker_id or f"{socket.gethostname()}-{role}-{pid}"

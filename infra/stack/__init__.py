@@ -1,0 +1,1 @@
+"""The local stack: PostgreSQL, an S3 server and RabbitMQ as private processes on loopback."""

@@ -1,0 +1,1 @@
+"""From data to better data, with a ledger of what was done to every row."""

@@ -1,0 +1,1 @@
+"""From data and a base model to a model or an adapter."""
