@@ -21,7 +21,7 @@ from contracts.report import Score
 from contracts.tasks import PauseMode, Phase, TaskMode, TaskStatus
 
 
-def _from_json_string(value: Any) -> Any:
+def _from_json_string(value: object) -> object:
     """Accept `hyperparameters` as the JSON string that 004 shows as well as an object."""
     if not isinstance(value, str):
         return value

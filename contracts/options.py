@@ -43,7 +43,7 @@ class Metric(StrEnum):
     """Which number is the score. `perplexity` scores as 1/perplexity, so that higher is better."""
 
     EXACT_MATCH = "exact_match"
-    TOKEN_F1 = "token_f1"
+    TOKEN_F1 = "token_f1"  # noqa: S105  # no password: a metric
     ROUGE_L = "rouge_l"
     PERPLEXITY = "perplexity"
 

@@ -55,9 +55,7 @@ DEAD = Exchange("treadle.dead", ExchangeKind.TOPIC, "what could not be handled")
 
 EXCHANGES = (COMMANDS, EVENTS, TASKS, CLAIMS, SIGNALS, PROGRESS, DEAD)
 
-PHASE_QUEUES = {
-    phase: Queue(f"treadle.{phase}", COMMANDS.name, phase.value, QueueKind.QUORUM) for phase in Phase
-}
+PHASE_QUEUES = {phase: Queue(f"treadle.{phase}", COMMANDS.name, phase.value, QueueKind.QUORUM) for phase in Phase}
 CONTROL_QUEUE = Queue("treadle.control", EVENTS.name, "#", QueueKind.QUORUM)
 SUBMISSIONS_QUEUE = Queue("treadle.submissions", TASKS.name, "#", QueueKind.QUORUM)
 CLAIMS_QUEUE = Queue("treadle.claims", CLAIMS.name, "claim", QueueKind.CLASSIC, dead_letters=False)

@@ -251,9 +251,7 @@ def _resume(task: Task) -> Step:
 
 def _cancel(task: Task, reason: str | None) -> Step:
     key = task.key if task.live else None
-    cancelled = replace(
-        task, status=TaskStatus.CANCELLED, held=None, live=False, reason="cancelled", message=reason
-    )
+    cancelled = replace(task, status=TaskStatus.CANCELLED, held=None, live=False, reason="cancelled", message=reason)
     if key is None:
         return Step(cancelled)
     signal = AttemptSignal(key=key, verdict=Verdict.CANCELLED)
@@ -265,9 +263,7 @@ def _retry(task: Task, event: RetryTask) -> Step:
     assert phase is not None and task.phase is not None, "a task fails in a phase"
     order = list(Phase)
     if order.index(phase) > order.index(task.phase):
-        raise IllegalTransition(
-            task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed"
-        )
+        raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
     cleared = replace(task, held=None, status=STATUS_OF[phase], reason=None, message=None)
     return _enter(cleared, STATUS_OF[phase])
 

@@ -97,9 +97,7 @@ class Task:
         """The fencing token of the newest attempt; None where there is none."""
         if self.phase is None or self.attempt == 0:
             return None
-        return AttemptKey(
-            task_id=self.task_id, iteration=self.iteration, phase=self.phase, attempt=self.attempt
-        )
+        return AttemptKey(task_id=self.task_id, iteration=self.iteration, phase=self.phase, attempt=self.attempt)
 
     @property
     def latest(self) -> IterationResult | None:

@@ -1,1 +1,1 @@
-"""The outside world: settings, bus, object store, database pool, telemetry, children, the worker host, the local stack."""
+"""The outside world: settings, bus, object store, database pool, telemetry, worker host, local stack."""

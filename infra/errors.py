@@ -7,7 +7,7 @@ from contracts.tasks import FailureKind
 
 
 class PhaseError(TreadleError):
-    """The phase cannot be completed. `field` names what to mend, e.g. "hyperparameters.max_length" or "data.jsonl:17"."""
+    """The phase cannot be completed. `field` names what to mend, e.g. "max_length" or "data.jsonl:17"."""
 
     kind = FailureKind.PROGRAM_CRASHED
 

@@ -98,9 +98,7 @@ def run(module: str, folder: Path, program: Program) -> int:
 
 
 def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> int:
-    (folder / "error.json").write_text(
-        json.dumps({"failure": kind.value, "message": message, "field": field})
-    )
+    (folder / "error.json").write_text(json.dumps({"failure": kind.value, "message": message, "field": field}))
     return 3
 
 

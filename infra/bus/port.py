@@ -78,7 +78,7 @@ class Bus(Protocol):
 
     @property
     def name(self) -> str:
-        """ "rabbitmq" or "in-process"."""
+        """Which adapter it is: "rabbitmq" or "in-process"."""
         ...
 
     async def start(self) -> None:
