@@ -24,6 +24,8 @@ from contracts.tasks import FailureKind
 from infra.errors import PhaseError
 
 T = TypeVar("T")
+FAILED, STOPPED = 3, 4
+"""Exit statuses: `error.json` says why; stopped as asked."""
 REPORT_EVERY = 0.25
 """Seconds between two progress lines; the first and the last are always written."""
 
@@ -46,7 +48,9 @@ class Job:
         self.out = folder / "out"
         self.out.mkdir(exist_ok=True)
         self.stop = threading.Event()
-        """Set by SIGTERM: finish the step, write a checkpoint if you can, return or raise Stopped."""
+        """Set by SIGTERM: finish the step, write a checkpoint if you can, and raise Stopped."""
+        self.checkpoints = folder / "checkpoints"
+        """Where a program writes `step-<n>/` folders, each complete once its manifest is there."""
 
     def input(self, name: str) -> Path:
         """The folder of a downloaded artifact."""
@@ -76,17 +80,19 @@ class Job:
                 self.report(stage, done, total, (now - started) / done * (total - done))
 
 
-class Stopped(PhaseError):
-    """The program stopped because it was asked to."""
+class Stopped(Exception):
+    """The program stopped because it was asked to; raised by a `main` that saw `job.stop`."""
 
 
 def run(module: str, folder: Path, program: Program) -> int:
-    """Run `program` in `folder`; the exit status is 0 where it succeeded, 3 where it failed with a type."""
+    """Run `program` in `folder`. The exit status: 0 succeeded, 3 failed with a type, 4 stopped as asked."""
     job = Job(folder)
     signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
     try:
         spec = program.Spec.model_validate_json((folder / "spec.json").read_bytes())
         result = program.main(spec, job)
+    except Stopped:
+        return STOPPED
     except PhaseError as error:
         return _fail(folder, error.kind, str(error), error.field)
     except ValidationError as error:
@@ -99,7 +105,7 @@ def run(module: str, folder: Path, program: Program) -> int:
 
 def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> int:
     (folder / "error.json").write_text(json.dumps({"failure": kind.value, "message": message, "field": field}))
-    return 3
+    return FAILED
 
 
 def _die_with_parent() -> None:
