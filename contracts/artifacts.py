@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 from uuid import UUID
 
@@ -49,6 +50,10 @@ class Manifest(Frozen):
     files: tuple[ManifestFile, ...]
     event: dict[str, Any] | None = None
     """The completion event, as on the wire, so that a result whose worker died is adopted, not recomputed."""
+
+    def event_bytes(self) -> bytes:
+        """The completion event as it would stand on the wire."""
+        return json.dumps(self.event).encode()
 
     @property
     def size(self) -> int:

@@ -175,7 +175,7 @@ class HistoryView(View):
     version: int | None
     """The task's version that this event made; None where it changed nothing."""
     kind: str
-    outcome: Literal["applied", "stale", "illegal"]
+    outcome: Literal["applied", "stale"]
     status: TaskStatus
     actor: str
     reason: str | None

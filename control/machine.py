@@ -227,7 +227,8 @@ def _paused(task: Task, event: PhasePaused) -> Step:
 
 def _pause(task: Task, mode: PauseMode) -> Step:
     key = task.key if task.live else None
-    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.status)
+    pausing = mode is PauseMode.CHECKPOINT
+    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.status, pausing=pausing)
     if key is None or mode is PauseMode.DRAIN:
         return Step(suspended)
     if mode is PauseMode.CHECKPOINT:
@@ -241,7 +242,7 @@ def _pause(task: Task, mode: PauseMode) -> Step:
 
 def _resume(task: Task) -> Step:
     assert task.held is not None, "a suspended task remembers where it was"
-    resumed = replace(task, status=task.held, held=None)
+    resumed = replace(task, status=task.held, held=None, pausing=False)
     if resumed.status is TaskStatus.LOOPING:
         return Step(resumed, (Order(next_iteration(resumed)),))
     if resumed.live:

@@ -66,6 +66,8 @@ class Task:
     iteration: int = 0
     held: TaskStatus | None = None
     """What SUSPENDED resumes to, or where FAILED failed; None in every other status."""
+    pausing: bool = False
+    """Whether the last pause asked the running attempt to write a checkpoint and stop; False once resumed."""
     live: bool = False
     """Whether the newest attempt of the present phase may still report."""
     failures: int = 0

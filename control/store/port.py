@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from contracts.errors import TreadleError
-from contracts.leases import Claim, Heartbeat, LeaseAnswer, WorkerState
+from contracts.leases import AttemptSignal, Claim, Heartbeat, LeaseAnswer, WorkerState
 from contracts.tasks import AttemptKey, ModelSource, TaskStatus
 from control.machine import MachineEvent, RunState
 from control.orders import Order
@@ -82,6 +82,7 @@ class Change:
     closed: RunState | None
     headers: dict[str, str]
     """Trace context, carried into the outbox rows."""
+    signal: AttemptSignal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,10 @@ class Store(Protocol):
         """Live attempts, of tasks not suspended, that nobody has claimed and that no outbox row will publish."""
         ...
 
+    async def looping(self, older_than: float, limit: int) -> list[UUID]:
+        """Tasks LOOPING for longer than `older_than` seconds that no outbox row will turn."""
+        ...
+
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put the orders of these tasks into the outbox again, under their own message ids."""
         ...
@@ -228,10 +233,6 @@ class Store(Protocol):
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
-        ...
-
-    async def note(self, task_id: UUID, kind: str, actor: str, reason: str, event: dict[str, Any]) -> None:
-        """Record a refused request in the history, with the outcome "illegal"."""
         ...
 
     async def workers(self, within: float) -> list[WorkerState]:

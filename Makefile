@@ -1,0 +1,39 @@
+# Treadle. `make` alone lists what there is; every target does its own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN  := .venv/bin
+ARM  ?= targeted
+SEED ?= 1
+ARGS ?=
+
+.PHONY: help
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.installed ## Make .venv and install all; get RabbitMQ by apt where that is possible
+	@scripts/rabbitmq.sh
+
+.venv/.installed: pyproject.toml constraints.txt scripts/venv.sh
+	@scripts/venv.sh
+
+.PHONY: demo
+demo: setup ## Watch a small model get better: make demo [ARM=targeted|random|none] [SEED=1] [ARGS=--keep]
+	@$(BIN)/treadle demo --arm $(ARM) --seed $(SEED) $(ARGS)
+
+.PHONY: test
+test: setup ## Run all tests on real parts: make test [ARGS="tests/unit -k machine"]
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: .venv/.installed ## Lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.installed ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,136 @@
+"""The gateway as the command line sees it: requests, uploads, and the stream of a task's progress."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import httpx
+from httpx_sse import SSEError, aconnect_sse
+
+from contracts.errors import TreadleError
+from contracts.http import DatasetView, TaskView
+from contracts.submissions import Problem
+
+TIMEOUT = 30.0
+"""Seconds for a request to be answered; uploads and streams take as long as they take."""
+FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
+"""Seconds between two tries to get a lost stream back."""
+
+
+class GatewayUnreachable(TreadleError):
+    """Nothing answers at the gateway's address."""
+
+    def __init__(self, url: str, cause: Exception | None = None) -> None:
+        self.url = url
+        why = "" if cause is None or isinstance(cause, httpx.ConnectError) else f" ({type(cause).__name__})"
+        super().__init__(f"nothing answers at {url}{why}: start it with `treadle up`, or name another with --url")
+
+
+class RequestRefused(TreadleError):
+    """The gateway said no; `problem` names the fields. `wrong_input` tells a bad request from a bad moment."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.wrong_input = problem.status in {400, 413, 422}
+        fields = "\n".join(f"{error.field}: {error.message}" for error in problem.errors)
+        super().__init__(fields or problem.detail or problem.title)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One event of a task's stream: a row of its history, or the latest progress of an attempt."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+class Gateway:
+    """An HTTP client for one gateway. Raises GatewayUnreachable and RequestRefused, nothing of httpx."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str, **query: str | int | None) -> object:
+        """The JSON at `path`; query values that are None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return await self._send(self._http.build_request("GET", path, params=given))
+
+    async def post(self, path: str, body: object = None, **headers: str) -> object:
+        """Send `body` as JSON; the JSON of the answer."""
+        return await self._send(self._http.build_request("POST", path, json=body, headers=headers))
+
+    async def task(self, task_id: UUID | str) -> TaskView:
+        """One task."""
+        return TaskView.model_validate(await self.get(f"/api/tasks/{task_id}"))
+
+    async def submit(self, mode: str, body: dict[str, Any], *, key: str | None = None) -> TaskView:
+        """Create a task of this mode; the same `key` and body again give the same task."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return TaskView.model_validate(await self.post(f"/api/tasks/{mode.lower()}", body, **headers))
+
+    async def upload(
+        self, file: Path, *, name: str, dataset_type: str, domain: str | None, user_id: int
+    ) -> DatasetView:
+        """Upload one file as a dataset, streamed."""
+        form = {"name": name, "datasetType": dataset_type, "userId": str(user_id)}
+        if domain is not None:
+            form["domain"] = domain
+        with file.open("rb") as stream:
+            files = {"file": (file.name, stream)}
+            request = self._http.build_request("POST", "/api/datasets/upload", data=form, files=files, timeout=None)
+            return DatasetView.model_validate(await self._send(request))
+
+    async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
+        """A task's whole history, then what happens, for ever; a lost stream is taken up where it was lost."""
+        last_id, wait = "", FIRST_WAIT
+        await self.task(task_id)
+        while True:
+            headers = {"Last-Event-ID": last_id} if last_id else {}
+            try:
+                async with aconnect_sse(
+                    self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_PATIENT
+                ) as source:
+                    async for event in source.aiter_sse():
+                        last_id, wait = event.id or last_id, FIRST_WAIT
+                        yield Update(event.event, json.loads(event.data))
+            except (httpx.TransportError, SSEError):
+                wait = min(wait * 2, LONGEST_WAIT)
+            await asyncio.sleep(wait)
+
+    async def _send(self, request: httpx.Request) -> object:
+        try:
+            answer = await self._http.send(request)
+        except httpx.TransportError as error:
+            raise GatewayUnreachable(self.url, error) from error
+        if answer.is_success:
+            return answer.json()
+        raise RequestRefused(_problem(answer))
+
+
+_PATIENT = httpx.Timeout(TIMEOUT, read=60.0)
+"""A stream is read until it is silent for a minute: the gateway sends a comment more often than that."""
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    """The problem in an answer's body, or one made up from its status."""
+    try:
+        return Problem.model_validate_json(answer.content)
+    except ValueError:
+        title = f"{answer.status_code} {answer.reason_phrase}"
+        return Problem(title=title, status=answer.status_code, detail=f"{answer.url} answered {title}")

@@ -1,0 +1,117 @@
+"""`treadle up`, `control` and `worker`: the services themselves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HOME = Path("~/.treadle/up")
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Where HTTP answers; 0 takes a free one.")]
+
+
+class Worker(StrEnum):
+    """The three kinds of workers."""
+
+    OPTIMIZER = "optimizer"
+    TRAINER = "trainer"
+    EVALUATOR = "evaluator"
+
+
+class Broker(StrEnum):
+    """Which bus the local stack runs on."""
+
+    AUTO = "auto"
+    RABBITMQ = "rabbitmq"
+    IN_PROCESS = "in-process"
+
+
+def up(
+    folder: Annotated[Path, typer.Option(help="Where database, artifacts and broker keep what they have.")] = HOME,
+    port: Port = 8080,
+    broker: Annotated[Broker, typer.Option(help="auto: RabbitMQ where it is on this machine.")] = Broker.AUTO,
+) -> None:
+    """Start everything in this process: PostgreSQL, an S3 server, a broker, control, the gateway and three workers.
+
+    Nothing needs to be installed or configured, all ports are on loopback, and what is in the folder is still
+    there the next time. Ctrl-C stops it cleanly; a job that runs then is ordered again at the next start.
+
+    [bold]Examples:[/]
+
+    treadle up
+
+    treadle up --folder /data/treadle --port 9090
+    """
+    import asyncio
+
+    asyncio.run(_up(folder.expanduser(), port, broker))
+
+
+async def _up(folder: Path, port: int | None, broker: Broker) -> None:
+    from control.cli.stack import running, told_to_stop
+    from infra.logs import configure_logs
+    from infra.stack.local import LocalStack
+
+    typer.echo(f"Starting in {folder} …")
+    async with LocalStack(folder, broker=broker.value) as stack:
+        settings = stack.settings(http_port=port)
+        configure_logs(settings, "treadle")
+        async with running(settings) as url:
+            for part, where in {**stack.describe(), "gateway": url, "API": f"{url}/docs"}.items():
+                typer.echo(f"  {part:<13} {where}")
+            typer.echo("Ready: treadle upload, treadle submit, treadle watch. Ctrl-C stops it.")
+            await told_to_stop()
+            typer.echo("Stopping …")
+
+
+def control(port: Port = None) -> None:
+    """Run control with its gateway, on the parts that TREADLE_BUS_URL, _DATABASE_URL and _S3_… name.
+
+    Any number of control processes may run side by side.
+
+    [bold]Example:[/] TREADLE_DATABASE_URL=postgresql://treadle:…@db/treadle treadle control --port 8080
+    """
+    import asyncio
+
+    from control.cli.settings import read_settings
+    from control.cli.stack import running, told_to_stop
+    from infra.logs import configure_logs
+
+    settings = read_settings({"http_port": port})
+    configure_logs(settings, "control")
+
+    async def serve() -> None:
+        async with running(settings, workers=()) as url:
+            typer.echo(f"control answers at {url}", err=True)
+            await told_to_stop()
+
+    asyncio.run(serve())
+
+
+def worker(
+    name: Annotated[Worker, typer.Argument(help="Which phase it works on.")],
+    slots: Annotated[int | None, typer.Option(min=1, help="Jobs at the same time.")] = None,
+) -> None:
+    """Run one worker, on the broker and the object store that TREADLE_BUS_URL and TREADLE_S3_… name.
+
+    It needs no database. SIGTERM stops it cleanly; start as many as there are machines.
+
+    [bold]Example:[/] TREADLE_BUS_URL=amqp://treadle:…@broker/ treadle worker trainer
+    """
+    import asyncio
+
+    from control.cli import stack
+    from control.cli.settings import read_settings
+    from infra.logs import configure_logs
+
+    settings = read_settings({"worker_slots": slots})
+    configure_logs(settings, name.value)
+
+    async def serve() -> None:
+        async with stack.worker(settings, name.value):
+            typer.echo(f"the {name.value} takes commands", err=True)
+            await stack.told_to_stop()
+
+    asyncio.run(serve())

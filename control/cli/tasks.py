@@ -1,0 +1,184 @@
+"""`treadle submit`, `tasks`, `show`, and the requests about a task: start, pause, resume, cancel, retry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from control.cli.options import DEFAULT_URL, AsJson, TaskId, Url
+
+Reason = Annotated[str | None, typer.Option(help="Why; it stands in the task's history.")]
+
+
+def submit(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Option(help="A path, a hub id, a configured name, or task:<id>[/<n>].")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A dataset's id, as `treadle upload` printed it.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the task.")] = None,
+    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The body as JSON.")] = None,
+    continuous: Annotated[bool | None, typer.Option("--continuous/--standard", help="Loop, or once through.")] = None,
+    dev: Annotated[str | None, typer.Option(help="The dataset whose bad cases feed the optimizer.")] = None,
+    test: Annotated[str | None, typer.Option(help="The sealed dataset: only numbers leave it.")] = None,
+    pool: Annotated[str | None, typer.Option(help="The dataset that rows may be drawn from.")] = None,
+    stage: Annotated[str | None, typer.Option(help="pt (plain text) or sft (answers).")] = None,
+    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
+    metric: Annotated[str | None, typer.Option(help="exact_match, token_f1, rouge_l or perplexity.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Rows from the pool: targeted, random or none.")] = None,
+    label_budget: Annotated[int | None, typer.Option(help="Rows that one iteration may draw.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="At most so many turns of the loop.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Stop at this dev score, between 0 and 1.")] = None,
+    plateau: Annotated[int | None, typer.Option(help="Stop after so many iterations without gain.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same splits and draws.")] = None,
+    start: Annotated[bool | None, typer.Option("--start/--no-start", help="Start it at once.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: the same request is done once.")] = None,
+    user: Annotated[
+        int | None, typer.Option(min=0, envvar="TREADLE_USER", help="On whose behalf; 1 by default.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Create a task, from options, from a JSON file, or from a file with options on top.
+
+    The file holds the body of POST /api/tasks/standard or /continuous, in camelCase or snake_case; "mode" in it
+    says which. Every option of the API that has none here (max_length, lora_rank, …) is set in the file.
+
+    [bold]Examples:[/]
+
+    treadle submit --model hub-org/model --dataset 5f0c… --name "bank answers" --start
+
+    treadle submit --file task.json --continuous --iterations 5 --threshold 0.9 --start
+    """
+    import asyncio
+
+    from control.cli.submission import body_of
+
+    mode, body = body_of(file, ctx.params, continuous)
+    asyncio.run(_create(url, mode, body, key, as_json))
+
+
+async def _create(url: str, mode: str, body: dict[str, Any], key: str | None, as_json: bool) -> None:
+    """Create the task and say what to do next."""
+    from control.cli.client import Gateway
+
+    async with Gateway(url) as gateway:
+        task = await gateway.submit(mode, body, key=key)
+    if as_json:
+        typer.echo(task.model_dump_json(by_alias=True))
+        return
+    typer.echo(task.task_id)
+    then = "watch" if body.get("auto_start") else "start"
+    typer.echo(f"{task.task_name} is {task.status}; next: treadle {then} {task.task_id}", err=True)
+
+
+def tasks(
+    status: Annotated[str | None, typer.Option(help="Only those: PENDING, TRAINING, COMPLETED, FAILED, …")] = None,
+    user: Annotated[int | None, typer.Option(help="Only this user's.")] = None,
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    size: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks, newest first.
+
+    [bold]Example:[/] treadle tasks --status FAILED
+    """
+    import asyncio
+    import json
+
+    from contracts.http import TaskPage
+    from control.cli import task_view
+    from control.cli.client import Gateway
+
+    async def show_page() -> None:
+        async with Gateway(url) as gateway:
+            wanted = status.upper() if status else None
+            answer = await gateway.get("/api/tasks", status=wanted, userId=user, page=page, pageSize=size)
+        typer.echo(json.dumps(answer)) if as_json else task_view.show_page(TaskPage.model_validate(answer))
+
+    asyncio.run(show_page())
+
+
+def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show one task: where it stands, what each iteration brought, every attempt.
+
+    [bold]Example:[/] treadle show 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+    """
+    import asyncio
+
+    from pydantic import TypeAdapter
+
+    from contracts.http import ExecutionView
+    from control.cli import task_view
+    from control.cli.client import Gateway
+
+    async def show_task() -> None:
+        async with Gateway(url) as gateway:
+            found = await gateway.task(task)
+            answer = await gateway.get(f"/api/tasks/{task}/executions")
+        if as_json:
+            typer.echo(found.model_dump_json(by_alias=True))
+        else:
+            task_view.show_task(found, TypeAdapter(list[ExecutionView]).validate_python(answer))
+
+    asyncio.run(show_task())
+
+
+def start(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
+    """Start a PENDING task."""
+    _request(url, task, "start", reason=reason)
+
+
+def pause(
+    task: TaskId,
+    mode: Annotated[str, typer.Option(help="The running attempt: drain (let it end), checkpoint, or now.")] = "drain",
+    reason: Reason = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Pause a running task; nothing more is ordered until it is resumed.
+
+    [bold]Example:[/] treadle pause TASK --mode checkpoint --reason "the GPU is needed"
+    """
+    _request(url, task, "pause", mode=mode, reason=reason)
+
+
+def resume(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
+    """Go on with a paused task, where it was left off."""
+    _request(url, task, "resume", reason=reason)
+
+
+def cancel(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
+    """End a task; a program that runs for it is stopped. What earlier iterations brought stays."""
+    _request(url, task, "cancel", reason=reason)
+
+
+def retry(
+    task: TaskId,
+    phase: Annotated[str | None, typer.Option("--from", help="optimize, train or evaluate; the failed one.")] = None,
+    reason: Reason = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration.
+
+    [bold]Example:[/] treadle retry TASK --from train
+    """
+    _request(url, task, "retry", phase=phase, reason=reason)
+
+
+def _request(url: str, task: str, what: str, **body: str | None) -> None:
+    """Ask for a change of a task and say where it stands then."""
+    import asyncio
+
+    from contracts.http import TaskView
+    from control.cli.client import Gateway
+
+    async def ask() -> None:
+        given = {name: value for name, value in body.items() if value is not None}
+        async with Gateway(url) as gateway:
+            answer = TaskView.model_validate(await gateway.post(f"/api/tasks/{task}/{what}", given))
+        typer.echo(f"{answer.task_name} is {answer.status}")
+
+    asyncio.run(ask())

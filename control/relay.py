@@ -1,0 +1,118 @@
+"""The relay: publish what was decided, await the confirm, then forget the outbox row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from contracts.leases import AttemptSignal
+from contracts.topology import SIGNALS
+from contracts.wire import encode
+from control.store.port import OutboxRow, Store, StoreUnavailable
+from infra.bus.port import Bus, Outgoing, PublishFailed
+
+TICK = 1.0
+"""Seconds between two looks for rows that nobody holds, and the longest that a confirmed row is remembered."""
+HOLD = 5.0
+BATCH = 256
+RETRY = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """Publishes rows handed over after their commit at once, and those of crashed relays when their hold ends."""
+
+    def __init__(self, store: Store, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        self._pending: list[OutboxRow] = []
+        self._confirmed: list[int] = []
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to publish."""
+        for loop in (self._publishing(), self._looking()):
+            self._spawn(loop)
+
+    async def stop(self) -> None:
+        """Stop; rows not confirmed stay in the outbox."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def offer(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish these soon; the caller has committed them."""
+        if rows:
+            self._pending.extend(rows)
+            self._wake.set()
+
+    def signal(self, signal: AttemptSignal) -> None:
+        """Fan a signal out, best effort: a heartbeat's answer says the same later."""
+        message = Outgoing(
+            SIGNALS.name, signal.kind, encode(signal), str(signal.message_id), persistent=False, mandatory=False
+        )
+        self._spawn(self._send(message))
+
+    def take_confirmed(self) -> list[int]:
+        """Ids of rows that were confirmed; the caller forgets them in the transaction it is about to make."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def give_back(self, ids: Sequence[int]) -> None:
+        """The caller's transaction did not happen: remember these confirmed rows again."""
+        self._confirmed.extend(ids)
+
+    async def _publishing(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+            if not batch:
+                self._wake.clear()
+                continue
+            answers = await self._bus.publish_all([_outgoing(row) for row in batch])
+            failed = [row for row, answer in zip(batch, answers, strict=True) if answer is not None]
+            done = [row.id for row, answer in zip(batch, answers, strict=True) if answer is None]
+            self._confirmed.extend(done)
+            if failed:
+                log.warning("publish_failed", rows=len(failed), error=str(next(a for a in answers if a)))
+                self._pending.extend(failed)
+                await asyncio.sleep(RETRY)
+
+    async def _looking(self) -> None:
+        while True:
+            try:
+                confirmed = self.take_confirmed()
+                if confirmed:
+                    await self._forget(confirmed)
+                held = {row.id for row in self._pending}
+                rows = await self._store.take_outbox(BATCH, HOLD)
+                self.offer([row for row in rows if row.id not in held])
+            except StoreUnavailable as error:
+                log.warning("outbox_unreachable", error=str(error))
+            await asyncio.sleep(TICK)
+
+    async def _forget(self, confirmed: list[int]) -> None:
+        try:
+            await self._store.forget_outbox(confirmed)
+        except StoreUnavailable:
+            self.give_back(confirmed)
+            raise
+
+    async def _send(self, message: Outgoing) -> None:
+        try:
+            await self._bus.publish(message)
+        except PublishFailed as error:
+            log.warning("signal_not_sent", error=str(error))
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]  # a coroutine of None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _outgoing(row: OutboxRow) -> Outgoing:
+    return Outgoing(row.exchange, row.routing_key, row.body, str(row.message_id), row.headers)

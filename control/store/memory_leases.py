@@ -1,0 +1,128 @@
+"""Claims, heartbeats and workers in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
+from contracts.tasks import AttemptKey, TaskStatus
+from control.machine import RunState
+from control.store.memory_tables import MemoryBase, RunRow
+from control.store.port import Run
+from control.task import ACTIVE
+
+
+class MemoryLeases(MemoryBase):
+    """`lease`, and the attempts that nobody keeps alive or nobody claimed."""
+
+    async def lease(
+        self, worker: WorkerState, claims: Sequence[Claim], beats: Sequence[Heartbeat]
+    ) -> list[LeaseAnswer]:
+        """Decide claims, then heartbeats, in the order given."""
+        self.tables.workers[worker.worker_id] = (worker, self._clock())
+        claimed = [self._answer(c.claim_id, c.key, self._claim(c, worker.worker_id)) for c in claims]
+        beaten = [self._answer(b.claim_id, b.key, self._beat(b)) for b in beats]
+        return [*claimed, *beaten]
+
+    async def expired(self, grace: float, limit: int) -> list[Run]:
+        """Running attempts whose lease ended more than `grace` seconds ago."""
+        before = self._ago(grace)
+        late = [
+            (row.run.lease_expires_at, row.run)
+            for row in self.tables.all_runs()
+            if row.run.state is RunState.RUNNING and row.run.lease_expires_at and row.run.lease_expires_at < before
+        ]
+        return [run for _, run in sorted(late, key=lambda found: found[0])][:limit]
+
+    async def unclaimed(self, older_than: float, limit: int) -> list[Run]:
+        """Attempts ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
+        before = self._ago(older_than)
+        waiting = {entry.row.message_id for entry in self.tables.outbox.values()}
+        found = [
+            row
+            for row in self.tables.all_runs()
+            if row.run.state is RunState.DISPATCHED
+            and row.ordered_at <= before
+            and row.command_id not in waiting
+            and self.tables.tasks[row.run.key.task_id].task.status in ACTIVE
+        ]
+        return [row.run for row in sorted(found, key=lambda row: row.ordered_at)][:limit]
+
+    async def looping(self, older_than: float, limit: int) -> list[UUID]:
+        """Tasks LOOPING for `older_than` seconds that no outbox row will turn."""
+        before = self._ago(older_than)
+        turning = {e.task_id for e in self.tables.outbox.values() if e.row.routing_key == "next_iteration"}
+        found = [
+            row
+            for row in self.tables.tasks.values()
+            if row.task.status is TaskStatus.LOOPING and row.updated_at <= before and row.task.task_id not in turning
+        ]
+        return [row.task.task_id for row in sorted(found, key=lambda row: row.updated_at)][:limit]
+
+    async def workers(self, within: float) -> list[WorkerState]:
+        """Workers heard of lately, by name."""
+        since = self._ago(within)
+        heard = [worker for worker, at in self.tables.workers.values() if at >= since]
+        return sorted(heard, key=lambda worker: worker.worker_id)
+
+    def _ago(self, seconds: float) -> datetime:
+        return self._clock() - timedelta(seconds=seconds)
+
+    def _answer(self, claim_id: UUID, key: AttemptKey, verdict: Verdict) -> LeaseAnswer:
+        return LeaseAnswer(claim_id=claim_id, verdict=verdict, ttl=self._ttl_of(key.phase))
+
+    def _claim(self, claim: Claim, worker_id: str) -> Verdict:
+        row = self.tables.run(claim.key)
+        if row is None:
+            return Verdict.UNKNOWN
+        run = row.run
+        if run.state is RunState.DISPATCHED:
+            if self._status(row) is TaskStatus.SUSPENDED:
+                return Verdict.PAUSE
+            row.run = replace(
+                run,
+                state=RunState.RUNNING,
+                worker_id=worker_id,
+                claim_id=claim.claim_id,
+                claimed_at=self._clock(),
+                lease_expires_at=self._until(claim.key),
+            )
+            return Verdict.GRANTED
+        if run.state is not RunState.RUNNING:
+            return _ended(run)
+        if run.claim_id != claim.claim_id:
+            return Verdict.HELD
+        row.run = replace(run, lease_expires_at=self._until(claim.key))
+        return Verdict.GRANTED
+
+    def _beat(self, beat: Heartbeat) -> Verdict:
+        row = self.tables.run(beat.key)
+        if row is None:
+            return Verdict.UNKNOWN
+        run = row.run
+        if run.state is RunState.DISPATCHED:
+            return Verdict.GRANTED  # its claim is still on its way
+        if run.state is not RunState.RUNNING:
+            return _ended(run)
+        if run.claim_id != beat.claim_id:
+            return Verdict.FENCED
+        fraction = run.fraction if beat.fraction is None else beat.fraction
+        row.run = replace(run, fraction=fraction, lease_expires_at=self._until(beat.key))
+        return Verdict.PAUSE if self._is_pausing(row) else Verdict.GRANTED
+
+    def _until(self, key: AttemptKey) -> datetime:
+        return self._clock() + timedelta(seconds=self._ttl_of(key.phase))
+
+    def _status(self, row: RunRow) -> TaskStatus:
+        return self.tables.tasks[row.run.key.task_id].task.status
+
+    def _is_pausing(self, row: RunRow) -> bool:
+        pausing = self.tables.tasks[row.run.key.task_id].task.pausing
+        return pausing and self._status(row) is TaskStatus.SUSPENDED
+
+
+def _ended(run: Run) -> Verdict:
+    return Verdict.CANCELLED if run.state is RunState.CANCELLED else Verdict.FENCED

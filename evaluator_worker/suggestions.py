@@ -1,0 +1,94 @@
+"""What the optimizer is asked to do about a report: structured, and only where the numbers carry it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from contracts.report import BadCase, Confusion, Score, SliceScore, Suggestion
+
+SHARES = 100
+"""`rows` of the add_rows suggestions are shares that sum to this; the optimizer scales them to its budget."""
+STRONG_ROWS = 3
+STRONG_SHARE = 0.25
+"""A confusion is strong where both directions have this many rows and make this share of their slices."""
+
+
+def suggest(
+    score: Score, slices: Sequence[SliceScore], bad_cases: Sequence[BadCase], confusions: Sequence[Confusion]
+) -> tuple[Suggestion, ...]:
+    """Rows for the weak slices by their share of the errors, and a look at labels that are confused both ways."""
+    cases: dict[str, list[BadCase]] = defaultdict(list)
+    for case in bad_cases:
+        cases[case.slice].append(case)
+    return (*_add_rows(score, slices, cases), *_check_labels(slices, cases, confusions))
+
+
+def weak_slices(score: Score, slices: Sequence[SliceScore]) -> list[SliceScore]:
+    """The slices whose whole interval lies below the overall score; where there are none, all that are below it."""
+    surely = [s for s in slices if s.high < score.value]
+    return surely or [s for s in slices if s.value < score.value]
+
+
+def error_mass(part: SliceScore) -> float:
+    """How many rows' worth of score the slice loses."""
+    return part.rows * (1 - part.value)
+
+
+def _add_rows(
+    score: Score, slices: Sequence[SliceScore], cases: dict[str, list[BadCase]]
+) -> list[Suggestion]:
+    weak = sorted(weak_slices(score, slices), key=lambda s: (-error_mass(s), s.name))
+    shares = _whole_shares([error_mass(s) for s in weak])
+    return [
+        Suggestion(
+            action="add_rows",
+            slice=part.name,
+            rows=share,
+            reason=f"scores {part.value:.2f} ({part.low:.2f} to {part.high:.2f}), all rows {score.value:.2f}",
+            bad_cases=tuple(case.row_id for case in cases[part.name]),
+        )
+        for part, share in zip(weak, shares, strict=True)
+        if share > 0
+    ]
+
+
+def _whole_shares(masses: Sequence[float]) -> list[int]:
+    """Integers in proportion to `masses` that sum to SHARES: the largest remainders are rounded up."""
+    total = sum(masses)
+    if not total:
+        return [0] * len(masses)
+    exact = [SHARES * mass / total for mass in masses]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: shares[i] - exact[i])
+    for i in by_remainder[: SHARES - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _check_labels(
+    slices: Sequence[SliceScore], cases: dict[str, list[BadCase]], confusions: Sequence[Confusion]
+) -> list[Suggestion]:
+    counts = {(c.expected, c.predicted): c.rows for c in confusions}
+    rows = {part.name: part.rows for part in slices}
+    suggestions = []
+    for (expected, predicted), count in counts.items():
+        back = counts.get((predicted, expected), 0)
+        if expected < predicted and _is_strong(count, rows.get(expected)) and _is_strong(back, rows.get(predicted)):
+            suggestions.append(_check(expected, predicted, count, back, cases))
+    return suggestions
+
+
+def _is_strong(count: int, rows: int | None) -> bool:
+    return rows is not None and count >= max(STRONG_ROWS, STRONG_SHARE * rows)
+
+
+def _check(one: str, other: str, there: int, back: int, cases: dict[str, list[BadCase]]) -> Suggestion:
+    pair = {one, other}
+    return Suggestion(
+        action="check_labels",
+        slice=one,
+        rows=there + back,
+        reason=f"{one} is answered as {other} {there} times and the other way round {back} times",
+        bad_cases=tuple(c.row_id for name in (one, other) for c in cases[name] if {c.expected, c.predicted} == pair),
+    )

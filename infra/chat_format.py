@@ -1,0 +1,171 @@
+"""How a row becomes tokens: one template, and one rule for what is scored, in training and in scoring.
+
+Only programs import this: it needs a tokenizer of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import TemplateError
+
+from contracts.rows import Row, Turn
+from infra.errors import BadConfiguration, BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token if bos_token else '' }}"
+    "{% for message in messages %}"
+    "{% if message.role == 'assistant' %}Assistant: {{ message.content }}{{ eos_token }}\n"
+    "{% else %}{{ message.role | capitalize }}: {{ message.content }}\n{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""For tokenizers that bring no chat template."""
+Ids = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One row as tokens: `ids` of shape (length,), and `scored`, true where a token counts for the loss."""
+
+    ids: Ids
+    scored: Mask
+
+
+class ChatFormat:
+    """A tokenizer's chat template, or PLAIN_TEMPLATE where it has none.
+
+    Raises BadConfiguration where the tokenizer has no eos token: a model could never learn to stop.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if tokenizer.eos_token_id is None:
+            raise BadConfiguration(
+                "the tokenizer has no eos_token; expected a token that ends an answer", field="model"
+            )
+        self._tokenizer = tokenizer
+        self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
+        self.eos: int = tokenizer.eos_token_id
+        self.closing: int = self._closing()
+        """The token with which the template ends the assistant's turn; eos where it writes none."""
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.closing, self.eos)))
+        """Tokens at which generation ends."""
+
+    def prompt_ids(self, row: Row, max_length: int | None = None) -> list[int]:
+        """Tokens from which the answer is generated, the same that `render` scores it after; cut at their start."""
+        if row.text is not None:
+            ids = self._encode([row.text], special=True)[0]
+        else:
+            ids = self._encode([self._prompt(row, row.turns[:-1])])[0]
+        return self._shorten(np.asarray(ids, dtype=np.int32), max_length).tolist()
+
+    def render(self, rows: Sequence[Row], max_length: int | None = None) -> list[Rendered | None]:
+        """One Rendered a row, of at most `max_length` tokens; None where the last answer alone does not fit.
+
+        Of a conversation each assistant turn is scored, to its end-of-turn token; of plain text every token.
+        A conversation that is too long loses its start, plain text its end.
+        """
+        texts = self._encode([row.text for row in rows if row.text is not None], special=True)
+        chats = self._encode_chats([row for row in rows if row.text is None])
+        plain = (self._render_text(ids, max_length) for ids in texts)
+        turns = (self._render_chat(ids, starts, max_length) for ids, starts in chats)
+        return [next(turns) if row.text is None else next(plain) for row in rows]
+
+    def _render_text(self, ids: list[int], max_length: int | None) -> Rendered:
+        closed = ids if ids and ids[-1] == self.eos else [*ids, self.eos]
+        array = np.asarray(closed[:max_length], dtype=np.int32)
+        return Rendered(array, np.ones(len(array), dtype=np.bool_))
+
+    def _render_chat(self, ids: list[int], starts: list[int], max_length: int | None) -> Rendered | None:
+        """Score each answer, from its start to the first stop token; nothing follows the last one."""
+        end = self._answer_end(ids, starts[-1], len(ids))
+        ids = ids[:end] if end else [*ids, self.closing]
+        answer = len(ids) - starts[-1]
+        if max_length is not None and answer >= max_length:
+            return None
+        scored = np.zeros(len(ids), dtype=np.bool_)
+        scored[starts[-1] :] = True
+        for start, following in pairwise(starts):
+            # A template that does not close an inner turn does not say where it ends: not scored.
+            scored[start : self._answer_end(ids, start, following) or start] = True
+        return Rendered(
+            self._shorten(np.asarray(ids, dtype=np.int32), max_length),
+            scored[-max_length:] if max_length else scored,
+        )
+
+    def _answer_end(self, ids: list[int], start: int, limit: int) -> int:
+        """The position after the first stop token in `ids[start:limit]`; 0 where there is none."""
+        return next((i + 1 for i in range(start, limit) if ids[i] in self.stop_ids), 0)
+
+    def _shorten(self, ids: Ids, max_length: int | None) -> Ids:
+        """The last `max_length` tokens; a leading bos token stays the first of them."""
+        if max_length is None or len(ids) <= max_length:
+            return ids
+        kept = ids[-max_length:].copy()
+        if ids[0] == self._tokenizer.bos_token_id:
+            kept[0] = ids[0]
+        return kept
+
+    def _encode_chats(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[int]]]:
+        """Each conversation as tokens, and where in them its answers start.
+
+        A prompt's tokens are always a prefix of the whole, as generation starts from them: where a token would
+        straddle the border, the text behind it is tokenized alone.
+        """
+        texts = [self._texts(row) for row in rows]
+        encoded = iter(self._encode([text for prompts, whole in texts for text in (*prompts, whole)]))
+        for prompts, whole in texts:
+            heads = [next(encoded) for _ in prompts]
+            ids = next(encoded)
+            if ids[: len(heads[-1])] != heads[-1]:
+                ids = heads[-1] + self._encode([whole[len(prompts[-1]) :]])[0]
+            yield ids, [len(head) for head in heads if ids[: len(head)] == head]
+
+    def _texts(self, row: Row) -> tuple[list[str], str]:
+        """The prompt of each answer, and the whole conversation, which starts with the last of the prompts."""
+        if not row.turns or row.turns[-1].role != "assistant":
+            raise BadInput(f"row {row.id}: expected turns that end with the assistant's answer", field="turns")
+        prompts = [
+            self._prompt(row, row.turns[:index]) for index, turn in enumerate(row.turns) if turn.role == "assistant"
+        ]
+        whole = self._apply(row, row.turns, prompt=False)
+        if not whole.startswith(prompts[-1]):
+            # The template rewrites the turn once it is answered; generation cannot, so neither does training.
+            whole = prompts[-1] + row.turns[-1].content
+        return prompts, whole
+
+    def _prompt(self, row: Row, turns: Sequence[Turn]) -> str:
+        return self._apply(row, turns, prompt=True)
+
+    def _apply(self, row: Row, turns: Sequence[Turn], *, prompt: bool) -> str:
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt
+            )
+        except TemplateError as error:
+            raise BadInput(f"row {row.id}: the tokenizer's chat template refuses it: {error}", field="turns") from error
+        return text
+
+    def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
+        """Token ids of each text; `special` adds the tokenizer's own bos and eos, which templates write themselves."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=special, return_attention_mask=False).input_ids
+        return ids
+
+    def _closing(self) -> int:
+        """The first special token that the template writes after an answer."""
+        probe = Row(id="probe", turns=(Turn(role="user", content="question"), Turn(role="assistant", content="answer")))
+        _, _, tail = self._texts(probe)[1].rpartition("answer")
+        special = frozenset(self._tokenizer.all_special_ids)
+        return next((token for token in self._encode([tail])[0] if token in special), self.eos)

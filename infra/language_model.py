@@ -1,0 +1,122 @@
+"""Load a causal language model and its tokenizer. Only programs import this: it needs torch and transformers.
+
+Weights are read from safetensors alone, never from pickles, and code from the hub runs only where it was asked for.
+How a row becomes tokens is in `infra.chat_format`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from infra.errors import BadConfiguration
+from infra.model_inputs import BASE, ModelLocation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from infra.program import Job
+
+FIELD = "model"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def load(
+    location: ModelLocation, job: Job, *, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, adapters merged, in eval mode on `device()`, and its tokenizer.
+
+    `dtype` None: float32 on a CPU, else as saved. Raises BadConfiguration naming the model and what was tried.
+    """
+    where = device()
+    source = _source(location, job)
+    options = {"trust_remote_code": location.trust_remote_code, "local_files_only": location.kind != "hub"}
+    tokenizer = _attempt(location, source, AutoTokenizer.from_pretrained, **options)
+    model = _attempt(
+        location,
+        source,
+        AutoModelForCausalLM.from_pretrained,
+        use_safetensors=True,
+        dtype=dtype or (torch.float32 if where.type == "cpu" else "auto"),
+        **options,
+    )
+    for name in location.adapters:
+        model = _merge(model, job.input(name), f"{location} with {name}")
+    return model.to(where).eval(), tokenizer
+
+
+def device() -> torch.device:
+    """The device to compute on: TREADLE_DEVICE where it is set, else CUDA, MPS or CPU, whichever is there first."""
+    wanted = os.environ.get("TREADLE_DEVICE")
+    if not wanted:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator and accelerator.type in {"cuda", "mps"} else torch.device("cpu")
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadConfiguration(
+            f"TREADLE_DEVICE is {wanted!r}, which torch cannot use here ({_first_line(error)}); "
+            "set it to cpu, cuda or mps, or leave it out",
+            field="TREADLE_DEVICE",
+        ) from error
+    return torch.device(wanted)
+
+
+def _source(location: ModelLocation, job: Job) -> str:
+    """What transformers is asked to load: a checked folder, or a hub id."""
+    if location.kind == "hub":
+        return location.name
+    folder = job.input(BASE) if location.kind == "artifact" else Path(location.name)
+    if not folder.is_dir():
+        raise BadConfiguration(f"model {location}: there is no folder {folder} on this machine", field=FIELD)
+    if not (folder / "config.json").is_file():
+        raise BadConfiguration(
+            f"model {location}: the folder has no config.json; expected a Hugging Face model", field=FIELD
+        )
+    _require_safetensors(folder, str(location))
+    return str(folder)
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+    found = f"only {', '.join(pickles)}, and pickles are never loaded" if pickles else "no weights at all"
+    raise BadConfiguration(f"model {name}: expected weights as *.safetensors, found {found}", field=FIELD)
+
+
+def _attempt(location: ModelLocation, source: str, read: Any, **options: Any) -> Any:  # noqa: ANN401  # untyped library
+    """Call `from_pretrained`; whatever it finds wrong with the model becomes one sentence."""
+    try:
+        return read(source, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
+        tried = f"the hub id {source}" + (" in the local cache, offline" if offline else "")
+        raise BadConfiguration(
+            f"model {location}: could not be loaded as a causal language model; "
+            f"tried {tried if location.kind == 'hub' else source}: {_first_line(error)}",
+            field=FIELD,
+        ) from error
+
+
+def _merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
+    """The adapter of `folder` folded into the weights, checked for NaN by peft."""
+    from peft import PeftModel  # takes a second; most bases have no adapter
+
+    _require_safetensors(folder, name)
+    try:
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadConfiguration(f"model {name}: the adapter does not fit: {_first_line(error)}", field=FIELD) from error
+    return merged
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

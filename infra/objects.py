@@ -1,0 +1,203 @@
+"""The S3 object store, on the minio SDK. Every error is one of ours, told apart by its HTTP status."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from contracts.errors import TreadleError
+from infra.byte_stream import ByteStream
+from infra.errors import BadConfiguration
+from infra.settings import Settings
+
+T = TypeVar("T")
+PART = 16 * 1024 * 1024
+"""Bytes of one part of a multipart upload: the memory that one upload holds."""
+MOST_PARTS = 9_000
+"""S3 takes 10,000 parts; a larger file gets larger parts."""
+BLOCK = 1024 * 1024
+CALLS, STREAMS = 8, 16
+"""Threads for calls, and for uploads that wait for a client."""
+NOT_FOUND, CONFLICT = 404, 409
+REFUSALS = frozenset({400, 405, 411, 412, 413, 414, 416, 501})
+"""Statuses that asking again does not change."""
+
+
+class ObjectNotFound(TreadleError):
+    """There is no object of this key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"there is no object {key}")
+
+
+class ObjectStoreUnavailable(TreadleError):
+    """The store is away, or does not let us in; the same call may succeed later."""
+
+
+class ObjectRefused(TreadleError):
+    """The store will never take this call, however often it is made."""
+
+
+class ObjectStore:
+    """One bucket. The SDK blocks, so every call runs on a thread; memory stays constant whatever the size."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._endpoint = settings.s3_endpoint
+        self._bucket = settings.s3_bucket
+        self._client = _client(settings)
+        self._calls = ThreadPoolExecutor(CALLS, "objects")
+        self._streams = ThreadPoolExecutor(STREAMS, "object-streams")
+
+    async def start(self) -> None:
+        """Make the bucket where it is missing. Raises ObjectStoreUnavailable."""
+        if not await self._call(self._client.bucket_exists, self._bucket):
+            await self._call(self._make_bucket)
+
+    async def ping(self) -> None:
+        """Raise ObjectStoreUnavailable where the store is away or the bucket is missing."""
+        if not await self._call(self._client.bucket_exists, self._bucket):
+            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} has no bucket {self._bucket}")
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write a small object."""
+        await self._call(self._client.put_object, self._bucket, key, io.BytesIO(data), len(data), key=key)
+
+    async def get(self, key: str) -> bytes:
+        """Read a small object. Raises ObjectNotFound."""
+        return await self._call(self._read, key, key=key)
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Upload a file of any size."""
+        part = max(PART, -(-path.stat().st_size // MOST_PARTS))
+        await self._call(self._client.fput_object, self._bucket, key, str(path), part_size=part, key=key)
+
+    async def get_file(self, key: str, path: Path) -> None:
+        """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
+        await self._call(self._download, key, path, key=key)
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Upload what `chunks` yields, up to 160 GB, and answer its size. An error of `chunks` ends the upload."""
+        with ByteStream(chunks, asyncio.get_running_loop()) as stream:
+            put = partial(self._client.put_object, part_size=PART, num_parallel_uploads=1)
+            await self._call(put, self._bucket, key, stream, -1, key=key, pool=self._streams)
+            return stream.size
+
+    async def names(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix`, sorted."""
+        return await self._call(self._names, prefix)
+
+    async def close(self) -> None:
+        """Let go of threads; a call in flight ends by itself."""
+        self._calls.shutdown(wait=False, cancel_futures=True)
+        self._streams.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, key: str) -> bytes:
+        response = self._client.get_object(self._bucket, key)
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _download(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        response = self._client.get_object(self._bucket, key)
+        try:
+            with beside.open("wb") as file:
+                for block in response.stream(BLOCK):
+                    file.write(block)
+        finally:
+            response.close()
+            response.release_conn()
+        beside.replace(path)
+
+    def _names(self, prefix: str) -> list[str]:
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+        return sorted(item.object_name for item in found if item.object_name and not item.is_dir)
+
+    def _make_bucket(self) -> None:
+        with suppress(_MadeByAnother):
+            try:
+                self._client.make_bucket(self._bucket)
+            except MinioException as error:
+                raise (_MadeByAnother if _status(error) == CONFLICT else error) from error
+
+    async def _call(
+        self,
+        call: Callable[..., T],
+        *arguments: object,
+        key: str | None = None,
+        pool: ThreadPoolExecutor | None = None,
+        **named: object,
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(pool or self._calls, partial(call, *arguments, **named))
+        except (MinioException, urllib3.exceptions.HTTPError) as error:
+            raise self._ours(error, key) from error
+
+    def _ours(self, error: Exception, key: str | None) -> TreadleError:
+        status = _status(error)
+        if status == NOT_FOUND and key is not None and "NoSuchBucket" not in str(error):
+            return ObjectNotFound(key)
+        if status in REFUSALS:
+            return ObjectRefused(f"the object store at {self._endpoint} refused {key or self._bucket}: {error}")
+        hint = "check TREADLE_S3_ENDPOINT and that the store runs"
+        if status in {401, 403}:
+            hint = "check TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY"
+        return ObjectStoreUnavailable(f"the object store at {self._endpoint} does not serve us ({error}); {hint}")
+
+
+class _MadeByAnother(Exception):
+    """Two services made the bucket at once; one was first."""
+
+
+def _client(settings: Settings) -> Minio:
+    address = urlsplit(settings.s3_endpoint)
+    if address.scheme not in {"http", "https"} or not address.netloc or address.path.strip("/"):
+        raise BadConfiguration(
+            f"expected http://host:port or https://host:port, got {settings.s3_endpoint!r}", field="TREADLE_S3_ENDPOINT"
+        )
+    return Minio(
+        address.netloc,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=address.scheme == "https",
+        region=settings.s3_region,
+        http_client=_connections(),
+    )
+
+
+def _connections() -> urllib3.PoolManager:
+    """Few and quick retries: callers that have time are patient themselves."""
+    return urllib3.PoolManager(
+        maxsize=CALLS + STREAMS,
+        timeout=urllib3.Timeout(connect=3.0, read=60.0),
+        retries=urllib3.Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
+    )
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status: `rclone serve s3` answers text/xml, which the SDK reports as InvalidResponseError."""
+    match error:
+        case InvalidResponseError():
+            return int(error._code)
+        case ServerError():
+            return int(error.status_code)
+        case S3Error():
+            return int(error.response.status)
+        case _:
+            return None

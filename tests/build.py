@@ -1,0 +1,105 @@
+"""Tasks and events for tests, with the least that each needs."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from contracts.events import DataOptimized, LeaseLost, ModelEvaluated, ModelTrained, PhaseFailed, PhasePaused
+from contracts.options import Metric
+from contracts.report import Score
+from contracts.submissions import StartTask
+from contracts.tasks import (
+    AttemptKey,
+    DatasetRef,
+    DatasetRefs,
+    FailureKind,
+    ModelSource,
+    Phase,
+    TaskMode,
+    TaskSpec,
+)
+from control.machine import MachineEvent, advance, fold
+from control.task import Task
+
+TASK = UUID("11111111-1111-4111-8111-111111111111")
+CLAIM = UUID("22222222-2222-4222-8222-222222222222")
+ROWS = DatasetRef(dataset_id="raw", prefix="datasets/1/raw")
+WHO = {"claim_id": CLAIM, "worker_id": "worker-1"}
+
+
+def new_task(mode: TaskMode = TaskMode.CONTINUOUS, task_id: UUID = TASK, **spec: Any) -> Task:
+    given = {
+        "task_name": "a task",
+        "user_id": 1,
+        "model_name": "/model",
+        "model": ModelSource(base="path:/model"),
+        "datasets": DatasetRefs(train=ROWS),
+        **spec,
+    }
+    return Task(task_id, TaskSpec(mode=mode, **given))
+
+
+def request_id(number: int) -> UUID:
+    return uuid5(TASK, str(number))
+
+
+def start(task: Task) -> StartTask:
+    return StartTask(task_id=task.task_id, submission_id=request_id(1))
+
+
+def started(mode: TaskMode = TaskMode.CONTINUOUS, **spec: Any) -> Task:
+    task = new_task(mode, **spec)
+    return advance(task, start(task)).task
+
+
+def key_of(task: Task) -> AttemptKey:
+    assert task.key is not None
+    return task.key
+
+
+def score(value: float, spread: float = 0.05) -> Score:
+    return Score(
+        metric=Metric.EXACT_MATCH,
+        value=value,
+        low=max(0.0, value - spread),
+        high=min(1.0, value + spread),
+        scored=100,
+    )
+
+
+def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | ModelTrained | ModelEvaluated:
+    """The event that completes the phase that `task` is in."""
+    key = key_of(task)
+    match key.phase:
+        case Phase.OPTIMIZE:
+            rows = DatasetRef(dataset_id=f"rows-{key.iteration}", prefix=f"optimized/{key.iteration}")
+            return DataOptimized(key=key, **WHO, dataset=rows, splits="optimized/1", rows=100, **more)
+        case Phase.TRAIN:
+            model = ModelSource(base="path:/model", adapters=(f"models/{key.iteration}",))
+            return ModelTrained(key=key, **WHO, model=model, steps=10, **more)
+        case Phase.EVALUATE:
+            return ModelEvaluated(key=key, **WHO, report=f"evaluations/{key.iteration}", dev=score(value), **more)
+
+
+def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED) -> PhaseFailed:
+    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke")
+
+
+def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:
+    return PhasePaused(key=key_of(task), **WHO, checkpoint=checkpoint)
+
+
+def lost(task: Task) -> LeaseLost:
+    return LeaseLost(key=key_of(task), claim_id=CLAIM)
+
+
+def through(task: Task, *events: MachineEvent) -> Task:
+    return fold(task, events)
+
+
+def complete(task: Task, phases: int, value: float = 0.5) -> Task:
+    """The task after `phases` more phases have completed."""
+    for _ in range(phases):
+        task = advance(task, completed(task, value)).task
+    return task

@@ -1,0 +1,169 @@
+"""What the object store and its artifacts promise, on a real S3 server."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from contracts.artifacts import MANIFEST, Manifest, ManifestFile
+from infra.artifacts import BadArtifact, download, read_manifest, upload
+from infra.errors import BadConfiguration
+from infra.objects import PART, ObjectNotFound, ObjectStore, ObjectStoreUnavailable
+from infra.settings import Settings
+
+
+async def _blocks(count: int, block: bytes) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield block
+
+
+async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
+    await objects.put("a/b.txt", b"hello")
+    assert await objects.get("a/b.txt") == b"hello"
+
+
+async def test_an_empty_object_can_be_put(objects: ObjectStore) -> None:
+    await objects.put("a/empty", b"")
+    assert await objects.get("a/empty") == b""
+
+
+async def test_a_missing_object_is_named(objects: ObjectStore) -> None:
+    with pytest.raises(ObjectNotFound, match="a/missing"):
+        await objects.get("a/missing")
+
+
+async def test_a_missing_file_leaves_nothing_behind(objects: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(ObjectNotFound):
+        await objects.get_file("a/missing", tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_starting_twice_is_harmless(objects: ObjectStore) -> None:
+    await objects.start()
+    await objects.ping()
+
+
+async def test_names_are_those_below_the_prefix(objects: ObjectStore) -> None:
+    for key in ("n/1/b", "n/1/c/d", "n/2/a"):
+        await objects.put(key, b"x")
+    assert await objects.names("n/1/") == ["n/1/b", "n/1/c/d"]
+
+
+async def test_a_prefix_without_objects_has_no_names(objects: ObjectStore) -> None:
+    assert await objects.names("nothing/here/") == []
+
+
+async def test_a_stream_longer_than_a_part_arrives_whole(objects: ObjectStore, tmp_path: Path) -> None:
+    block = bytes(range(256)) * 4096
+    count = PART // len(block) + 3
+    assert await objects.put_stream("s/long", _blocks(count, block)) == count * len(block)
+    await objects.get_file("s/long", tmp_path / "long")
+    expected = hashlib.sha256(block * count).hexdigest()
+    assert hashlib.sha256((tmp_path / "long").read_bytes()).hexdigest() == expected
+
+
+async def test_a_short_stream_arrives_whole(objects: ObjectStore) -> None:
+    assert await objects.put_stream("s/short", _blocks(3, b"abc")) == 9
+    assert await objects.get("s/short") == b"abcabcabc"
+
+
+async def test_a_stream_that_breaks_off_leaves_no_object(objects: ObjectStore) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * (PART + 1)
+        raise ConnectionResetError("the client went away")
+
+    with pytest.raises(ConnectionResetError):
+        await objects.put_stream("s/broken", broken())
+    with pytest.raises(ObjectNotFound):
+        await objects.get("s/broken")
+
+
+async def test_a_wrong_secret_is_told_from_a_missing_object(store_settings: Settings) -> None:
+    stranger = ObjectStore(store_settings.model_copy(update={"s3_access_key": "nobody"}))
+    with pytest.raises(ObjectStoreUnavailable, match="TREADLE_S3_ACCESS_KEY"):
+        await stranger.get("a/b")
+    await stranger.close()
+
+
+async def test_a_server_that_is_away_is_unavailable_soon() -> None:
+    away = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
+    with pytest.raises(ObjectStoreUnavailable, match="127.0.0.1:9"):
+        await away.get("a/b")
+    await away.close()
+
+
+def test_an_endpoint_without_a_scheme_is_refused_by_name() -> None:
+    with pytest.raises(BadConfiguration, match="http://host:port") as refused:
+        ObjectStore(Settings(s3_endpoint="localhost:9000"))
+    assert refused.value.field == "TREADLE_S3_ENDPOINT"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "made"
+    (made / "splits").mkdir(parents=True)
+    (made / "train.jsonl").write_text("rows")
+    (made / "splits" / "dev.jsonl").write_text("dev")
+    return made
+
+
+async def test_an_artifact_comes_back_as_it_was(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+    await upload(objects, "art/1", folder)
+    assert await download(objects, "art/1", tmp_path / "back") == 7
+    assert (tmp_path / "back" / "splits" / "dev.jsonl").read_text() == "dev"
+
+
+async def test_a_part_of_an_artifact_loses_the_name_of_its_folder(
+    objects: ObjectStore, folder: Path, tmp_path: Path
+) -> None:
+    await upload(objects, "art/2", folder)
+    await download(objects, "art/2#splits/", tmp_path / "part")
+    assert [path.name for path in (tmp_path / "part").iterdir()] == ["dev.jsonl"]
+
+
+async def test_one_file_of_an_artifact_can_be_asked_for(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+    await upload(objects, "art/3", folder)
+    await download(objects, "art/3#train.jsonl", tmp_path / "one")
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["train.jsonl"]
+
+
+async def test_a_part_that_is_not_there_is_named(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+    await upload(objects, "art/4", folder)
+    with pytest.raises(BadArtifact, match="pool"):
+        await download(objects, "art/4#pool/", tmp_path / "none")
+
+
+async def test_an_artifact_without_a_manifest_is_not_there(objects: ObjectStore, tmp_path: Path) -> None:
+    await objects.put("art/5/train.jsonl", b"rows")
+    assert await read_manifest(objects, "art/5") is None
+    with pytest.raises(BadArtifact, match="no manifest"):
+        await download(objects, "art/5", tmp_path)
+
+
+async def test_a_changed_file_is_refused(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+    await upload(objects, "art/6", folder)
+    await objects.put("art/6/train.jsonl", b"ROWS")
+    with pytest.raises(BadArtifact, match=r"train\.jsonl"):
+        await download(objects, "art/6", tmp_path / "back")
+    assert not (tmp_path / "back" / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", ""])
+async def test_a_manifest_cannot_write_outside_its_folder(objects: ObjectStore, tmp_path: Path, name: str) -> None:
+    evil = Manifest(files=(ManifestFile(name=name, size=0, sha256="0" * 64),))
+    await objects.put(f"art/7/{MANIFEST}", evil.model_dump_json().encode())
+    with pytest.raises(BadArtifact, match="not allowed"):
+        await download(objects, "art/7", tmp_path)
+
+
+async def test_an_unreadable_manifest_is_a_bad_artifact(objects: ObjectStore) -> None:
+    await objects.put(f"art/8/{MANIFEST}", b"{}")
+    with pytest.raises(BadArtifact, match="cannot be read"):
+        await read_manifest(objects, "art/8")
+
+
+async def test_a_symbolic_link_is_not_uploaded(objects: ObjectStore, folder: Path) -> None:
+    (folder / "link").symlink_to("/etc/hostname")
+    with pytest.raises(BadArtifact, match="symbolic link"):
+        await upload(objects, "art/9", folder)

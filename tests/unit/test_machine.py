@@ -1,0 +1,331 @@
+"""Every status met by every event, and what the machine promises beyond the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.commands import EvaluateModel, OptimizeData, TrainModel
+from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, NextIteration, PhaseFailed, PhasePaused
+from contracts.leases import Verdict
+from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
+from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
+from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, advance, fold
+from control.task import IllegalTransition, Task
+from tests.build import (
+    ROWS,
+    TASK,
+    WHO,
+    complete,
+    completed,
+    failed,
+    key_of,
+    lost,
+    new_task,
+    paused,
+    request_id,
+    score,
+    start,
+    started,
+)
+
+EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
+
+# One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
+HEADING = (
+    "start_task pause_task resume_task cancel_task retry_task data_optimized model_trained model_evaluated "
+    "phase_failed phase_paused lease_lost next_iteration"
+)
+TABLE = {
+    "PENDING": "OPTIMIZING - - CANCELLED - . . . . . . .",
+    "OPTIMIZING": "- SUSPENDED - CANCELLED - TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
+    "TRAINING": "- SUSPENDED - CANCELLED - . EVALUATING . TRAINING TRAINING TRAINING .",
+    "EVALUATING": "- SUSPENDED - CANCELLED - . . LOOPING EVALUATING EVALUATING EVALUATING .",
+    "LOOPING": "- SUSPENDED - CANCELLED - . . . . . . OPTIMIZING",
+    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - . . . . . . .",
+    "COMPLETED": "- - - - - . . . . . . .",
+    "FAILED": "- - - - OPTIMIZING . . . . . . .",
+    "CANCELLED": "- - - - - . . . . . . .",
+}
+CELLS = [
+    (status, event, answer) for status, row in TABLE.items() for event, answer in zip(EVENTS, row.split(), strict=True)
+]
+
+
+def pause(mode: PauseMode = PauseMode.DRAIN) -> PauseTask:
+    return PauseTask(task_id=TASK, submission_id=request_id(2), mode=mode)
+
+
+def resume() -> ResumeTask:
+    return ResumeTask(task_id=TASK, submission_id=request_id(3))
+
+
+def cancel() -> CancelTask:
+    return CancelTask(task_id=TASK, submission_id=request_id(4))
+
+
+def retry(phase: Phase | None = None) -> RetryTask:
+    return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
+
+
+def standing(where: str) -> Task:
+    """A task in the status (and, where it is suspended, from the status) that `where` names."""
+    status, _, held = where.partition(":")
+    looping = complete(started(), 3)
+    match status:
+        case "PENDING":
+            return new_task()
+        case "OPTIMIZING" | "TRAINING" | "EVALUATING":
+            return complete(started(), ["OPTIMIZING", "TRAINING", "EVALUATING"].index(status))
+        case "LOOPING":
+            return looping
+        case "SUSPENDED":
+            return advance(standing(held), pause()).task
+        case "COMPLETED":
+            return complete(started(TaskMode.STANDARD), 3)
+        case "FAILED":
+            return advance(started(), failed(started(), FailureKind.BAD_INPUT)).task
+        case _:
+            return advance(started(), cancel()).task
+
+
+def an(event: str, task: Task) -> MachineEvent:
+    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
+    key = task.key or key_of(started())
+    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
+    samples: list[MachineEvent] = [
+        start(task),
+        pause(),
+        resume(),
+        cancel(),
+        retry(),
+        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
+        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
+        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
+        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
+        PhasePaused(key=key, **WHO),
+        lost(task) if task.key else lost(started()),
+        NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
+    ]
+    return next(sample for sample in samples if sample.kind == event)
+
+
+def test_the_table_has_every_status_and_every_event() -> None:
+    assert {where.partition(":")[0] for where in TABLE} == set(TaskStatus)
+    assert HEADING.split() == EVENTS
+
+
+@pytest.mark.parametrize(("where", "event", "answer"), CELLS, ids=[f"{s}-{e}" for s, e, _ in CELLS])
+def test_every_status_answers_every_event(where: str, event: str, answer: str) -> None:
+    task = standing(where)
+    if answer == "-":
+        with pytest.raises(IllegalTransition, match=f"is {task.status}: {event} needs"):
+            advance(task, an(event, task))
+        return
+    step = advance(task, an(event, task))
+    assert step.stale == (answer == ".")
+    assert step.task.status == (task.status if answer == "." else answer)
+
+
+@pytest.mark.parametrize(("where", "event", "answer"), [c for c in CELLS if c[2] == "."])
+def test_a_stale_event_changes_nothing_and_orders_nothing(where: str, event: str, answer: str) -> None:
+    task = standing(where)
+    step = advance(task, an(event, task))
+    assert (step.task, step.orders, step.closed, step.signal) == (task, (), None, None)
+
+
+@pytest.mark.parametrize(("where", "event", "answer"), [c for c in CELLS if c[2] not in ".-"])
+def test_an_applied_event_raises_the_version_by_one(where: str, event: str, answer: str) -> None:
+    task = standing(where)
+    assert advance(task, an(event, task)).task.version == task.version + 1
+
+
+def test_a_standard_task_completes_after_one_evaluation() -> None:
+    task = complete(started(TaskMode.STANDARD), 3)
+    assert (task.status, task.reason) == (TaskStatus.COMPLETED, StopReason.ONCE_THROUGH)
+
+
+def test_each_phase_orders_the_next_command_from_what_came_before() -> None:
+    task = started()
+    orders = []
+    for _ in range(2):
+        step = advance(task, completed(task))
+        orders.append(step.orders[0].message)
+        task = step.task
+    train, evaluate = orders
+    assert isinstance(train, TrainModel)
+    assert train.dataset.prefix == "optimized/1"
+    assert isinstance(evaluate, EvaluateModel)
+    assert evaluate.model.adapters == ("models/1",)
+
+
+def test_the_next_iteration_gets_the_report_the_rows_and_the_splits_of_the_one_before() -> None:
+    looping = complete(started(), 3)
+    step = advance(looping, an("next_iteration", looping))
+    command = step.orders[0].message
+    assert isinstance(command, OptimizeData)
+    assert command.current is not None
+    assert (command.report, command.current.prefix, command.splits) == ("evaluations/1", "optimized/1", "optimized/1")
+    assert command.output == f"optimized/{TASK}/2/a1"
+
+
+def test_looping_orders_its_own_next_iteration() -> None:
+    task = complete(started(), 2)
+    step = advance(task, completed(task))
+    assert isinstance(step.orders[0].message, NextIteration)
+
+
+def test_an_older_attempt_is_stale() -> None:
+    first = started()
+    second = advance(first, failed(first)).task
+    assert advance(second, completed(first)).stale
+
+
+def test_a_failure_is_tried_again_later_each_time() -> None:
+    task, delays = started(max_failures=10), []
+    for _ in range(8):
+        step = advance(task, failed(task))
+        delays.append(step.orders[0].delay)
+        task = step.task
+    assert delays == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_BACKOFF, LONGEST_BACKOFF]
+    assert task.attempt == 9
+
+
+def test_a_lost_lease_is_tried_again_at_once() -> None:
+    task = started()
+    step = advance(task, lost(task))
+    assert (step.orders[0].delay, step.closed, step.task.attempt) == (0.0, RunState.LOST, 2)
+
+
+def test_failures_beyond_the_budget_fail_the_task_with_the_last_reason() -> None:
+    task = started(max_failures=1)
+    task = advance(task, failed(task)).task
+    task = advance(task, failed(task, FailureKind.OUT_OF_MEMORY)).task
+    assert (task.status, task.reason, task.message) == (TaskStatus.FAILED, "out_of_memory", "it broke")
+
+
+@pytest.mark.parametrize("kind", [k for k in FailureKind if not k.retryable])
+def test_what_cannot_be_mended_by_trying_fails_at_once(kind: FailureKind) -> None:
+    task = started()
+    assert advance(task, failed(task, kind)).task.status is TaskStatus.FAILED
+
+
+def test_running_out_of_memory_halves_the_batch() -> None:
+    task = complete(started(), 1)
+    before = advance(started(), completed(started())).orders[0].message
+    after = advance(task, failed(task, FailureKind.OUT_OF_MEMORY)).orders[0].message
+    assert isinstance(before, TrainModel)
+    assert isinstance(after, TrainModel)
+    assert after.hyperparameters.tokens_per_batch == before.hyperparameters.tokens_per_batch // 2
+
+
+def test_a_new_phase_has_its_whole_retry_budget() -> None:
+    task = started(max_failures=1)
+    task = advance(task, failed(task)).task
+    assert advance(task, completed(task)).task.failures == 0
+
+
+def test_a_drained_attempt_that_completes_moves_the_remembered_phase_on() -> None:
+    drained = advance(started(), pause()).task
+    done = advance(drained, completed(started()))
+    assert (done.task.status, done.task.held, done.orders) == (TaskStatus.SUSPENDED, TaskStatus.TRAINING, ())
+    resumed = advance(done.task, resume())
+    assert isinstance(resumed.orders[0].message, TrainModel)
+
+
+def test_a_resume_before_the_drained_attempt_ends_goes_on_with_the_same_attempt() -> None:
+    task = started()
+    resumed = advance(advance(task, pause()).task, resume())
+    assert resumed.task.key == task.key
+    assert not advance(resumed.task, completed(task)).stale
+
+
+def test_a_pause_now_fences_the_attempt() -> None:
+    task = started()
+    step = advance(task, pause(PauseMode.NOW))
+    assert (step.closed, step.signal and step.signal.verdict) == (RunState.FENCED, Verdict.FENCED)
+    assert advance(step.task, completed(task)).stale
+    assert advance(step.task, resume()).task.attempt == 2
+
+
+def test_a_pause_for_a_checkpoint_goes_on_from_it() -> None:
+    training = complete(started(), 1)
+    step = advance(training, pause(PauseMode.CHECKPOINT))
+    assert step.signal is not None
+    assert step.signal.verdict is Verdict.PAUSE
+    resumed = advance(advance(step.task, paused(training)).task, resume())
+    command = resumed.orders[0].message
+    assert isinstance(command, TrainModel)
+    assert (command.resume_from, command.key.attempt) == ("models/checkpoint", 2)
+
+
+def test_pauses_do_not_spend_the_retry_budget() -> None:
+    training = complete(started(), 1)
+    suspended = advance(training, pause(PauseMode.CHECKPOINT)).task
+    assert advance(suspended, paused(training)).task.failures == 0
+
+
+def test_a_loop_paused_between_iterations_turns_again_after_the_resume() -> None:
+    looping = complete(started(), 3)
+    suspended = advance(looping, pause()).task
+    first = an("next_iteration", looping)
+    assert advance(suspended, first).stale
+    resumed = advance(suspended, resume())
+    again = resumed.orders[0].message
+    assert isinstance(again, NextIteration)
+    assert again.message_id != first.message_id
+    assert advance(resumed.task, again).task.status is TaskStatus.OPTIMIZING
+
+
+def test_a_cancel_signals_the_running_attempt() -> None:
+    task = started()
+    step = advance(task, cancel())
+    assert (step.closed, step.signal and step.signal.key) == (RunState.CANCELLED, task.key)
+
+
+def test_a_retry_goes_back_to_a_phase_of_the_same_iteration_under_a_new_attempt() -> None:
+    evaluating = complete(started(), 2)
+    dead = advance(evaluating, failed(evaluating, FailureKind.BAD_CONFIGURATION)).task
+    step = advance(dead, retry(Phase.TRAIN))
+    assert (step.task.status, step.task.attempt, step.task.reason) == (TaskStatus.TRAINING, 2, None)
+    again = complete(step.task, 1)
+    assert key_of(again).attempt == 2, "the evaluation's first attempt was issued before the retry"
+
+
+def test_a_retry_from_a_phase_that_was_not_reached_is_illegal() -> None:
+    dead = standing("FAILED")
+    with pytest.raises(IllegalTransition, match="a phase up to optimize"):
+        advance(dead, retry(Phase.TRAIN))
+
+
+def test_folding_the_history_gives_the_same_task_and_the_same_orders() -> None:
+    task, events, orders = new_task(), [], []
+    for _ in range(10):
+        event = start(task) if task.status is TaskStatus.PENDING else None
+        event = event or (an("next_iteration", task) if task.status is TaskStatus.LOOPING else completed(task))
+        step = advance(task, event)
+        events.append(event)
+        orders.extend(step.orders)
+        task = step.task
+    again: list[object] = []
+    assert fold(new_task(), tuple(events), lambda step: again.extend(step.orders)) == task
+    assert again == orders
+
+
+def test_gpu_seconds_of_every_attempt_are_counted() -> None:
+    task = started()
+    broken = failed(task).model_copy(update={"gpu_seconds": 3.0})
+    task = advance(task, broken).task
+    done = completed(task).model_copy(update={"gpu_seconds": 4.0})
+    assert advance(task, done).task.gpu_seconds == 7.0
+
+
+def test_the_best_iteration_is_remembered_apart_from_the_latest() -> None:
+    task = complete(complete(started(), 2), 1, value=0.8)
+    task = advance(task, an("next_iteration", task)).task
+    task = complete(complete(task, 2), 1, value=0.6)
+    assert task.best is not None
+    assert task.latest is not None
+    assert (task.best.iteration, task.latest.iteration) == (1, 2)

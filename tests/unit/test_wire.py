@@ -1,0 +1,93 @@
+"""The wire: one golden JSON a kind, and bodies that nobody here understands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from contracts.errors import UndecodableMessage
+from contracts.events import DataOptimized, ModelTrained
+from contracts.message import Message
+from contracts.submissions import CreateTask, PauseTask
+from contracts.wire import MESSAGES, decode, encode, kind_of, version_of
+
+GOLDEN = Path(__file__).parents[1] / "wire"
+
+
+def golden(message: type[Message]) -> Path:
+    return GOLDEN / f"{kind_of(message)}.v{version_of(message)}.json"
+
+
+def test_every_kind_has_a_golden_file_and_every_golden_file_a_kind() -> None:
+    assert {golden(m).name for m in MESSAGES} == {path.name for path in GOLDEN.glob("*.json")}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
+def test_the_golden_body_is_read_and_written_back_unchanged(message: type[Message]) -> None:
+    raw = golden(message).read_bytes()
+    assert json.loads(encode(decode(raw, message))) == json.loads(raw)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
+def test_every_field_of_a_kind_stands_in_its_golden_body(message: type[Message]) -> None:
+    assert set(json.loads(golden(message).read_bytes())) == set(message.model_fields)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
+def test_the_message_id_is_derived_from_the_content(message: type[Message]) -> None:
+    raw = golden(message).read_bytes()
+    assert decode(raw, message).message_id == decode(raw, message).message_id
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
+def test_a_message_cannot_be_changed(message: type[Message]) -> None:
+    found = decode(golden(message).read_bytes(), message)
+    with pytest.raises(ValidationError, match="frozen"):
+        found.kind = "other"
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
+def test_an_unknown_field_is_refused_by_name(message: type[Message]) -> None:
+    raw = {**json.loads(golden(message).read_bytes()), "surprise": 1}
+    with pytest.raises(UndecodableMessage, match="surprise"):
+        decode(json.dumps(raw).encode(), message)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\xff", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[]", "expected a JSON object, got list"),
+        (b"{}", "kind None version None is not known here; expected pause_task"),
+        (b'{"kind": "explode", "version": 1}', "kind 'explode' version 1"),
+        (b'{"kind": "pause_task", "version": 2}', "kind 'pause_task' version 2"),
+        (b'{"kind": "pause_task", "version": true}', "kind 'pause_task' version True"),
+        (b'{"kind": "pause_task", "version": 1, "task_id": "x"}', "task_id: "),
+    ],
+)
+def test_a_body_that_nobody_understands_is_refused_with_its_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(UndecodableMessage, match=reason):
+        decode(body, PauseTask)
+
+
+def test_a_known_kind_is_refused_where_it_is_not_expected() -> None:
+    with pytest.raises(UndecodableMessage, match="expected pause_task"):
+        decode(golden(ModelTrained).read_bytes(), PauseTask)
+
+
+def test_an_event_of_another_phase_than_its_key_is_refused() -> None:
+    raw = json.loads(golden(DataOptimized).read_bytes())
+    raw["key"]["phase"] = "train"
+    with pytest.raises(UndecodableMessage, match="a data_optimized event is of optimize"):
+        decode(json.dumps(raw).encode(), DataOptimized)
+
+
+def test_the_body_of_a_task_is_accepted_in_camel_case_too() -> None:
+    raw = json.loads(golden(CreateTask).read_bytes())
+    camel = {"taskName": "n", "modelName": "m", "datasetId": "d", "userId": 1, "mode": "STANDARD"}
+    found = decode(json.dumps({**raw, "task": camel}).encode(), CreateTask)
+    assert found.task.task_name == "n"

@@ -1,0 +1,118 @@
+"""A tiny Llama from nothing: a WordPiece tokenizer of raw texts and random weights, as a Hugging Face folder.
+
+`python -m infra.program trainer_worker.programs.tiny_base DIR`, with the texts' path in DIR/spec.json. No hub.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from contracts.message import Frozen
+from infra.errors import BadInput
+from infra.program import Job
+
+PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM = "<pad>", "<unk>", "<end>", "<user>", "<assistant>", "<system>"
+SPECIAL = [PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<' + message['role'] + '>' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+    "{% else %}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+class Spec(Frozen):
+    """Sizes of the model; the defaults give some 0.7 million parameters, embeddings included."""
+
+    texts: Path
+    """JSON lines, each an object with `text`: what the vocabulary is made of."""
+    vocabulary: int = Field(default=2000, ge=300, le=100_000)
+    hidden: int = Field(default=128, ge=16, le=4096)
+    intermediate: int = Field(default=384, ge=16, le=16_384)
+    layers: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=4, ge=1, le=64)
+    context: int = Field(default=256, ge=32, le=131_072)
+    """Longest sequence in tokens."""
+    seed: int = 1
+
+
+class Result(Frozen):
+    """What was made."""
+
+    parameters: int
+    vocabulary: int
+
+
+def main(spec: Spec, job: Job) -> Result:
+    """Write tokenizer, config and safetensors to `out/`. Raises BadInput for texts that cannot be read."""
+    tokenizer = train_tokenizer(_texts(spec.texts), spec)
+    job.report("tokenizer trained", 1, 2)
+    model = random_llama(spec, tokenizer)
+    tokenizer.save_pretrained(job.out)
+    model.save_pretrained(job.out)
+    job.report("model written", 2, 2)
+    return Result(parameters=model.num_parameters(), vocabulary=len(tokenizer))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            where = f"{path.name}:{number}"
+            raise BadInput(f"{where}: expected a JSON object with `text`", field=where) from error
+        yield text
+
+
+def train_tokenizer(texts: Iterator[str], spec: Spec) -> PreTrainedTokenizerFast:
+    """Lower-case WordPiece with words, digits and each mark apart; decoding joins `_` to its neighbours again."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]  # its stub lacks the argument
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    marks = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}_]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    joined = decoders.Replace(" _ ", "_")
+    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(), decoders.Fuse(), joined])
+    alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=spec.vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT, SYSTEM],
+        model_max_length=spec.context,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def random_llama(spec: Spec, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Weights drawn with the seed; input and output embeddings are one matrix."""
+    torch.manual_seed(spec.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.hidden,
+        intermediate_size=spec.intermediate,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=spec.heads,
+        max_position_embeddings=spec.context,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config)
