@@ -49,21 +49,24 @@ class Watch:
 class Live:
     """Fed by the progress exchange and by the applier; nothing here is the truth, and losing it is harmless."""
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, bus: Bus, capacity: int = CAPACITY) -> None:
+        self._bus = bus
         self._capacity = capacity
+        self._subscription: Subscription | None = None
         self._latest: OrderedDict[UUID, PhaseProgress] = OrderedDict()
         self._watches: defaultdict[UUID, set[Watch]] = defaultdict(set)
 
-    async def start(self, bus: Bus) -> Subscription:
+    async def start(self) -> None:
         """Listen to the progress of every task."""
-        return await bus.listen(PROGRESS.name, "#", self.receive)
+        self._subscription = await self._bus.listen(PROGRESS.name, "#", self._receive)
 
-    async def receive(self, message: Incoming) -> None:
-        """Take one message of the progress exchange; what cannot be read is dropped, for it is progress only."""
-        try:
-            self.report(decode(message.body, PhaseProgress))
-        except UndecodableMessage as error:
-            log.debug("progress_dropped", reason=error.reason)
+    async def stop(self) -> None:
+        """Listen no more, and end every watcher, so that open streams do not hold up a shutdown."""
+        if self._subscription is not None:
+            await self._subscription.cancel()
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake(close=True)
 
     def report(self, progress: PhaseProgress) -> None:
         """Remember it, if it is newer than what is known."""
@@ -98,11 +101,13 @@ class Live:
             if not self._watches[task_id]:
                 del self._watches[task_id]
 
-    def close(self) -> None:
-        """End every watcher, so that open streams do not hold up a shutdown."""
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.wake(close=True)
+    async def _receive(self, message: Incoming) -> None:
+        """Take one message; what cannot be read is dropped, for it is progress only."""
+        try:
+            self.report(decode(message.body, PhaseProgress))
+        except UndecodableMessage as error:
+            log.debug("progress_dropped", reason=error.reason)
+
 
 
 def _is_older(new: PhaseProgress, known: PhaseProgress) -> bool:

@@ -1,22 +1,28 @@
-"""Control put together: the parts that are given, and the loops that make it live."""
+"""Control put together: the parts that it is given, and the loops that make it live."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
 
 from control.applier import Applier
 from control.events import EventIntake
 from control.intake import SubmissionIntake
 from control.leases import LeaseDesk
 from control.live import Live
+from control.metrics import Metrics
+from control.observer import Observer
 from control.reaper import Reaper
 from control.relay import Relay
-from control.store.port import Store
+from control.spans import headers_for
+from control.store.port import Store, StoreUnavailable
 from control.submissions import Submissions
 from control.sweep import Sweep
 from infra.bus.port import Bus, Subscription
-from infra.objects import ObjectStore
+from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
+from infra.telemetry import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Parts:
     bus: Bus
     store: Store
     objects: ObjectStore
+    tracing: Tracing
 
 
 class Control:
@@ -35,46 +42,59 @@ class Control:
     def __init__(self, parts: Parts) -> None:
         settings, bus, store = parts.settings, parts.bus, parts.store
         self.parts = parts
-        self.live = Live(bus)
-        self.relay = Relay(store, bus)
-        self.applier = Applier(store, self.relay, batch_size=settings.batch_size)
-        self.submissions = Submissions(store, self.applier, settings)
+        self.live = Live()
+        self.metrics = Metrics(CollectorRegistry())
+        relay = Relay(store, bus)
+        applier = Applier(store, relay, batch_size=settings.batch_size, trace=headers_for)
+        self.submissions = Submissions(store, applier, settings)
+        observer = Observer(store, self.metrics, parts.tracing)
+        applier.on_change(observer.heard)
+        applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
         self._desk = LeaseDesk(bus, store)
-        self._events = EventIntake(bus, self.applier)
+        self._events = EventIntake(bus, applier)
         self._intake = SubmissionIntake(bus, self.submissions)
         self._loops = (
-            self.relay,
-            self.applier,
+            relay,
+            observer,
+            applier,
             self.submissions,
-            Reaper(store, self.applier, self._desk, parts.objects, settings),
-            Sweep(store, bus, self.relay, settings),
+            Reaper(store, applier, self._desk, parts.objects, settings),
+            Sweep(store, bus, relay, settings),
         )
         self._subscriptions: dict[str, Subscription] = {}
 
     async def start(self) -> None:
         """Begin to relay, apply and consume."""
-        self.applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
         for loop in self._loops:
             loop.start()
-        await self.live.start()
         self._subscriptions = {
-            "events": await self._events.start(),
+            "progress": await self.live.start(self.parts.bus),
             "claims": await self._desk.start(),
+            "events": await self._events.start(),
             "submissions": await self._intake.start(),
         }
 
     async def stop(self) -> None:
         """Consume no more, then end the loops; what was in hand comes again, here or elsewhere."""
+        self.live.close()
         for subscription in self._subscriptions.values():
             await subscription.cancel()
-        await self.live.stop()
         for loop in reversed(self._loops):
             await loop.stop()
 
     async def readiness(self) -> dict[str, str]:
-        """What is not ready, by name, with why; empty: ready."""
-        return {
+        """What is not ready, by name, with why. Empty: ready."""
+        missing = {
             f"consumer:{name}": "not attached to its queue"
             for name, subscription in self._subscriptions.items()
             if not subscription.attached
         }
+        try:
+            await self.parts.store.now()
+        except StoreUnavailable as error:
+            missing["database"] = str(error)
+        try:
+            await self.parts.objects.ping()
+        except ObjectStoreUnavailable as error:
+            missing["object_store"] = str(error)
+        return missing

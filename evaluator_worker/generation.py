@@ -27,16 +27,17 @@ class Greedy:
         self._model = model
         self._batch_size = batch_size
         self._fill = chat.eos
-        self._config = GenerationConfig(
+        self._stops = chat.stop_ids
+        self._config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it unannotated
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
-            eos_token_id=list(chat.stop_ids),
+            eos_token_id=list(self._stops),
             pad_token_id=self._fill,
             use_cache=True,
         )
         # A hub model may bring sampling temperatures and penalties; a score must not depend on them.
-        model.generation_config = GenerationConfig()
+        model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
 
     def answers(self, prompts: Sequence[Sequence[int]], job: Job, stage: str) -> list[list[int]]:
         """The new tokens after each prompt, without the token that ended them. Raises Stopped between batches."""
@@ -58,6 +59,5 @@ class Greedy:
         return [self._ended(answer) for answer in grown[:, ids.shape[1] :].tolist()]
 
     def _ended(self, answer: list[int]) -> list[int]:
-        stops = self._config.eos_token_id
-        end = next((i for i, token in enumerate(answer) if token in stops), len(answer))
+        end = next((i for i, token in enumerate(answer) if token in self._stops), len(answer))
         return answer[:end]

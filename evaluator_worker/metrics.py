@@ -38,7 +38,7 @@ def token_f1(predicted: str, expected: str) -> float:
     """Harmonic mean of precision and recall over the bags of `words` (Rajpurkar et al. 2016)."""
     have, want = words(predicted), words(expected)
     if not have or not want:
-        return float(have == want)
+        return exact_match(predicted, expected)
     common = (Counter(have) & Counter(want)).total()
     return 2 * common / (len(have) + len(want))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 
 from contracts.options import EvaluationOptions, Metric
@@ -67,7 +67,7 @@ def _bad_case(outcome: Outcome, outcomes: Outcomes) -> BadCase:
 
 def _confusions(wrong: Iterable[Outcome], scored: Iterable[Outcome]) -> tuple[Confusion, ...]:
     """Answers that are right elsewhere: where answers come from a closed set, which is taken for which."""
-    known: dict[str, str] = defaultdict(str)
+    known: dict[str, str] = {}
     for outcome in scored:
         known.setdefault(normalize(outcome.row.response), outcome.row.response)
     pairs = Counter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from contracts.options import EvaluationOptions, Metric
@@ -11,7 +11,7 @@ from evaluator_worker.generation import Greedy
 from evaluator_worker.metrics import ANSWER_METRICS
 from evaluator_worker.outcomes import Outcome, Outcomes, Unscored
 from evaluator_worker.perplexity import log_probabilities, scored_tokens
-from infra.chat_format import ChatFormat
+from infra.chat_format import ChatFormat, Rendered
 from infra.program import Job
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Scorer:
         self._metric = metric
         self._options = options
         self._chat = ChatFormat(tokenizer)
+        self._greedy = Greedy(model, self._chat, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size)
         self._context = getattr(model.config, "max_position_embeddings", None) or NO_CONTEXT_LIMIT
 
     def score(self, rows: Sequence[Row], job: Job, split: str) -> Outcomes:
@@ -50,30 +51,32 @@ class Scorer:
         return bool(row.turns) and row.turns[-1].role == "assistant" and bool(row.response.strip())
 
     def _by_answers(self, rows: Sequence[Row], job: Job, split: str) -> Outcomes:
-        options = self._options
-        longest = self._context - options.max_new_tokens
-        prompts = [self._chat.prompt(row) for row in rows]
-        fitting, unscored = _divide(rows, prompts, lambda prompt: None if 0 < len(prompt) <= longest else TOO_LONG)
-        greedy = Greedy(
-            self._model, self._chat, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size
-        )
-        answers = greedy.answers([prompt for _, prompt in fitting], job, f"answering {split}")
+        longest = self._context - self._options.max_new_tokens
+        prompts = [(row, self._chat.prompt_ids(row)) for row in rows]
+        fitting = [(row, prompt) for row, prompt in prompts if len(prompt) <= longest]
+        unscored = tuple(Unscored(row, TOO_LONG) for row, prompt in prompts if len(prompt) > longest)
+        answers = self._greedy.answers([prompt for _, prompt in fitting], job, f"answering {split}")
         texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
-        scored = [self._compared(row, text) for (row, _), text in zip(fitting, texts, strict=True)]
-        return Outcomes(self._metric, tuple(scored), unscored)
-
-    def _compared(self, row: Row, text: str) -> Outcome:
-        predicted = text.strip()
-        metrics = {metric.value: compare(predicted, row.response) for metric, compare in ANSWER_METRICS.items()}
-        return Outcome(row, metrics[self._metric.value], predicted=predicted, metrics=metrics)
+        scored = tuple(
+            _compared(row, text.strip(), self._metric) for (row, _), text in zip(fitting, texts, strict=True)
+        )
+        return Outcomes(self._metric, scored, unscored)
 
     def _by_likelihood(self, rows: Sequence[Row], job: Job, split: str) -> Outcomes:
-        rendered = self._chat.render(rows)
-        fitting, unscored = _divide(rows, rendered, self._unlikely)
-        kept = [r for _, r in fitting if r is not None]
-        sums = log_probabilities(self._model, kept, self._options.batch_size, job, f"scoring {split}")
-        scored = [
-            Outcome(row, total, weight=float(scored_tokens(r)))
-            for (row, _), r, total in zip(fitting, kept, sums, strict=True)
-        ]
-        return Outcomes(self._metric, tuple(scored), unscored)
+        fitting: list[tuple[Row, Rendered]] = []
+        unscored: list[Unscored] = []
+        for row, rendered in zip(rows, self._chat.render(rows, self._context), strict=True):
+            if rendered is None or not scored_tokens(rendered):
+                unscored.append(Unscored(row, TOO_LONG if rendered is None else TOO_SHORT))
+            else:
+                fitting.append((row, rendered))
+        sums = log_probabilities(
+            self._model, [r for _, r in fitting], self._options.batch_size, job, f"scoring {split}"
+        )
+        scored = [Outcome(row, total, float(scored_tokens(r))) for (row, r), total in zip(fitting, sums, strict=True)]
+        return Outcomes(self._metric, tuple(scored), tuple(unscored))
+
+
+def _compared(row: Row, predicted: str, metric: Metric) -> Outcome:
+    metrics = {name.value: compare(predicted, row.response) for name, compare in ANSWER_METRICS.items()}
+    return Outcome(row, metrics[metric.value], predicted=predicted, metrics=metrics)

@@ -35,9 +35,7 @@ def error_mass(part: SliceScore) -> float:
     return part.rows * (1 - part.value)
 
 
-def _add_rows(
-    score: Score, slices: Sequence[SliceScore], cases: dict[str, list[BadCase]]
-) -> list[Suggestion]:
+def _add_rows(score: Score, slices: Sequence[SliceScore], cases: dict[str, list[BadCase]]) -> list[Suggestion]:
     weak = sorted(weak_slices(score, slices), key=lambda s: (-error_mass(s), s.name))
     shares = _whole_shares([error_mass(s) for s in weak])
     return [

@@ -66,7 +66,7 @@ class ChatFormat:
             ids = self._encode([row.text], special=True)[0]
         else:
             ids = self._encode([self._prompt(row, row.turns[:-1])])[0]
-        return self._shorten(np.asarray(ids, dtype=np.int32), max_length).tolist()
+        return [int(token) for token in self._shorten(np.asarray(ids, dtype=np.int32), max_length)]
 
     def render(self, rows: Sequence[Row], max_length: int | None = None) -> list[Rendered | None]:
         """One Rendered a row, of at most `max_length` tokens; None where the last answer alone does not fit.
@@ -149,11 +149,12 @@ class ChatFormat:
     def _apply(self, row: Row, turns: Sequence[Turn], *, prompt: bool) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            text: str = self._tokenizer.apply_chat_template(
+            text = self._tokenizer.apply_chat_template(
                 messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt
             )
         except TemplateError as error:
             raise BadInput(f"row {row.id}: the tokenizer's chat template refuses it: {error}", field="turns") from error
+        assert isinstance(text, str)  # one conversation, not tokenized
         return text
 
     def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:

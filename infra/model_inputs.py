@@ -35,7 +35,7 @@ def model_inputs(model: ModelSource) -> tuple[dict[str, str], ModelLocation]:
     adapters = {f"adapter-{index}": prefix for index, prefix in enumerate(model.adapters)}
     base = {BASE: name} if kind == "artifact" else {}
     location = ModelLocation(
-        kind=kind,  # type: ignore[arg-type]  # ModelSource.base has exactly these prefixes
+        kind=kind,
         name=name,
         adapters=tuple(adapters),
         trust_remote_code=model.trust_remote_code,

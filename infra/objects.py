@@ -80,8 +80,7 @@ class ObjectStore:
 
     async def put_file(self, key: str, path: Path) -> None:
         """Upload a file of any size."""
-        part = max(PART, -(-path.stat().st_size // MOST_PARTS))
-        await self._call(self._client.fput_object, self._bucket, key, str(path), part_size=part, key=key)
+        await self._call(self._upload, key, path, key=key)
 
     async def get_file(self, key: str, path: Path) -> None:
         """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
@@ -110,6 +109,10 @@ class ObjectStore:
         finally:
             response.close()
             response.release_conn()
+
+    def _upload(self, key: str, path: Path) -> None:
+        part = max(PART, -(-path.stat().st_size // MOST_PARTS))
+        self._client.fput_object(self._bucket, key, str(path), part_size=part)
 
     def _download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,18 +10,22 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from contracts.artifacts import MANIFEST
 from contracts.tasks import FailureKind
 from infra.errors import PhaseError
+from infra.lifeline import die_with_parent, read_line, reserve_stdout
 
 T = TypeVar("T")
 FAILED, STOPPED = 3, 4
@@ -43,7 +47,7 @@ class Program(Protocol):
 class Job:
     """One job's folder as the program sees it: `input/<name>/…` to read, `out/…` to write."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress: TextIO | None = None) -> None:
         self.folder = folder
         self.out = folder / "out"
         self.out.mkdir(exist_ok=True)
@@ -51,10 +55,20 @@ class Job:
         """Set by SIGTERM: finish the step, write a checkpoint if you can, and raise Stopped."""
         self.checkpoints = folder / "checkpoints"
         """Where a program writes `step-<n>/` folders, each complete once its manifest is there."""
+        self._progress = progress
 
     def input(self, name: str) -> Path:
         """The folder of a downloaded artifact."""
         return self.folder / "input" / name
+
+    @contextmanager
+    def checkpoint(self, step: int) -> Iterator[Path]:
+        """A folder to write a checkpoint into; once the block has ended it is complete, and the newest."""
+        folder = self.checkpoints / f"step-{step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+        (folder / MANIFEST).write_text(json.dumps({"step": step}))
 
     def report(
         self,
@@ -66,7 +80,7 @@ class Job:
     ) -> None:
         """Print one progress line."""
         line = {"stage": stage, "done": done, "total": total, "eta_seconds": eta, "metrics": metrics}
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line), file=self._progress, flush=True)
 
     def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         """Yield `items` and report how many are done, with an ETA from the mean pace."""
@@ -84,21 +98,29 @@ class Stopped(Exception):
     """The program stopped because it was asked to; raised by a `main` that saw `job.stop`."""
 
 
-def run(module: str, folder: Path, program: Program) -> int:
-    """Run `program` in `folder`. The exit status: 0 succeeded, 3 failed with a type, 4 stopped as asked."""
-    job = Job(folder)
+def run(module: str, folder: Path, program: Program, progress: TextIO | None = None) -> int:
+    """Run `program` in `folder`. The exit status: 0 succeeded, 3 failed with a type, 4 stopped as asked.
+
+    Any other exception is a crash: it leaves here, and its traceback goes to standard error.
+    """
+    job = Job(folder, progress)
     signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
     try:
         spec = program.Spec.model_validate_json((folder / "spec.json").read_bytes())
+    except ValidationError as error:
+        return _fail(folder, FailureKind.BAD_CONFIGURATION, f"{module}: {error}", "spec")
+    try:
         result = program.main(spec, job)
     except Stopped:
         return STOPPED
     except PhaseError as error:
         return _fail(folder, error.kind, str(error), error.field)
-    except ValidationError as error:
-        return _fail(folder, FailureKind.BAD_CONFIGURATION, f"{module}: {error}", "spec")
-    except MemoryError:
-        return _fail(folder, FailureKind.OUT_OF_MEMORY, "the program ran out of memory", None)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail(folder, FailureKind.OUT_OF_MEMORY, f"out of memory: {_first_line(error)}", None)
+    finally:
+        (folder / "usage.json").write_text(json.dumps({"accelerators": _accelerators()}))
     (folder / "result.json").write_text(result.model_dump_json())
     return 0
 
@@ -108,24 +130,46 @@ def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> i
     return FAILED
 
 
-def _die_with_parent() -> None:
-    """End this process when standard input ends: the parent is gone."""
-    sys.stdin.buffer.read()
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own, torch's on CUDA (by its name, so that torch is not imported), on a CPU and on MPS."""
+    named = any(base.__name__ in {"MemoryError", "OutOfMemoryError"} for base in type(error).__mro__)
+    return named or "can't allocate memory" in str(error) or "backend out of memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _accelerators() -> int:
+    """How many accelerators the program has used memory of; 0 where torch was not even loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    if torch.cuda.is_available():
+        used = (torch.cuda.max_memory_reserved(index) for index in range(torch.cuda.device_count()))
+        return sum(1 for size in used if size) if torch.cuda.is_initialized() else 0
+    return int(torch.backends.mps.is_available() and torch.mps.driver_allocated_memory() > 0)
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of `python -m infra.program MODULE [DIR]`."""
     module = arguments[0]
+    by_hand = len(arguments) > 1
+    if not by_hand:
+        os.nice(0)
     program: Program = importlib.import_module(module)
-    if len(arguments) > 1:
+    if by_hand:
         return run(module, Path(arguments[1]), program)
-    line = sys.stdin.buffer.readline().decode().strip()
-    if not line:
+    progress = reserve_stdout()
+    folder = read_line()
+    if not folder:
         return 0
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    return run(module, Path(line), program)
+    die_with_parent()
+    return run(module, Path(folder), program, progress)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # as `infra.program`, not as `__main__`: there must be one class Stopped, the one that programs import
+    from infra.program import main as entry
+
+    sys.exit(entry(sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""The demo's data: BANKING77 as a user would bring it, dirty and unbalanced, and the two tasks' request bodies.
+"""The demo's data: BANKING77 as a user would bring it, dirty and unbalanced.
 
-Everything is drawn from `examples/banking77` with one seed. The sealed test rows come from `test.csv` alone;
-rows of `train.csv` that repeat one of them are left out, and tokenizer and pretraining see no dev row either.
+All of it is drawn from `examples/banking77` with one seed. The sealed test rows come from `test.csv` alone, and
+rows of `train.csv` that repeat one of them are left out. Tokenizer and pretraining see neither test nor dev rows.
 """
 
 from __future__ import annotations
@@ -9,26 +9,160 @@ from __future__ import annotations
 import csv
 import json
 import random
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 SOURCE = Path(__file__).parents[2] / "examples" / "banking77"
-INTENTS = ()
-RARE = 6
-"""Intents that the start almost lacks."""
-RARE_ROWS = 2
-COMMON_ROWS = 16
-WRONG_LABELS = 24
-DUPLICATES = 44
+INTENTS = 20
+"""The intents with the most rows in `train.csv`: they alone can fill the pool."""
+RARE_INTENTS, RARE_ROWS = 6, 2
+"""Intents that the start almost lacks, and the rows that it has of each."""
+COMMON_ROWS = 17
+WRONG_LABELS, DUPLICATES = 25, 30
 POOL_ROWS = 2000
 DEV_ROWS = 15
-"""Rows of each intent."""
-PRETRAINING_DEV = 300
-LABEL_BUDGET = 120
-ITERATIONS = 5
+"""Of each intent, as the 40 test rows."""
+PRETRAINING_DEV_ROWS = 300
 
+T = TypeVar("T")
 Question = tuple[str, str]
 """A text and its category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banking77:
+    """The rows of both tasks. `start`, `pool` and `dev` share no question with one another or with `test`."""
+
+    start: tuple[Question, ...]
+    pool: tuple[Question, ...]
+    dev: tuple[Question, ...]
+    test: tuple[Question, ...]
+    texts: tuple[str, ...]
+    """For the tokenizer and the pretraining."""
+    dev_texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The files that the demo uploads."""
+
+    start: Path
+    pool: Path
+    dev: Path
+    test: Path
+    texts: Path
+    dev_texts: Path
+
+
+def draw(seed: int, source: Path = SOURCE) -> Banking77:
+    """The demo's rows; the same seed gives the same rows."""
+    random_ = random.Random(seed)  # noqa: S311  # a draw of rows, no secret
+    everything = _distinct(_read(source / "train.csv"), _read(source / "test.csv"))
+    intents = _most_frequent(everything)
+    groups = _shuffled_groups([q for q in everything if q[1] in intents], random_)
+    dev = [question for group in groups.values() for question in _take(group, DEV_ROWS)]
+    start = _dirty_start(groups, random_)
+    pool = _sample((q for group in groups.values() for q in group), POOL_ROWS, random_)
+    asked = {text for text, _ in dev}
+    texts = _sample((text for text, _ in everything if text not in asked), None, random_)
+    return Banking77(
+        start=tuple(start),
+        pool=tuple(pool),
+        dev=tuple(dev),
+        test=tuple(q for q in _read(source / "test.csv") if q[1] in intents),
+        texts=tuple(texts[PRETRAINING_DEV_ROWS:]),
+        dev_texts=tuple(texts[:PRETRAINING_DEV_ROWS]),
+    )
+
+
+def write(data: Banking77, folder: Path) -> Uploads:
+    """Write the upload files: questions as `text,category` CSV, texts as JSON lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Uploads(
+        start=_write_questions(folder / "start.csv", data.start),
+        pool=_write_questions(folder / "pool.csv", data.pool),
+        dev=_write_questions(folder / "dev.csv", data.dev),
+        test=_write_questions(folder / "test.csv", data.test),
+        texts=_write_texts(folder / "texts.jsonl", data.texts),
+        dev_texts=_write_texts(folder / "dev_texts.jsonl", data.dev_texts),
+    )
+
+
+def normalized(text: str) -> str:
+    """Lower-case words with single spaces and no marks: two texts that agree in this are one question."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+def _read(path: Path) -> list[Question]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [(row["text"].strip(), row["category"]) for row in csv.DictReader(lines)]
+
+
+def _distinct(questions: Iterable[Question], sealed: Iterable[Question]) -> list[Question]:
+    """Each question once, and none that the sealed test asks."""
+    seen = {normalized(text) for text, _ in sealed}
+    kept = []
+    for text, category in questions:
+        if (key := normalized(text)) not in seen:
+            seen.add(key)
+            kept.append((text, category))
+    return kept
+
+
+def _most_frequent(questions: Iterable[Question]) -> set[str]:
+    counts = Counter(category for _, category in questions)
+    return set(sorted(counts, key=lambda c: (-counts[c], c))[:INTENTS])
+
+
+def _shuffled_groups(questions: Iterable[Question], random_: random.Random) -> dict[str, list[Question]]:
+    groups: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[question[1]].append(question)
+    names = random_.sample(sorted(groups), len(groups))
+    return {name: random_.sample(groups[name], len(groups[name])) for name in names}
+
+
+def _take(group: list[Question], rows: int) -> list[Question]:
+    """Move the last `rows` out of the group."""
+    taken = group[-rows:]
+    del group[-rows:]
+    return taken
+
+
+def _sample(items: Iterable[T], size: int | None, random_: random.Random) -> list[T]:
+    everything = list(items)
+    return random_.sample(everything, len(everything) if size is None else size)
+
+
+def _dirty_start(groups: dict[str, list[Question]], random_: random.Random) -> list[Question]:
+    """What a user brings: few rows of some intents, wrong labels, and rows that came twice."""
+    common, rare = list(groups)[RARE_INTENTS:], list(groups)[:RARE_INTENTS]
+    rows = [q for name in common for q in _take(groups[name], COMMON_ROWS)]
+    for index in random_.sample(range(len(rows)), WRONG_LABELS):
+        text, category = rows[index]
+        rows[index] = (text, random_.choice([name for name in common if name != category]))
+    rows += [q for name in rare for q in _take(groups[name], RARE_ROWS)]
+    rows += [_copied(question, random_) for question in random_.sample(rows, DUPLICATES)]
+    return _sample(rows, None, random_)
+
+
+def _copied(question: Question, random_: random.Random) -> Question:
+    """The same row as it comes back from another system: as it was, in capitals, or without its last mark."""
+    text, category = question
+    return random_.choice([text, text.upper(), text.rstrip("?.! ")]), category
+
+
+def _write_questions(path: Path, questions: Sequence[Question]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(("text", "category"))
+        writer.writerows(questions)
+    return path
+
+
+def _write_texts(path: Path, texts: Sequence[str]) -> Path:
+    path.write_text("".join(f"{json.dumps({'text': text}, ensure_ascii=False)}\n" for text in texts), encoding="utf-8")
+    return path

@@ -13,12 +13,13 @@ from starlette.requests import ClientDisconnect
 
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.submissions import Problem
+from control.problems import problem_of
 from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
 from control.task import IllegalTransition
 from infra.objects import ObjectStoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = 2
+RETRY_AFTER = "2"
 """Seconds after which a client may ask again when a part is away."""
 CLIENT_GONE = 499
 _PLACES = frozenset({"body", "query", "path", "header"})
@@ -31,7 +32,8 @@ class Refused(TreadleError):
 
     def __init__(self, status: HTTPStatus, field: str, message: str) -> None:
         self.status = status
-        self.error = FieldError(field=field, message=message)
+        self.field = field
+        self.message = message
         super().__init__(f"{field}: {message}")
 
 
@@ -44,62 +46,56 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-def problem(
-    request: Request,
-    status: HTTPStatus,
-    detail: str,
-    errors: tuple[FieldError, ...] = (),
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """A problem as a response; its `instance` is the path asked for."""
-    body = Problem(title=status.phrase, status=status, detail=detail, instance=request.url.path, errors=errors)
+def about(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
+    """A problem under the status's own title."""
+    return Problem(title=status.phrase, status=status, detail=detail, errors=errors)
+
+
+def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as a response; its `instance` is the path that was asked for."""
+    located = problem.model_copy(update={"instance": request.url.path})
     return Response(
-        body.model_dump_json(exclude_none=True),
-        status_code=status,
+        located.model_dump_json(exclude_none=True),
+        status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers=dict(headers) if headers else None,
     )
 
 
 async def _on_treadle_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TreadleError)
     match error:
         case Refused():
-            return problem(request, error.status, str(error), (error.error,))
-        case InvalidInput():
-            return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, str(error), error.errors)
-        case TaskNotFound():
-            return problem(request, HTTPStatus.NOT_FOUND, str(error), _field("taskId", error))
-        case IllegalTransition():
-            return problem(request, HTTPStatus.CONFLICT, str(error), _field("status", error))
-        case SubmissionConflict():
-            return problem(request, HTTPStatus.CONFLICT, str(error), _field("Idempotency-Key", error))
+            named = FieldError(field=error.field, message=error.message)
+            return answer(request, about(error.status, str(error), named))
+        case InvalidInput() | TaskNotFound() | IllegalTransition() | SubmissionConflict():
+            return answer(request, problem_of(error))
         case StoreUnavailable() | ObjectStoreUnavailable():
             log.warning("request_not_served", path=request.url.path, error=str(error))
-            return _away(request, error)
+            return answer(request, _away(error), {"Retry-After": RETRY_AFTER})
         case _:
             log.error("request_failed", path=request.url.path, exc_info=error)
-            return _unexpected(request)
+            return await _on_unexpected(request, error)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = tuple(_field_error(item) for item in error.errors())
     detail = "; ".join(f"{e.field}: {e.message}" for e in errors)
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+    return answer(request, about(HTTPStatus.UNPROCESSABLE_ENTITY, detail, *errors))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    if status is HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {request.url.path}; /docs lists what is"
-        return problem(request, status, detail, (FieldError(field="path", message=detail),))
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} is not allowed at {request.url.path}; expected {allowed}"
-        return problem(request, status, detail, (FieldError(field="method", message=detail),), error.headers)
-    return problem(request, status, str(error.detail), headers=error.headers)
+    path, status = request.url.path, HTTPStatus(error.status_code)
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            field, detail = "path", f"there is nothing at {path}; /docs lists what is"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            field, detail = "method", f"{request.method} is not allowed at {path}; expected {allowed}"
+        case _:
+            field, detail = "body", str(error.detail)
+    return answer(request, about(status, detail, FieldError(field=field, message=detail)), error.headers)
 
 
 async def _on_disconnect(request: Request, _: Exception) -> Response:
@@ -108,25 +104,16 @@ async def _on_disconnect(request: Request, _: Exception) -> Response:
 
 
 async def _on_unexpected(request: Request, _: Exception) -> Response:
-    """The server raises the error again after this answer, and logs it."""
-    return _unexpected(request)
-
-
-def _away(request: Request, error: TreadleError) -> Response:
-    detail = "a part that this needs is away; nothing was changed, ask again"
-    part = "database" if isinstance(error, StoreUnavailable) else "objectStore"
-    errors = (FieldError(field=part, message=detail),)
-    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, errors, {"Retry-After": str(RETRY_AFTER)})
-
-
-def _unexpected(request: Request) -> Response:
-    return problem(
-        request, HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of control says what"
+    """The server raises an unexpected error again after this answer, and so logs it."""
+    return answer(
+        request, about(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of control says what")
     )
 
 
-def _field(name: str, error: TreadleError) -> tuple[FieldError, ...]:
-    return (FieldError(field=name, message=str(error)),)
+def _away(error: TreadleError) -> Problem:
+    part = "database" if isinstance(error, StoreUnavailable) else "objectStore"
+    detail = f"the {part} is away; ask again soon"
+    return about(HTTPStatus.SERVICE_UNAVAILABLE, detail, FieldError(field=part, message=detail))
 
 
 def _field_error(item: Mapping[str, object]) -> FieldError:
@@ -134,6 +121,6 @@ def _field_error(item: Mapping[str, object]) -> FieldError:
     place = item.get("loc", ())
     assert isinstance(place, tuple)
     if item.get("type") == "json_invalid":
-        return FieldError(field="body", message="expected JSON; it breaks at character " + str(place[-1]))
+        return FieldError(field="body", message=f"expected JSON; it breaks at character {place[-1]}")
     path = place[1:] if place and place[0] in _PLACES else place
     return FieldError(field=".".join(str(part) for part in path) or "body", message=str(item.get("msg")))

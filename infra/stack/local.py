@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import time
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -51,10 +52,7 @@ class LocalStack:
         """Start all at once. Raises StackFailed, with none left running."""
         try:
             await self._alone()
-            outcomes = await asyncio.gather(*(node.start() for node in self._nodes()), return_exceptions=True)
-            for outcome in outcomes:
-                if outcome is not None:
-                    raise outcome
+            await _all(node.start() for node in self._nodes())
         except BaseException:
             await self._stop()
             raise
@@ -99,11 +97,17 @@ class LocalStack:
             await asyncio.sleep(0.1)
 
     async def _stop(self) -> None:
-        outcomes = await asyncio.gather(*(node.stop() for node in self._nodes()), return_exceptions=True)
-        os.close(self._lock)
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+        try:
+            await _all(node.stop() for node in self._nodes())
+        finally:
+            os.close(self._lock)
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Await all to their end, and only then raise the first error."""
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def _locked(descriptor: int) -> bool:

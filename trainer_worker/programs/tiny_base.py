@@ -77,7 +77,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 def train_tokenizer(texts: Iterator[str], spec: Spec) -> PreTrainedTokenizerFast:
     """Lower-case WordPiece with words, digits and each mark apart; decoding joins `_` to its neighbours again."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]  # its stub lacks the argument
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     marks = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}_]"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
@@ -88,7 +88,7 @@ def train_tokenizer(texts: Iterator[str], spec: Spec) -> PreTrainedTokenizerFast
         vocab_size=spec.vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
         unk_token=UNKNOWN,

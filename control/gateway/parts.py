@@ -1,0 +1,38 @@
+"""What the gateway is made of, and how a router gets at it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from control.live import Live
+from control.metrics import Metrics
+from control.store.port import Store
+from control.submissions import Submissions
+from infra.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """Everything the routes use, opened and started by the composition root."""
+
+    store: Store
+    submissions: Submissions
+    objects: ObjectStore
+    live: Live
+    metrics: Metrics
+    readiness: Callable[[], Awaitable[Mapping[str, str]]]
+    """Which of control's own parts (consumers, above all) are not ready, by name, with why; empty: ready."""
+    upload_limit: int = 100 * 2**30
+    """Bytes of one uploaded file."""
+
+
+def _of(request: Request) -> GatewayParts:
+    parts: GatewayParts = request.app.state.parts
+    return parts
+
+
+Parts = Annotated[GatewayParts, Depends(_of)]

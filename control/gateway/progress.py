@@ -1,0 +1,74 @@
+"""A task as server-sent events: its history, replayed and then live, and the latest progress in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Response
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+
+from contracts.progress import PhaseProgress
+from control.gateway.parts import GatewayParts, Parts
+from control.gateway.tasks import LARGEST_ID, TaskId
+from control.gateway.views import history_view
+from control.live import Watch
+from control.store.port import HistoryRow
+from control.task import TERMINAL
+
+POLL = 1.0
+"""Seconds between two looks at the history where nothing wakes us: another control process may have changed it."""
+RECONNECT = 2000
+"""Milliseconds after which a client that lost the stream asks again."""
+HEARTBEAT = 15
+"""Seconds between two comments that keep the connection alive."""
+PAGE = 500
+
+router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+
+LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
+
+
+@router.get("/{taskId}/progress", response_class=EventSourceResponse)
+async def progress(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> Response:
+    """Events `history` (its `id` is the row's) and `progress` (the latest only), until the task has ended.
+
+    A client that reconnects after the end, as browsers do by themselves, is told to stop by 204.
+    """
+    stored = await parts.store.task(task_id)
+    if last_event_id and stored.task.status in TERMINAL:
+        if not await parts.store.history(task_id, last_event_id, 1):
+            return Response(status_code=204)
+    return EventSourceResponse(_stream(parts, task_id, last_event_id), ping=HEARTBEAT)
+
+
+async def _stream(parts: GatewayParts, task_id: UUID, after: int) -> AsyncIterator[ServerSentEvent]:
+    yield ServerSentEvent(retry=RECONNECT, comment="the stream of one task")
+    with parts.live.watch(task_id) as watch:
+        async for event in _events(parts, task_id, after, watch):
+            yield event
+
+
+async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watch) -> AsyncIterator[ServerSentEvent]:
+    shown: PhaseProgress | None = None
+    ended = False
+    while not watch.closed:
+        rows = await parts.store.history(task_id, after, PAGE)
+        for row in rows:
+            after, ended = row.id, row.status in TERMINAL
+            yield _history_event(row)
+        if len(rows) == PAGE:
+            continue
+        if ended:
+            return
+        latest = parts.live.latest(task_id)
+        if latest is not None and latest != shown:
+            shown = latest
+            yield ServerSentEvent(latest.model_dump_json(), event="progress")
+        await watch.changed(POLL)
+
+
+def _history_event(row: HistoryRow) -> ServerSentEvent:
+    return ServerSentEvent(history_view(row).model_dump_json(by_alias=True), event="history", id=str(row.id))

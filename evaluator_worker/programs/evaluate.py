@@ -1,0 +1,64 @@
+"""Score a model on dev, with all that the optimizer may learn from, and on the sealed test, numbers only.
+
+`python -m infra.program evaluator_worker.programs.evaluate DIR`, where DIR/input/ holds `splits/` and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from evaluator_worker.outcomes import Outcomes
+from evaluator_worker.predictions import write_predictions
+from evaluator_worker.report import dev_report, test_report
+from evaluator_worker.rows import dev_rows, test_rows
+from evaluator_worker.scoring import Scorer
+from evaluator_worker.spec import Result, Spec
+from infra.errors import OutOfMemory, PhaseError
+from infra.language_model import load
+from infra.program import Job
+
+
+def main(spec: Spec, job: Job) -> Result:
+    """Write `dev_report.json`, `dev_predictions.jsonl` and, where there is a test split, `test_report.json`."""
+    with _memory_errors():
+        model, tokenizer = load(spec.model, job)
+        scorer = Scorer(model, tokenizer, spec.metric, spec.options)
+        splits = job.input("splits")
+        dev = scorer.score(dev_rows(splits), job, "dev")
+        test = _score_sealed(scorer, splits, job)
+    return _write(spec, job.out, dev, test)
+
+
+def _score_sealed(scorer: Scorer, splits: Path, job: Job) -> Outcomes | None:
+    """The test split's outcomes; None where there is none. An error's words may quote a row: they are dropped."""
+    rows = test_rows(splits)
+    try:
+        return scorer.score(rows, job, "test") if rows else None
+    except PhaseError as error:
+        raise type(error)("a row of the sealed test could not be scored, for a reason not told", field="test") from None
+
+
+def _write(spec: Spec, out: Path, dev: Outcomes, test: Outcomes | None) -> Result:
+    about_dev = dev_report(dev, spec.options, spec.seed)
+    write_predictions(out / "dev_predictions.jsonl", dev)
+    (out / "dev_report.json").write_text(about_dev.model_dump_json(indent=1))
+    metrics = {f"dev_{name}": value for name, value in about_dev.metrics.items()}
+    if test is None:
+        return Result(dev=about_dev.score, test=None, metrics=metrics)
+    about_test = test_report(test, spec.options, spec.seed)
+    (out / "test_report.json").write_text(about_test.model_dump_json(indent=1))
+    metrics |= {f"test_{name}": value for name, value in about_test.metrics.items()}
+    return Result(dev=about_dev.score, test=about_test.score, metrics=metrics)
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """An accelerator that is full makes a typed failure; the next attempt comes with a smaller batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory("the accelerator ran out of memory; a smaller batch may fit", field="batch_size") from error

@@ -1,0 +1,80 @@
+"""Servers, each started once a session and only where a test asks for it; and a clean place on them for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from contracts.topology import EXCHANGES, QUEUES
+from infra.settings import Settings
+from tests import servers
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.Broker]:
+    """The RabbitMQ of this session; most tests want `bus_url`."""
+    async with servers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The PostgreSQL of this session, as an address; most tests want `database_url`."""
+    async with servers.postgres(tmp_path_factory.mktemp("postgres")) as dsn:
+        yield dsn
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.ObjectServer]:
+    """The S3 server of this session; most tests want `s3_settings`."""
+    async with servers.s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def bus_url(rabbitmq: servers.Broker) -> str:
+    """A RabbitMQ that holds nothing of Treadle's yet: deleting the topology is far quicker than a new virtual host."""
+    async with await aio_pika.connect(rabbitmq.url, timeout=10) as connection:
+        channel = await connection.channel()
+        for queue in QUEUES:
+            await channel.queue_delete(queue.name)
+        for exchange in EXCHANGES:
+            await channel.exchange_delete(exchange.name)
+    return rabbitmq.url
+
+
+@pytest_asyncio.fixture
+async def database_url(postgres: str) -> AsyncIterator[str]:
+    """An empty database."""
+    name = f"test_{uuid4().hex}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.rpartition("/")[0] + f"/{name}"
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+def s3_settings(s3: servers.ObjectServer) -> dict[str, object]:
+    """The S3 fields of Settings, with a bucket that does not exist yet."""
+    return {
+        "s3_endpoint": s3.endpoint,
+        "s3_access_key": SecretStr(s3.access_key),
+        "s3_secret_key": SecretStr(s3.secret_key),
+        "s3_bucket": f"test-{uuid4().hex[:16]}",
+    }
+
+
+@pytest.fixture
+def settings(bus_url: str, database_url: str, s3_settings: dict[str, object], tmp_path: Path) -> Settings:
+    """Settings of a service on clean servers of all three kinds."""
+    return Settings(
+        bus_url=SecretStr(bus_url), database_url=SecretStr(database_url), work_dir=tmp_path / "work", **s3_settings
+    )

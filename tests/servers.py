@@ -1,0 +1,106 @@
+"""The servers that tests run against: given by address, else private processes, else Docker, else skipped."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.stack.postgres import PostgresNode
+from infra.stack.rabbitmq import RabbitMQNode, rabbitmq_script
+from infra.stack.s3 import S3Node
+
+RABBITMQ_IMAGE = "rabbitmq:4"
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A RabbitMQ for tests, which wipe it. `node` is there where we may stop and start it."""
+
+    url: str
+    node: RabbitMQNode | None = None
+
+
+@dataclass(frozen=True)
+class ObjectServer:
+    """An S3 server for tests."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+
+def missing(reason: str) -> None:
+    """Skip what needs a server that is not there; in CI that is an error, for there nothing may go untested."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI=true", pytrace=False)
+    pytest.skip(reason)
+
+
+@asynccontextmanager
+async def rabbitmq(folder: Path) -> AsyncIterator[Broker]:
+    """TREADLE_TEST_BUS_URL, else a private node, else a container."""
+    if url := os.environ.get("TREADLE_TEST_BUS_URL"):
+        yield Broker(url)
+    elif rabbitmq_script("rabbitmq-server"):
+        node = RabbitMQNode(folder)
+        try:
+            await node.start()
+            yield Broker(node.url, node)
+        finally:
+            await node.stop()
+    elif docker_runs():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # testcontainers warns about its own decorators
+            from testcontainers.community.rabbitmq import RabbitMqContainer
+        with RabbitMqContainer(RABBITMQ_IMAGE) as container:
+            address = f"{container.get_container_host_ip()}:{container.get_exposed_port(5672)}"
+            yield Broker(f"amqp://{container.username}:{container.password}@{address}/")
+    else:
+        missing("neither TREADLE_TEST_BUS_URL, nor rabbitmq-server, nor Docker is there")
+
+
+@asynccontextmanager
+async def postgres(folder: Path) -> AsyncIterator[str]:
+    """The address of a database whose user may make others: TREADLE_TEST_DATABASE_URL, else the embedded server."""
+    if url := os.environ.get("TREADLE_TEST_DATABASE_URL"):
+        yield url
+        return
+    node = PostgresNode(folder)
+    try:
+        await node.start()
+        yield node.dsn()
+    finally:
+        await node.stop()
+
+
+@asynccontextmanager
+async def s3(folder: Path) -> AsyncIterator[ObjectServer]:
+    """TREADLE_TEST_S3_ENDPOINT (with _ACCESS_KEY and _SECRET_KEY), else a private server."""
+    if endpoint := os.environ.get("TREADLE_TEST_S3_ENDPOINT"):
+        yield ObjectServer(endpoint, os.environ["TREADLE_TEST_S3_ACCESS_KEY"], os.environ["TREADLE_TEST_S3_SECRET_KEY"])
+        return
+    node = S3Node(folder)
+    try:
+        await node.start()
+        yield ObjectServer(node.endpoint, node.access_key, node.secret_key)
+    finally:
+        await node.stop()
+
+
+def docker_runs() -> bool:
+    """Whether a Docker daemon answers."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException:
+        return False
+    client.close()
+    return True

@@ -1,0 +1,113 @@
+"""Group commit: batches, their answers, and the one item that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from control.batcher import Batcher, Flush
+from control.store.port import StoreUnavailable
+
+
+@asynccontextmanager
+async def batching(flush: Flush[str, str], size: int = 100) -> AsyncIterator[Batcher[str, str]]:
+    """A running batcher whose items are keyed by their first letter."""
+    batcher: Batcher[str, str] = Batcher(flush, size=size, key=lambda item: item[0])
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        await batcher.stop()
+
+
+class Recorder:
+    """Upper-cases, and remembers what came together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    async def __call__(self, items: Sequence[str]) -> list[str | Exception | None]:
+        self.batches.append(list(items))
+        return [item.upper() for item in items]
+
+
+async def test_items_that_wait_together_are_flushed_together() -> None:
+    flush = Recorder()
+    async with batching(flush) as batcher:
+        answers = await asyncio.gather(*(batcher.submit(item) for item in "abc"))
+    assert (answers, flush.batches) == (["A", "B", "C"], [["a", "b", "c"]])
+
+
+async def test_items_of_one_key_never_share_a_batch_and_keep_their_order() -> None:
+    flush = Recorder()
+    async with batching(flush) as batcher:
+        await asyncio.gather(*(batcher.submit(item) for item in ("a1", "b", "a2", "a3")))
+    assert flush.batches == [["a1", "b"], ["a2"], ["a3"]]
+
+
+async def test_a_batch_holds_at_most_its_size() -> None:
+    flush = Recorder()
+    async with batching(flush, size=2) as batcher:
+        await asyncio.gather(*(batcher.submit(item) for item in "abcde"))
+    assert flush.batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_an_item_that_is_not_through_yet_is_flushed_again() -> None:
+    calls = 0
+
+    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
+        nonlocal calls
+        calls += 1
+        return [None if calls == 1 else item for item in items]
+
+    async with batching(flush) as batcher:
+        assert await batcher.submit("a") == "a"
+    assert calls == 2
+
+
+async def test_an_error_for_one_item_is_raised_to_its_submitter_alone() -> None:
+    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
+        return [KeyError("b") if item == "b" else item for item in items]
+
+    async with batching(flush) as batcher:
+        answers = await asyncio.gather(*(batcher.submit(item) for item in "abc"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, KeyError, str]
+
+
+async def test_a_batch_that_fails_is_halved_until_the_culprit_is_alone() -> None:
+    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
+        if "c" in items:
+            raise ValueError("c is poison")
+        return list(items)
+
+    async with batching(flush) as batcher:
+        answers = await asyncio.gather(*(batcher.submit(item) for item in "abcd"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, str, ValueError, str]
+
+
+async def test_a_store_that_is_away_is_asked_once_a_batch() -> None:
+    calls = 0
+
+    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
+        nonlocal calls
+        calls += 1
+        raise StoreUnavailable("away")
+
+    async with batching(flush) as batcher:
+        await asyncio.gather(*(batcher.submit(item) for item in "abcd"), return_exceptions=True)
+    assert calls == 1
+
+
+async def test_what_waits_at_the_end_is_cancelled() -> None:
+    async def never(items: Sequence[str]) -> list[str | Exception | None]:
+        await asyncio.Event().wait()
+        return []
+
+    async with batching(never) as batcher:
+        waiting = asyncio.create_task(batcher.submit("a"))
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
