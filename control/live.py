@@ -109,7 +109,6 @@ class Live:
             log.debug("progress_dropped", reason=error.reason)
 
 
-
 def _is_older(new: PhaseProgress, known: PhaseProgress) -> bool:
     """Within one phase of one iteration a later attempt, then a later step, is newer."""
     if (new.key.iteration, new.key.phase) != (known.key.iteration, known.key.phase):

@@ -55,7 +55,9 @@ class Greedy:
         device = self._model.device
         ids = padded(prompts, self._fill, left=True, device=device)
         mask = padded([[1] * len(prompt) for prompt in prompts], 0, left=True, device=device)
-        grown = self._model.generate(ids, attention_mask=mask, generation_config=self._config)
+        grown = self._model.generate(  # type: ignore[operator]  # mixed in where the stubs do not see it
+            ids, attention_mask=mask, generation_config=self._config
+        )
         return [self._ended(answer) for answer in grown[:, ids.shape[1] :].tolist()]
 
     def _ended(self, answer: list[int]) -> list[int]:

@@ -14,12 +14,13 @@ READ = 4096
 
 
 def die_with_parent() -> None:
-    """End this process, and its whole group, when the parent goes: by standard input's end, and by the kernel.
-
-    The kernel's signal works even while a C extension holds the interpreter, and reaches this process only.
-    """
+    """Have the kernel kill this process when its parent goes, even while a C extension holds the interpreter."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def watch_parent() -> None:
+    """End this process and its whole group when standard input ends: the parent is gone."""
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
 
 

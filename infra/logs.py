@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -37,7 +38,7 @@ def configure_logs(settings: Settings, service: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
-def bound(**values: object) -> structlog.contextvars.bound_contextvars:
+def bound(**values: object) -> AbstractContextManager[None]:
     """Put `values` (task_id, iteration, phase, attempt, …) on every line logged inside the `with` block."""
     return structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in values.items()})
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from contracts.artifacts import MANIFEST
 from contracts.tasks import FailureKind
 from infra.errors import PhaseError
-from infra.lifeline import die_with_parent, read_line, reserve_stdout
+from infra.lifeline import die_with_parent, read_line, reserve_stdout, watch_parent
 
 T = TypeVar("T")
 FAILED, STOPPED = 3, 4
@@ -154,17 +153,15 @@ def _accelerators() -> int:
 def main(arguments: list[str]) -> int:
     """Entry point of `python -m infra.program MODULE [DIR]`."""
     module = arguments[0]
-    by_hand = len(arguments) > 1
-    if not by_hand:
-        os.nice(0)
-    program: Program = importlib.import_module(module)
-    if by_hand:
-        return run(module, Path(arguments[1]), program)
+    if len(arguments) > 1:
+        return run(module, Path(arguments[1]), importlib.import_module(module))
+    die_with_parent()
     progress = reserve_stdout()
+    program: Program = importlib.import_module(module)
     folder = read_line()
     if not folder:
         return 0
-    die_with_parent()
+    watch_parent()
     return run(module, Path(folder), program, progress)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from contracts.errors import TreadleError
+from control.cli.client import RequestRefused, problem_of
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
+from infra.stack.rabbitmq import rabbitmq_script
 
 TRAIN_EXTRA = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "rouge-score")
 PATIENCE = 5.0
@@ -73,12 +74,68 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _device() -> Check:
-    """Asked of the driver's own module, because importing torch takes seconds."""
-    if sys.platform == "darwin":
-        return Check("accelerator", State.FINE, "MPS, if torch finds it")
-    if importlib.util.find_spec("torch") is None:
-        return Check("accelerator", State.OPTIONAL, "unknown without torch")
-    if "+cpu" in (_version("torch") or ""):
-        return Check("accelerator", State.OPTIONAL, "none: this torch is a CPU build", "for a GPU: a CUDA build of torch")
-    return Check("accelerator", State.OPTIONAL, "decided by torch when a program starts")
+def _rabbitmq_server() -> Check:
+    """Only the local stack starts one; without it the bus is in process."""
+    if rabbitmq_script("rabbitmq-server"):
+        return Check("RabbitMQ", State.FINE, "installed; `treadle up` starts a private node")
+    mend = "apt-get install rabbitmq-server"
+    return Check("RabbitMQ", State.OPTIONAL, "not installed; `treadle up` uses the in-process bus", mend)
+
+
+async def _broker(settings: Settings) -> Check:
+    url = settings.bus_url.get_secret_value()
+    if url == IN_PROCESS:
+        return Check("broker", State.FINE, "in-process: each `treadle up` has its own")
+    mend = "set TREADLE_BUS_URL to a RabbitMQ that is up, or let `treadle up` start a private one"
+    return await _answered("broker", _shown(url), _reach(url, 5672), mend)
+
+
+async def _database(settings: Settings) -> Check:
+    url = settings.database_url.get_secret_value()
+    mend = "set TREADLE_DATABASE_URL to a PostgreSQL that is up, or let `treadle up` start one"
+    return await _answered("database", _shown(url), _reach(url, 5432), mend)
+
+
+async def _objects(settings: Settings) -> Check:
+    objects = ObjectStore(settings)
+    mend = "set TREADLE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET, or let `treadle up` start a store"
+    try:
+        return await _answered("object store", settings.s3_endpoint, objects.ping(), mend)
+    finally:
+        await objects.close()
+
+
+async def _gateway(url: str) -> Check:
+    return await _answered("gateway", url, _ready(url), "treadle up (or: treadle control), or name another with --url")
+
+
+async def _answered(name: str, where: str, probe: Awaitable[object], mend: str) -> Check:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await probe
+    except (TreadleError, OSError, httpx.HTTPError) as error:
+        reason = str(error) or type(error).__name__
+        return Check(name, State.BROKEN, reason if where in reason else f"{where}: {reason}", mend)
+    return Check(name, State.FINE, where)
+
+
+async def _reach(url: str, port: int) -> None:
+    """Open a connection and close it."""
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or port)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def _ready(url: str) -> None:
+    """Raise with what the gateway says is missing."""
+    async with httpx.AsyncClient(base_url=url) as http:
+        answer = await http.get("/readyz")
+    if answer.is_error:
+        raise RequestRefused(problem_of(answer))
+
+
+def _shown(url: str) -> str:
+    """An address without its password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.port else f"{parts.scheme}://{parts.hostname}"

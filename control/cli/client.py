@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import httpx
-from httpx_sse import SSEError, aconnect_sse
+from httpx_sse import EventSource, SSEError, aconnect_sse
 
 from contracts.errors import TreadleError
 from contracts.http import DatasetView, TaskView
@@ -97,21 +99,24 @@ class Gateway:
             return DatasetView.model_validate(await self._send(request))
 
     async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
-        """A task's whole history, then what happens, for ever; a lost stream is taken up where it was lost."""
-        last_id, wait = "", FIRST_WAIT
+        """A task's whole history, then what happens until it ends; a lost stream is taken up where it was lost."""
         await self.task(task_id)
+        last_id, wait = "", FIRST_WAIT
         while True:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
             try:
-                async with aconnect_sse(
-                    self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_PATIENT
-                ) as source:
+                async with self._stream(task_id, last_id) as source:
+                    if source.response.status_code == HTTPStatus.NO_CONTENT:
+                        return
                     async for event in source.aiter_sse():
                         last_id, wait = event.id or last_id, FIRST_WAIT
                         yield Update(event.event, json.loads(event.data))
             except (httpx.TransportError, SSEError):
                 wait = min(wait * 2, LONGEST_WAIT)
             await asyncio.sleep(wait)
+
+    def _stream(self, task_id: UUID | str, last_id: str) -> AbstractAsyncContextManager[EventSource]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        return aconnect_sse(self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_PATIENT)
 
     async def _send(self, request: httpx.Request) -> object:
         try:
@@ -120,14 +125,14 @@ class Gateway:
             raise GatewayUnreachable(self.url, error) from error
         if answer.is_success:
             return answer.json()
-        raise RequestRefused(_problem(answer))
+        raise RequestRefused(problem_of(answer))
 
 
 _PATIENT = httpx.Timeout(TIMEOUT, read=60.0)
 """A stream is read until it is silent for a minute: the gateway sends a comment more often than that."""
 
 
-def _problem(answer: httpx.Response) -> Problem:
+def problem_of(answer: httpx.Response) -> Problem:
     """The problem in an answer's body, or one made up from its status."""
     try:
         return Problem.model_validate_json(answer.content)

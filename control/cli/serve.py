@@ -110,7 +110,7 @@ def worker(
     configure_logs(settings, name.value)
 
     async def serve() -> None:
-        async with stack.worker(settings, name.value):
+        async with stack.running_worker(settings, name.value):
             typer.echo(f"the {name.value} takes commands", err=True)
             await stack.told_to_stop()
 

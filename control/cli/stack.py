@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,15 +20,55 @@ if TYPE_CHECKING:
 WORKERS = ("optimizer", "trainer", "evaluator")
 
 
-class Parts:
-    """What services stand on, made as they ask and let go of in reverse order."""
+class Assembly:
+    """Opens what services stand on and starts them; `stack` ends all of it, in reverse order."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
         self._shared: Bus | None = None
 
-    async def bus(self) -> Bus:
+    async def control(self) -> Control:
+        """Control, consuming."""
+        from control.service import Control, Parts
+        from control.store.postgres import PostgresStore
+        from infra.telemetry import Tracing
+
+        settings = self._settings
+        tracing = Tracing.connect(settings, "control", settings.identity("control", os.getpid()))
+        self._stack.push_async_callback(tracing.close)
+        store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
+        self._stack.push_async_callback(store.close)
+        control = Control(Parts(settings, await self._bus(), store, await self._objects(), tracing))
+        await control.start()
+        self._stack.push_async_callback(control.stop)
+        return control
+
+    async def gateway(self, control: Control) -> str:
+        """The gateway of this control process, serving; its address."""
+        from control.cli.http_server import served
+        from control.gateway.app import build_app
+        from control.gateway.parts import GatewayParts
+
+        parts = control.parts
+        app = build_app(
+            GatewayParts(
+                parts.store, control.submissions, parts.objects, control.live, control.metrics, control.readiness
+            )
+        )
+        server = served(app, self._settings.http_host, self._settings.http_port, control.live.close)
+        return await self._stack.enter_async_context(server)
+
+    async def worker(self, name: str) -> None:
+        """The worker of this name, consuming."""
+        from infra.worker.discover import load
+        from infra.worker.host import WorkerHost
+
+        host = WorkerHost(load(name), await self._bus(), await self._objects(), self._settings)
+        await host.start()
+        self._stack.push_async_callback(host.stop)
+
+    async def _bus(self) -> Bus:
         """A connection of one's own; the one shared object where the bus is in process."""
         if self._shared is not None:
             return self._shared
@@ -38,45 +79,30 @@ class Parts:
             self._shared = bus
         return bus
 
-    async def control(self) -> Control:
-        """Control with its gateway, serving."""
-        from control.service import Control
-
-        control = Control(self._settings, await self.bus())
-        await control.start()
-        self._stack.push_async_callback(control.stop)
-        return control
-
-    async def worker(self, name: str) -> None:
-        """The worker of this name, consuming."""
-        from infra.worker.discover import load
-        from infra.worker.host import WorkerHost
-
+    async def _objects(self) -> ObjectStore:
+        """An object store of one's own."""
         objects = ObjectStore(self._settings)
-        await objects.start()
         self._stack.push_async_callback(objects.close)
-        host = WorkerHost(load(name), await self.bus(), objects, self._settings)
-        await host.start()
-        self._stack.push_async_callback(host.stop)
+        await objects.start()
+        return objects
 
 
 @asynccontextmanager
 async def running(settings: Settings, workers: Sequence[str] = WORKERS) -> AsyncIterator[str]:
     """Control, its gateway and these workers; the gateway's address. All end, in reverse order, on leaving."""
     async with AsyncExitStack() as stack:
-        parts = Parts(settings, stack)
-        control = await parts.control()
-        url = await control.serve_http()
+        assembly = Assembly(settings, stack)
+        url = await assembly.gateway(await assembly.control())
         for name in workers:
-            await parts.worker(name)
+            await assembly.worker(name)
         yield url
 
 
 @asynccontextmanager
-async def worker(settings: Settings, name: str) -> AsyncIterator[None]:
+async def running_worker(settings: Settings, name: str) -> AsyncIterator[None]:
     """One worker alone."""
     async with AsyncExitStack() as stack:
-        await Parts(settings, stack).worker(name)
+        await Assembly(settings, stack).worker(name)
         yield
 
 

@@ -9,8 +9,8 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control.gateway.problems import Refused, about, answer
 from contracts.errors import FieldError
+from control.gateway.problems import Refused, about, answer
 
 LARGEST_BODY = 2**20
 """Bytes of a JSON body, which is held in memory whole."""

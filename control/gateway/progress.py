@@ -38,9 +38,9 @@ async def progress(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0
     A client that reconnects after the end, as browsers do by themselves, is told to stop by 204.
     """
     stored = await parts.store.task(task_id)
-    if last_event_id and stored.task.status in TERMINAL:
-        if not await parts.store.history(task_id, last_event_id, 1):
-            return Response(status_code=204)
+    seen = last_event_id > 0 and stored.task.status in TERMINAL
+    if seen and not await parts.store.history(task_id, last_event_id, 1):
+        return Response(status_code=204)
     return EventSourceResponse(_stream(parts, task_id, last_event_id), ping=HEARTBEAT)
 
 

@@ -1,0 +1,72 @@
+"""Uvicorn inside this process's own loop; it leaves signals to the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from contracts.errors import TreadleError
+
+GRACE = 5
+"""Seconds that open requests have to end."""
+
+
+class PortTaken(TreadleError):
+    """Something else listens where the gateway should."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.port = port
+        super().__init__(f"port {port} of {host} is taken: choose another with --port, or TREADLE_HTTP_PORT")
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals as they are."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self.serving.set()
+
+
+@asynccontextmanager
+async def served(app: FastAPI, host: str, port: int, before_stop: Callable[[], None]) -> AsyncIterator[str]:
+    """The address at which `app` answers; port 0 takes a free one. `before_stop` ends open streams."""
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]), name="gateway")
+    ready = asyncio.create_task(server.serving.wait())
+    try:
+        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield f"http://{host}:{listener.getsockname()[1]}"
+    finally:
+        ready.cancel()
+        before_stop()
+        server.should_exit = True
+        await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortTaken(host, port) from error

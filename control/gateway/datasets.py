@@ -1,0 +1,79 @@
+"""Datasets over HTTP: upload them, look at them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from contracts.artifacts import ManifestFile, dataset_prefix
+from contracts.http import DatasetView
+from control.gateway.multipart import FORM, read_parts
+from control.gateway.parts import Parts
+from control.gateway.problems import Refused
+from control.gateway.tasks import LARGEST_ID
+from control.gateway.upload import FILE, DatasetForm, Upload
+from control.gateway.views import dataset_view
+from control.store.port import Dataset, Store
+
+router = APIRouter(prefix="/api/datasets", tags=["datasets"])
+UPLOAD_PATH = f"{router.prefix}/upload"
+
+DatasetId = Annotated[str, Path(alias="datasetId", min_length=1, max_length=100)]
+UserId = Annotated[int, Path(alias="userId", ge=0, le=LARGEST_ID)]
+
+
+def _upload_schema() -> dict[str, Any]:
+    """The form for the OpenAPI document, for FastAPI does not see a body that is read as a stream."""
+    schema = DatasetForm.model_json_schema()
+    schema["properties"] = {FILE: {"type": "string", "format": "binary"}, **schema["properties"]}
+    schema["required"] = [FILE, *schema["required"]]
+    return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}
+
+
+@router.post("/upload", status_code=201, openapi_extra=_upload_schema())
+async def upload(request: Request, parts: Parts, response: Response) -> DatasetView:
+    """Stream a .json, .jsonl or .csv file to the object store as a new dataset. Nothing is cleaned or parsed yet."""
+    async with Upload(parts.objects, parts.upload_limit) as taken:
+        async for part in read_parts(request):
+            await taken.take(part)
+        form, file = await taken.finish()
+    await parts.store.add_dataset(await _dataset(taken.dataset_id, form, file, parts.store))
+    response.headers["Location"] = f"{router.prefix}/{taken.dataset_id}"
+    return await _view(parts.store, taken.dataset_id)
+
+
+@router.get("/user/{userId}")
+async def of_user(user_id: UserId, parts: Parts) -> list[DatasetView]:
+    """A user's datasets, newest first."""
+    return [dataset_view(dataset) for dataset in await parts.store.datasets(user_id)]
+
+
+@router.get("/{datasetId}")
+async def show(dataset_id: DatasetId, parts: Parts) -> DatasetView:
+    """One dataset."""
+    return await _view(parts.store, dataset_id)
+
+
+async def _view(store: Store, dataset_id: str) -> DatasetView:
+    found = await store.dataset(dataset_id)
+    if found is None:
+        raise Refused(HTTPStatus.NOT_FOUND, "datasetId", f"there is no dataset {dataset_id}")
+    return dataset_view(found)
+
+
+async def _dataset(dataset_id: str, form: DatasetForm, file: ManifestFile, store: Store) -> Dataset:
+    return Dataset(
+        dataset_id=dataset_id,
+        name=form.name,
+        storage_path=dataset_prefix(form.user_id, dataset_id),
+        file_size=file.size,
+        sample_count=None,
+        dataset_type=form.dataset_type,
+        domain=form.domain,
+        user_id=form.user_id,
+        is_optimized=False,
+        source_dataset_id=None,
+        created_at=await store.now(),
+    )

@@ -1,0 +1,142 @@
+"""Multipart bodies read as a stream: one part at a time, in constant memory, whatever a part's size."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from control.gateway.problems import Refused
+
+FORM = "multipart/form-data"
+
+
+class _End(Enum):
+    OF_PART = "part"
+    OF_BODY = "body"
+
+
+Headers = dict[str, str]
+_Event = Headers | bytes | _End
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part; its `chunks` must be read before the next part is asked for, or are skipped."""
+
+    name: str
+    filename: str | None
+    content_type: str
+    chunks: AsyncIterator[bytes]
+
+
+async def read_parts(request: Request) -> AsyncIterator[Part]:
+    """The parts of a request's body, in order. Raises Refused where it is not well-formed multipart."""
+    events = _events(request.stream(), _boundary(request))
+    async for event in events:
+        if event is _End.OF_BODY:
+            return
+        if isinstance(event, dict):
+            part = _part(event, _until_end(events))
+            yield part
+            async for _ in part.chunks:
+                pass
+    raise _malformed("it ends before its last boundary")
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != FORM.encode():
+        got = kind.decode("latin-1") or "none"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type", f"expected {FORM}, got {got}")
+    if not options.get(b"boundary"):
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Content-Type", "expected a boundary parameter")
+    return options[b"boundary"]
+
+
+async def _events(stream: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[_Event]:
+    try:
+        collector = _Collector(boundary)
+        async for data in stream:
+            for event in collector.feed(data):
+                yield event
+    except FormParserError as error:
+        raise _malformed(str(error)) from error
+
+
+async def _until_end(events: AsyncIterator[_Event]) -> AsyncIterator[bytes]:
+    async for event in events:
+        if event is _End.OF_PART:
+            return
+        assert isinstance(event, bytes), "a part's headers come before its data"
+        yield event
+    raise _malformed("it ends in the middle of a part")
+
+
+def _part(headers: Headers, chunks: AsyncIterator[bytes]) -> Part:
+    _, options = parse_options_header(headers.get("content-disposition"))
+    if b"name" not in options:
+        raise _malformed("a part has no name in its Content-Disposition")
+    kind, _ = parse_options_header(headers.get("content-type"))
+    filename = options.get(b"filename")
+    return Part(
+        name=_text(options[b"name"]),
+        filename=None if filename is None else _text(filename),
+        content_type=_text(kind),
+        chunks=chunks,
+    )
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace")
+
+
+def _malformed(why: str) -> Refused:
+    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "body", f"not well-formed {FORM}: {why}")
+
+
+class _Collector:
+    """Turns the parser's callbacks into a list of what one chunk of the body holds."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._on_field,
+                "on_header_value": self._on_value,
+                "on_header_end": self._on_header,
+                "on_headers_finished": lambda: self._found.append(self._headers),
+                "on_part_data": lambda data, start, end: self._found.append(data[start:end]),
+                "on_part_end": lambda: self._found.append(_End.OF_PART),
+                "on_end": lambda: self._found.append(_End.OF_BODY),
+            },
+        )
+        self._found: list[_Event] = []
+        self._headers: Headers = {}
+        self._field = b""
+        self._value = b""
+
+    def feed(self, data: bytes) -> list[_Event]:
+        """What `data` adds, in order. Raises FormParserError."""
+        self._found = []
+        self._parser.write(data)
+        return self._found
+
+    def _begin(self) -> None:
+        self._headers, self._field, self._value = {}, b"", b""
+
+    def _on_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header(self) -> None:
+        self._headers[self._field.decode("latin-1").lower()] = self._value.decode("latin-1")
+        self._field = self._value = b""

@@ -1,0 +1,113 @@
+"""Treadle as people run it: one operating-system process a service, started, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from infra.settings import Settings
+
+PATIENCE = 120.0
+
+
+def environment(settings: Settings, **more: object) -> dict[str, str]:
+    """The variables that say to another process what `settings` says here."""
+    given = settings.model_dump()
+    secrets = {name: getattr(value, "get_secret_value", lambda v=value: v)() for name, value in given.items()}
+    plain = {f"TREADLE_{name.upper()}": str(v) for name, v in {**secrets, **more}.items() if v is not None}
+    plain.pop("TREADLE_MODELS", None)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
+    return {**kept, **plain}
+
+
+class Service:
+    """One `treadle …` process; its output goes to a file that a failing test shows the way to."""
+
+    def __init__(self, name: str, arguments: list[str], environ: dict[str, str], folder: Path) -> None:
+        self.name = name
+        self._arguments = [str(Path(sys.executable).parent / "treadle"), *arguments]
+        self._environ = environ
+        self._log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._arguments, env=self._environ, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class House:
+    """Two controls and a worker of each kind."""
+
+    def __init__(self, settings: Settings, ports: tuple[int, int], folder: Path) -> None:
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self.services: dict[str, Service] = {}
+        for number, port in enumerate(ports, 1):
+            environ = environment(settings, http_port=port)
+            self.services[f"control-{number}"] = Service(f"control-{number}", ["control"], environ, folder)
+        for kind in ("optimizer", "trainer", "evaluator"):
+            environ = environment(settings, work_dir=settings.work_dir / kind)
+            self.services[kind] = Service(kind, ["worker", kind], environ, folder)
+
+    async def get(self, path: str) -> Any:
+        """The JSON at `path`, from whichever control answers."""
+        return await eventually(lambda: self._get(path), f"an answer to {path}")
+
+    async def post(self, path: str, **options: Any) -> Any:
+        """Send to the first control; the answer's JSON."""
+        async with httpx.AsyncClient(base_url=self.urls[0], timeout=30) as client:
+            answer = await client.post(path, **options)
+            assert answer.is_success, answer.text
+            return answer.json()
+
+    async def _get(self, path: str) -> Any:
+        for url in self.urls:
+            try:
+                async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+                    answer = await client.get(path)
+            except httpx.TransportError:
+                continue
+            if answer.is_success:
+                return answer.json()
+        return None
+
+
+@asynccontextmanager
+async def running(settings: Settings, ports: tuple[int, int], folder: Path) -> AsyncIterator[House]:
+    """All five, ready."""
+    house = House(settings, ports, folder)
+    try:
+        for service in house.services.values():
+            service.start()
+        await house.get("/readyz")
+        yield house
+    finally:
+        for service in house.services.values():
+            service.stop()
+
+
+async def eventually(ask: Callable[[], Awaitable[Any]], what: str, within: float = PATIENCE) -> Any:
+    """The first answer that is true; asked again and again. What was waited for stands in the error."""
+    end = asyncio.get_running_loop().time() + within
+    while not (answer := await ask()):
+        assert asyncio.get_running_loop().time() < end, f"waited {within:.0f} s for {what}"
+        await asyncio.sleep(0.1)
+    return answer

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from contracts.options import EvaluationOptions, Metric
+from contracts.report import DevReport, TestReport
+from contracts.rows import Row, Turn
+from evaluator_worker.programs import evaluate
+from evaluator_worker.spec import Result, Spec
+from infra.errors import BadInput
+from infra.model_inputs import ModelLocation
+from infra.program import Job, run
+from tests.models import colour_rows, save_tiny_model, write_rows
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def _spec(model: Path, metric: Metric = Metric.EXACT_MATCH, **options: object) -> Spec:
+    given = {"max_new_tokens": 5, "bootstrap_samples": 100} | options
+    return Spec(
+        model=ModelLocation(kind="path", name=str(model)),
+        metric=metric,
+        options=EvaluationOptions.model_validate(given),
+        seed=1,
+    )
+
+
+def _evaluate(folder: Path, spec: Spec, dev: list[Row], test: list[Row] | None = None) -> Result:
+    write_rows(folder / "input" / "splits" / "dev.jsonl", dev)
+    if test is not None:
+        write_rows(folder / "input" / "splits" / "test.jsonl", test)
+    return evaluate.main(spec, Job(folder))
+
+
+def _predictions(folder: Path) -> dict[str, str]:
+    lines = (folder / "out" / "dev_predictions.jsonl").read_text().splitlines()
+    return {row["row_id"]: row["predicted"] for row in map(json.loads, lines)}
+
+
+def _chat(row_id: str, question: str, answer: str) -> Row:
+    turns = (Turn(role="user", content=question), Turn(role="assistant", content=answer))
+    return Row(id=row_id, turns=turns, slice=answer or "none")
+
+
+def _rows_of_many_lengths() -> list[Row]:
+    words = "sky grass snow coal blood lemon a b c what".split()
+    return [_chat(f"r{i}", " ".join(words[(i + k) % 10] for k in range(1 + 3 * i)), "a") for i in range(12)]
+
+
+def _job_folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder
+
+
+def test_answers_do_not_depend_on_what_shares_their_batch(model: Path, tmp_path: Path) -> None:
+    answers = []
+    for batch_size in (1, 5, 12):
+        folder = _job_folder(tmp_path, str(batch_size))
+        _evaluate(folder, _spec(model, batch_size=batch_size), _rows_of_many_lengths())
+        answers.append(_predictions(folder))
+    assert answers[0] == answers[1] == answers[2]
+    assert any(answers[0].values())
+
+
+def test_perplexity_is_what_the_chain_rule_says(model: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    texts = ["sky is blue", "what colour is snow ? white", "coal"]
+    rows = [Row(id=str(i), text=text) for i, text in enumerate(texts)]
+    result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
+
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    total, count = 0.0, 0
+    for text in texts:
+        ids = [*tokenizer(text).input_ids, tokenizer.eos_token_id]
+        with torch.inference_mode():
+            probabilities = network(torch.tensor([ids])).logits[0].softmax(-1)
+        for position in range(1, len(ids)):
+            total += math.log(probabilities[position - 1, ids[position]])
+            count += 1
+    assert result.metrics["dev_perplexity"] == pytest.approx(math.exp(-total / count), rel=1e-4)
+    assert result.dev.value == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
+def test_perplexity_scores_the_answers_tokens_only(model: Path, tmp_path: Path) -> None:
+    rows = [_chat("short", "a", "blue"), _chat("long", "what colour is sky a b c", "blue")]
+    result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
+    assert result.metrics["dev_tokens"] == 4  # of each row the answer and the token that ends it
+
+
+def test_nothing_of_a_test_row_is_written_anywhere(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sealed = _chat("sealed-row-id", "what colour is zebra", "quagga").model_copy(update={"slice": "okapi"})
+    spec = _spec(model)
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    write_rows(tmp_path / "input" / "splits" / "dev.jsonl", colour_rows())
+    write_rows(tmp_path / "input" / "splits" / "test.jsonl", [sealed])
+    assert run("evaluate", tmp_path, evaluate) == 0  # type: ignore[arg-type]
+    told = capfd.readouterr()
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file() and "input" not in path.parts]
+    for secret in ("sealed-row-id", "zebra", "quagga", "okapi"):
+        assert not any(secret in text for text in (*written, told.out, told.err))
+
+
+def test_a_broken_test_row_is_located_and_not_quoted(model: Path, tmp_path: Path) -> None:
+    splits = tmp_path / "input" / "splits"
+    write_rows(splits / "dev.jsonl", colour_rows())
+    (splits / "test.jsonl").write_text('{"id": "secret", "colour": "quagga"}\n')
+    with pytest.raises(BadInput, match=r"test\.jsonl:1 is not a row: colour: extra_forbidden$"):
+        evaluate.main(_spec(model), Job(tmp_path))
+
+
+def test_the_reports_hold_what_their_readers_need(model: Path, tmp_path: Path) -> None:
+    result = _evaluate(tmp_path, _spec(model), colour_rows(2), colour_rows())
+    dev = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())
+    test = TestReport.model_validate_json((tmp_path / "out" / "test_report.json").read_bytes())
+    assert (dev.score, test.score) == (result.dev, result.test)
+    assert set(dev.metrics) == {"exact_match", "token_f1", "rouge_l"}
+    assert sum(part.rows for part in dev.slices) == 12
+
+
+def test_rows_that_cannot_be_scored_are_counted_apart(model: Path, tmp_path: Path) -> None:
+    rows = [*colour_rows(), _chat("no reference", "sky", ""), _chat("too long", "a " * 200, "b")]
+    score = _evaluate(tmp_path, _spec(model), rows).dev
+    assert (score.scored, score.unscored) == (6, 2)
+
+
+def test_a_split_without_a_row_that_can_be_scored_is_bad_input(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no row of dev could be scored by exact_match: a row has no reference answer"):
+        _evaluate(tmp_path, _spec(model), [Row(id="1", text="sky is blue")])
+
+
+def test_a_limit_on_bad_cases_leaves_each_slice_one(model: Path, tmp_path: Path) -> None:
+    rows = [_chat(f"{answer}{i}", "sky", answer) for answer in ("a", "b", "c") for i in range(9)]
+    _evaluate(tmp_path, _spec(model, max_bad_cases=3), rows)
+    report = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())
+    assert len({case.slice for case in report.bad_cases}) == len(report.bad_cases)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluator_worker import intervals
+from evaluator_worker.intervals import bootstrap, wilson
+
+
+def _binary(right: int, rows: int) -> np.ndarray:
+    return np.array([1.0] * right + [0.0] * (rows - right))
+
+
+def test_the_bootstrap_agrees_with_the_normal_approximation_on_many_rows() -> None:
+    low, high = bootstrap(_binary(400, 800), np.ones(800), 4000, seed=1)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.01768, 0.5 + 1.96 * 0.01768), abs=0.005)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    totals = _binary(30, 100)
+    assert bootstrap(totals, np.ones(100), 500, seed=7) == bootstrap(totals, np.ones(100), 500, seed=7)
+
+
+def test_rows_that_do_not_fit_at_once_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 1000)
+    low, high = bootstrap(_binary(50, 100), np.ones(100), 1000, seed=1)
+    assert low < 0.45 < 0.55 < high
+
+
+def test_a_ratio_weighs_each_row_by_its_tokens() -> None:
+    # the one long row decides the ratio wherever it is drawn
+    totals, weights = np.array([-1.0, -1.0, -9000.0]), np.array([1.0, 1.0, 3000.0])
+    low, high = bootstrap(totals, weights, 1000, seed=1)
+    assert low == pytest.approx(-3.0, abs=0.01)
+    assert high == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("right", "rows", "low", "high"),
+    # by hand from Wilson's formula, as in Newcombe (1998), table I
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_intervals(right: int, rows: int, low: float, high: float) -> None:
+    assert wilson(right / rows, rows) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_is_never_sure_of_one_row() -> None:
+    low, high = wilson(1.0, 1)
+    assert low < 0.25
+    assert high == 1.0

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from evaluator_worker.metrics import exact_match, normalize, rouge_l, token_f1
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [("Card_Arrival", "card_arrival"), ("  a  b\n", "a b"), ("\uff21\uff42\uff43", "abc"), ("straße", "STRASSE")],  # noqa: RUF001
+)
+def test_case_width_and_spaces_do_not_matter(predicted: str, expected: str) -> None:
+    assert exact_match(predicted, expected) == 1.0
+
+
+@pytest.mark.parametrize("predicted", ["card_arrival.", "card arrival", "", "the card_arrival"])
+def test_marks_and_words_do_matter_to_exact_match(predicted: str) -> None:
+    assert exact_match(predicted, "card_arrival") == 0.0
+
+
+def test_normalizing_twice_changes_nothing() -> None:
+    text = "  \u210c  Ⅷ straße "
+    assert normalize(normalize(text)) == normalize(text)
+
+
+def test_token_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
+    # two of three words predicted are among the four expected: 2 * (2/3 * 2/4) / (2/3 + 2/4)
+    assert token_f1("red green black", "red green blue white") == pytest.approx(4 / 7)
+
+
+def test_token_f1_counts_a_repeated_word_as_often_as_it_is_expected() -> None:
+    assert token_f1("go go go", "go") == pytest.approx(0.5)
+
+
+def test_token_f1_leaves_out_articles_and_punctuation_as_squad_does() -> None:
+    assert token_f1("The cat, sat!", "a cat sat") == 1.0
+
+
+def test_an_answer_without_words_agrees_only_with_itself() -> None:
+    assert (token_f1("?", "?"), token_f1("?", "!"), rouge_l("", "cat")) == (1.0, 0.0, 0.0)
+
+
+def test_rouge_l_follows_the_longest_common_subsequence() -> None:
+    # "police killed gunman" against "police kill gunman": 2 of 3 words in order (Lin 2004, section 3.1)
+    assert rouge_l("police kill gunman", "police killed gunman") == pytest.approx(2 / 3)
+
+
+def test_order_matters_to_rouge_l_and_not_to_token_f1() -> None:
+    assert token_f1("b c d", "d c b") == 1.0
+    assert rouge_l("b c d", "d c b") == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("compare", [token_f1, rouge_l])
+def test_chinese_is_compared_by_character(compare) -> None:  # type: ignore[no-untyped-def]
+    assert compare("今天很好", "今天很冷") == pytest.approx(3 / 4)
