@@ -30,6 +30,8 @@ class InvalidInput(TreadleError):
 class UndecodableMessage(TreadleError):
     """A message body that no reader here understands: not JSON, unknown kind or version, bad field."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, errors: tuple[FieldError, ...] = ()) -> None:
         self.reason = reason
+        self.errors = errors
+        """The fields at fault, where the kind and version were known."""
         super().__init__(reason)

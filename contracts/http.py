@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from contracts.message import Text
 from contracts.options import (
     EvaluationOptions,
     Hyperparameters,
@@ -37,14 +38,14 @@ HyperparametersField = Annotated[Hyperparameters, BeforeValidator(_from_json_str
 class TaskBody(Options):
     """What both modes ask for."""
 
-    task_name: str = Field(min_length=1, max_length=200)
-    model_name: str = Field(min_length=1, max_length=1000)
+    task_name: Text = Field(min_length=1, max_length=200)
+    model_name: Text = Field(min_length=1, max_length=1000)
     """A path, a hub id, a name defined in settings, or `task:<id>[/<iteration>]`."""
-    dataset_id: str = Field(min_length=1, max_length=100)
-    user_id: int = Field(ge=0)
-    dev_dataset_id: str | None = None
-    test_dataset_id: str | None = None
-    pool_dataset_id: str | None = None
+    dataset_id: Text = Field(min_length=1, max_length=100)
+    user_id: int = Field(ge=0, lt=2**63)
+    dev_dataset_id: Text | None = None
+    test_dataset_id: Text | None = None
+    pool_dataset_id: Text | None = None
     hyperparameters: HyperparametersField = Hyperparameters()
     optimization: OptimizationOptions = OptimizationOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
@@ -79,13 +80,13 @@ class PauseRequest(Options):
     """Optional body of `POST /api/tasks/{id}/pause`."""
 
     mode: PauseMode = PauseMode.DRAIN
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: Text | None = Field(default=None, max_length=1000)
 
 
 class ReasonRequest(Options):
     """Optional body of start, resume and cancel."""
 
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: Text | None = Field(default=None, max_length=1000)
 
 
 class View(BaseModel):

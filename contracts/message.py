@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 """Root of every derived id. Changing it would make every redelivery look new."""
@@ -13,6 +14,16 @@ NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 def derived_id(*parts: object) -> UUID:
     """The same parts give the same id, in every process and for ever."""
     return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected text without the character NUL, which no database text may hold")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+"""What a person wrote, fit to be stored."""
 
 
 class Frozen(BaseModel):

@@ -14,7 +14,9 @@ from contracts.message import Frozen
 class Options(Frozen):
     """Options are accepted in camelCase and in snake_case, and written in snake_case."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True
+    )
 
 
 class Stage(StrEnum):

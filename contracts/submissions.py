@@ -9,7 +9,7 @@ from pydantic import Field
 
 from contracts.errors import FieldError
 from contracts.http import ContinuousTaskRequest, StandardTaskRequest
-from contracts.message import Frozen, Message, derived_id
+from contracts.message import Frozen, Message, Text, derived_id
 from contracts.tasks import PauseMode, Phase, TaskStatus
 
 
@@ -17,7 +17,7 @@ class Submission(Message):
     """What all requests share. The same `submission_id` again is the same request, done once."""
 
     submission_id: UUID = Field(default_factory=uuid4)
-    actor: str = "user"
+    actor: Text = "user"
     """Who asks; it stands in the history."""
 
     @property
@@ -43,7 +43,7 @@ class TaskRequestMessage(Submission):
     """A request about a task that exists."""
 
     task_id: UUID
-    reason: str | None = None
+    reason: Text | None = None
 
 
 class StartTask(TaskRequestMessage):

@@ -62,7 +62,8 @@ def decode(body: bytes, *expected: type[M]) -> M:
     try:
         return found.model_validate_json(body)
     except ValidationError as error:
-        raise UndecodableMessage("; ".join(f"{e.field}: {e.message}" for e in field_errors(error))) from error
+        errors = field_errors(error)
+        raise UndecodableMessage("; ".join(f"{e.field}: {e.message}" for e in errors), errors) from error
 
 
 def field_errors(error: ValidationError, *, drop: tuple[str, ...] = ()) -> tuple[FieldError, ...]:

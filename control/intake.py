@@ -49,8 +49,7 @@ class SubmissionIntake:
         try:
             asked: CreateTask | TaskRequest = decode(message.body, CreateTask, *get_args(TaskRequest))
         except UndecodableMessage as error:
-            problem = Problem(title="Undecodable message", status=400, detail=str(error))
-            await self._refuse(message, _submission_id(message.body), problem)
+            await self._refuse(message, _submission_id(message.body), problem_of(error))
             return
         try:
             task = await patiently(partial(self._do, asked))

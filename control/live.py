@@ -49,24 +49,14 @@ class Watch:
 class Live:
     """Fed by the progress exchange and by the applier; nothing here is the truth, and losing it is harmless."""
 
-    def __init__(self, bus: Bus, capacity: int = CAPACITY) -> None:
-        self._bus = bus
+    def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._subscription: Subscription | None = None
         self._latest: OrderedDict[UUID, PhaseProgress] = OrderedDict()
         self._watches: defaultdict[UUID, set[Watch]] = defaultdict(set)
 
-    async def start(self) -> None:
+    async def start(self, bus: Bus) -> Subscription:
         """Listen to the progress of every task."""
-        self._subscription = await self._bus.listen(PROGRESS.name, "#", self._receive)
-
-    async def stop(self) -> None:
-        """Listen no more, and end every watcher, so that open streams do not hold up a shutdown."""
-        if self._subscription is not None:
-            await self._subscription.cancel()
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.wake(close=True)
+        return await bus.listen(PROGRESS.name, "#", self._receive)
 
     def report(self, progress: PhaseProgress) -> None:
         """Remember it, if it is newer than what is known."""
@@ -100,6 +90,12 @@ class Live:
             self._watches[task_id].discard(watch)
             if not self._watches[task_id]:
                 del self._watches[task_id]
+
+    def close(self) -> None:
+        """End every watcher, so that open streams do not hold up a shutdown."""
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake(close=True)
 
     async def _receive(self, message: Incoming) -> None:
         """Take one message; what cannot be read is dropped, for it is progress only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.errors import FieldError, InvalidInput, TreadleError
+from contracts.errors import FieldError, InvalidInput, TreadleError, UndecodableMessage
 from contracts.submissions import Problem
 from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
 from control.task import IllegalTransition
@@ -13,6 +13,9 @@ def problem_of(error: TreadleError) -> Problem:
     match error:
         case InvalidInput():
             return Problem(title="Invalid input", status=422, detail=str(error), errors=error.errors)
+        case UndecodableMessage():
+            status = 422 if error.errors else 400
+            return Problem(title="Undecodable message", status=status, detail=str(error), errors=error.errors)
         case TaskNotFound():
             return _about("taskId", "Not found", 404, error)
         case SubmissionConflict():

@@ -56,7 +56,7 @@ class Scorer:
         fitting = [(row, prompt) for row, prompt in prompts if len(prompt) <= longest]
         unscored = tuple(Unscored(row, TOO_LONG) for row, prompt in prompts if len(prompt) > longest)
         answers = self._greedy.answers([prompt for _, prompt in fitting], job, f"answering {split}")
-        texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
+        texts = [str(self._tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
         scored = tuple(
             _compared(row, text.strip(), self._metric) for (row, _), text in zip(fitting, texts, strict=True)
         )

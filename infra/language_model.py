@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from infra.errors import BadConfiguration
 from infra.model_inputs import BASE, ModelLocation
@@ -33,6 +35,7 @@ def load(
 
     `dtype` None: float32 on a CPU, else as saved. Raises BadConfiguration naming the model and what was tried.
     """
+    logging.disable_progress_bar()
     where = device()
     source = _source(location, job)
     options = {"trust_remote_code": location.trust_remote_code, "local_files_only": location.kind != "hub"}
@@ -108,8 +111,6 @@ def _attempt(location: ModelLocation, source: str, read: Any, **options: Any) ->
 
 def _merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
     """The adapter of `folder` folded into the weights, checked for NaN by peft."""
-    from peft import PeftModel  # takes a second; most bases have no adapter
-
     _require_safetensors(folder, name)
     try:
         merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -154,7 +155,7 @@ def main(arguments: list[str]) -> int:
     """Entry point of `python -m infra.program MODULE [DIR]`."""
     module = arguments[0]
     if len(arguments) > 1:
-        return run(module, Path(arguments[1]), importlib.import_module(module))
+        return _run_in(Path(arguments[1]).resolve(), module, importlib.import_module(module), None)
     die_with_parent()
     progress = reserve_stdout()
     program: Program = importlib.import_module(module)
@@ -162,7 +163,12 @@ def main(arguments: list[str]) -> int:
     if not folder:
         return 0
     watch_parent()
-    return run(module, Path(folder), program, progress)
+    return _run_in(Path(folder), module, program, progress)
+
+
+def _run_in(folder: Path, module: str, program: Program, progress: TextIO | None) -> int:
+    os.chdir(folder)  # so that what a library drops into the working directory stays in the job's folder
+    return run(module, folder, program, progress)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,19 @@ import aio_pika
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 from pydantic import SecretStr
 
 from contracts.topology import EXCHANGES, QUEUES
 from infra.settings import Settings
 from tests import servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """Logged tracebacks as Python prints them: those that structlog draws by default take a fifth of a second."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -1,8 +1,9 @@
-"""A real S3 server for tests: `rclone serve s3`, one for the whole session."""
+"""The object store for tests that need nothing else: a client with a bucket of its own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,21 +11,12 @@ from pydantic import SecretStr
 
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
-from infra.stack.s3 import S3Node
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def store_settings(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Settings]:
-    """Settings that point at a running S3 server; nothing else of them is real."""
-    node = S3Node(tmp_path_factory.mktemp("s3"))
-    await node.start()
-    yield Settings(
-        bus_url=SecretStr(IN_PROCESS),
-        s3_endpoint=node.endpoint,
-        s3_access_key=SecretStr(node.access_key),
-        s3_secret_key=SecretStr(node.secret_key),
-    )
-    await node.stop()
+@pytest.fixture
+def store_settings(s3_settings: dict[str, object], tmp_path: Path) -> Settings:
+    """Settings of a real S3 server and the in-process bus."""
+    return Settings(bus_url=SecretStr(IN_PROCESS), work_dir=tmp_path / "work", **s3_settings)
 
 
 @pytest_asyncio.fixture

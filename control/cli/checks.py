@@ -1,10 +1,10 @@
-"""What `treadle doctor` looks at. Every check answers; none raises, none changes anything."""
+"""What `treadle doctor` looks at. Every check answers; none raises."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +14,14 @@ import httpx
 
 from contracts.errors import TreadleError
 from control.cli.client import RequestRefused, problem_of
+from infra.bus.connect import connect
+from infra.database import Database
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.rabbitmq import rabbitmq_script
 
 TRAIN_EXTRA = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "rouge-score")
+POSTGRES_PORT = 5432
 PATIENCE = 5.0
 """Seconds that a part may take to answer."""
 
@@ -42,13 +45,19 @@ class Check:
 
 
 def here() -> list[Check]:
-    """What this machine has: Python, the packages of the programs, an accelerator, a broker to be started."""
-    return [_python(), _train_extra(), _device(), _rabbitmq_server()]
+    """What this machine has: Python, the packages of the programs, a broker that can be started."""
+    return [_python(), _train_extra(), _rabbitmq_server()]
 
 
-async def parts(settings: Settings, url: str) -> list[Check]:
-    """What the settings name: broker, database, object store, gateway."""
-    return list(await asyncio.gather(_broker(settings), _database(settings), _objects(settings), _gateway(url)))
+async def parts(settings: Settings, url: str, only: Collection[str] = ()) -> list[Check]:
+    """What the settings name: broker, database, object store, gateway; or those of them in `only`."""
+    probes: dict[str, Callable[[], Awaitable[Check]]] = {
+        "broker": lambda: _broker(settings),
+        "database": lambda: _database(settings),
+        "object-store": lambda: _objects(settings),
+        "gateway": lambda: _gateway(url),
+    }
+    return list(await asyncio.gather(*(probe() for name, probe in probes.items() if not only or name in only)))
 
 
 def _python() -> Check:
@@ -87,20 +96,39 @@ async def _broker(settings: Settings) -> Check:
     if url == IN_PROCESS:
         return Check("broker", State.FINE, "in-process: each `treadle up` has its own")
     mend = "set TREADLE_BUS_URL to a RabbitMQ that is up, or let `treadle up` start a private one"
-    return await _answered("broker", _shown(url), _reach(url, 5672), mend)
+    return await _answered("broker", _shown(url), _connected(settings), mend)
+
+
+async def _connected(settings: Settings) -> None:
+    """Log in and declare the topology, which is what every service does first."""
+    bus = connect(settings)
+    try:
+        await bus.start()
+    finally:
+        await bus.close()
 
 
 async def _database(settings: Settings) -> Check:
     url = settings.database_url.get_secret_value()
     mend = "set TREADLE_DATABASE_URL to a PostgreSQL that is up, or let `treadle up` start one"
-    return await _answered("database", _shown(url), _reach(url, 5432), mend)
+    return await _answered("database", _shown(url), _logged_in(url), mend)
+
+
+async def _logged_in(url: str) -> None:
+    """Knock first: the pool itself is patient with a database that is not there yet."""
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port or POSTGRES_PORT)
+    writer.close()
+    await writer.wait_closed()
+    database = await Database.open(url)
+    await database.close()
 
 
 async def _objects(settings: Settings) -> Check:
     objects = ObjectStore(settings)
     mend = "set TREADLE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET, or let `treadle up` start a store"
     try:
-        return await _answered("object store", settings.s3_endpoint, objects.ping(), mend)
+        return await _answered("object-store", settings.s3_endpoint, objects.ping(), mend)
     finally:
         await objects.close()
 
@@ -113,18 +141,12 @@ async def _answered(name: str, where: str, probe: Awaitable[object], mend: str) 
     try:
         async with asyncio.timeout(PATIENCE):
             await probe
+    except TimeoutError:
+        return Check(name, State.BROKEN, f"{where}: no answer within {PATIENCE:g} seconds", mend)
     except (TreadleError, OSError, httpx.HTTPError) as error:
         reason = str(error) or type(error).__name__
         return Check(name, State.BROKEN, reason if where in reason else f"{where}: {reason}", mend)
     return Check(name, State.FINE, where)
-
-
-async def _reach(url: str, port: int) -> None:
-    """Open a connection and close it."""
-    parts = urlsplit(url)
-    _, writer = await asyncio.open_connection(parts.hostname, parts.port or port)
-    writer.close()
-    await writer.wait_closed()
 
 
 async def _ready(url: str) -> None:

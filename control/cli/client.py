@@ -109,7 +109,8 @@ class Gateway:
                         return
                     async for event in source.aiter_sse():
                         last_id, wait = event.id or last_id, FIRST_WAIT
-                        yield Update(event.event, json.loads(event.data))
+                        if event.data:  # a heartbeat has none
+                            yield Update(event.event, json.loads(event.data))
             except (httpx.TransportError, SSEError):
                 wait = min(wait * 2, LONGEST_WAIT)
             await asyncio.sleep(wait)

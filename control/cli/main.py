@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from control.cli import demo, doctor, serve, tasks, topology, upload, watch
@@ -10,7 +12,7 @@ from control.cli.errors import Readable
 app = typer.Typer(
     cls=Readable,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -20,16 +22,20 @@ app = typer.Typer(
 def treadle() -> None:
     """Make a language model better in a closed loop: optimise the data, train, evaluate, feed back, again.
 
-    First steps: [bold]treadle demo[/] shows the loop at work on real data; [bold]treadle up[/] starts everything
-    here; [bold]treadle doctor[/] says what is missing. Other commands talk to the gateway at --url.
+    First steps: `treadle demo` shows the loop at work on real data; `treadle up` starts everything
+    here; `treadle doctor` says what is missing. Other commands talk to the gateway at --url.
     """
 
 
-for command in (demo.demo, serve.up, serve.control, serve.worker):
-    app.command(rich_help_panel="Run")(command)
-for command in (upload.upload, tasks.submit, tasks.start, tasks.pause, tasks.resume, tasks.cancel, tasks.retry):
-    app.command(rich_help_panel="Ask")(command)
-for command in (tasks.tasks, tasks.show, watch.watch):
-    app.command(rich_help_panel="Look")(command)
-app.command(rich_help_panel="Mend")(doctor.doctor)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (demo.demo, serve.up, serve.control, serve.worker),
+    "Ask": (upload.upload, tasks.submit, tasks.start, tasks.pause, tasks.resume, tasks.cancel, tasks.retry),
+    "Look": (tasks.tasks, tasks.show, watch.watch),
+    "Mend": (doctor.doctor,),
+}
+"""Commands by the panel of --help that they stand in."""
+
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 app.add_typer(topology.app, name="topology", rich_help_panel="Mend")

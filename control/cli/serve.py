@@ -33,16 +33,16 @@ def up(
     port: Port = 8080,
     broker: Annotated[Broker, typer.Option(help="auto: RabbitMQ where it is on this machine.")] = Broker.AUTO,
 ) -> None:
-    """Start everything in this process: PostgreSQL, an S3 server, a broker, control, the gateway and three workers.
+    """Start everything on this machine, in one process.
 
-    Nothing needs to be installed or configured, all ports are on loopback, and what is in the folder is still
-    there the next time. Ctrl-C stops it cleanly; a job that runs then is ordered again at the next start.
+    That is PostgreSQL, an S3 server, a broker, control with its gateway, and three workers. Nothing needs to be
+    installed or configured, all ports are on loopback, and what is in the folder is still there the next time.
+    Ctrl-C stops it cleanly; a job that runs then is ordered again at the next start.
 
-    [bold]Examples:[/]
+    **Examples**
 
-    treadle up
-
-    treadle up --folder /data/treadle --port 9090
+        treadle up
+        treadle up --folder /data/treadle --port 9090
     """
     import asyncio
 
@@ -67,11 +67,14 @@ async def _up(folder: Path, port: int | None, broker: Broker) -> None:
 
 
 def control(port: Port = None) -> None:
-    """Run control with its gateway, on the parts that TREADLE_BUS_URL, _DATABASE_URL and _S3_… name.
+    """Run one control process with its gateway.
 
-    Any number of control processes may run side by side.
+    TREADLE_BUS_URL, TREADLE_DATABASE_URL and TREADLE_S3_… name the parts that it runs on. Any number of control
+    processes may run side by side.
 
-    [bold]Example:[/] TREADLE_DATABASE_URL=postgresql://treadle:…@db/treadle treadle control --port 8080
+    **Example**
+
+        TREADLE_DATABASE_URL=postgresql://treadle:…@db/treadle treadle control --port 8080
     """
     import asyncio
 
@@ -94,11 +97,14 @@ def worker(
     name: Annotated[Worker, typer.Argument(help="Which phase it works on.")],
     slots: Annotated[int | None, typer.Option(min=1, help="Jobs at the same time.")] = None,
 ) -> None:
-    """Run one worker, on the broker and the object store that TREADLE_BUS_URL and TREADLE_S3_… name.
+    """Run one worker.
 
-    It needs no database. SIGTERM stops it cleanly; start as many as there are machines.
+    TREADLE_BUS_URL and TREADLE_S3_… name the broker and the object store that it runs on. It needs no database.
+    SIGTERM stops it cleanly; start as many as there are machines.
 
-    [bold]Example:[/] TREADLE_BUS_URL=amqp://treadle:…@broker/ treadle worker trainer
+    **Example**
+
+        TREADLE_BUS_URL=amqp://treadle:…@broker/ treadle worker trainer
     """
     import asyncio
 

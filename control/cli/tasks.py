@@ -14,7 +14,9 @@ Reason = Annotated[str | None, typer.Option(help="Why; it stands in the task's h
 
 def submit(
     ctx: typer.Context,
-    model: Annotated[str | None, typer.Option(help="A path, a hub id, a configured name, or task:<id>[/<n>].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A path, a hub id, a configured name, or task:ID/ITERATION.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="A dataset's id, as `treadle upload` printed it.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the task.")] = None,
     file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The body as JSON.")] = None,
@@ -44,13 +46,12 @@ def submit(
     """Create a task, from options, from a JSON file, or from a file with options on top.
 
     The file holds the body of POST /api/tasks/standard or /continuous, in camelCase or snake_case; "mode" in it
-    says which. Every option of the API that has none here (max_length, lora_rank, …) is set in the file.
+    says which. What has no option here (max_length, lora_rank, …) is set in the file.
 
-    [bold]Examples:[/]
+    **Examples**
 
-    treadle submit --model hub-org/model --dataset 5f0c… --name "bank answers" --start
-
-    treadle submit --file task.json --continuous --iterations 5 --threshold 0.9 --start
+        treadle submit --model org/model --dataset ID --name "bank answers" --start
+        treadle submit --file task.json --continuous --iterations 5 --threshold 0.9
     """
     import asyncio
 
@@ -84,7 +85,9 @@ def tasks(
 ) -> None:
     """List tasks, newest first.
 
-    [bold]Example:[/] treadle tasks --status FAILED
+    **Example**
+
+        treadle tasks --status FAILED
     """
     import asyncio
     import json
@@ -105,7 +108,9 @@ def tasks(
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show one task: where it stands, what each iteration brought, every attempt.
 
-    [bold]Example:[/] treadle show 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+    **Example**
+
+        treadle show 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
     """
     import asyncio
 
@@ -140,7 +145,9 @@ def pause(
 ) -> None:
     """Pause a running task; nothing more is ordered until it is resumed.
 
-    [bold]Example:[/] treadle pause TASK --mode checkpoint --reason "the GPU is needed"
+    **Example**
+
+        treadle pause TASK --mode checkpoint --reason "the GPU is needed"
     """
     _request(url, task, "pause", mode=mode, reason=reason)
 
@@ -163,7 +170,9 @@ def retry(
 ) -> None:
     """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration.
 
-    [bold]Example:[/] treadle retry TASK --from train
+    **Example**
+
+        treadle retry TASK --from train
     """
     _request(url, task, "retry", phase=phase, reason=reason)
 

@@ -30,7 +30,9 @@ def show() -> None:
 def apply() -> None:
     """Declare them on the broker of TREADLE_BUS_URL. What is there already stays as it is; run it as often as you like.
 
-    [bold]Example:[/] TREADLE_BUS_URL=amqp://guest:guest@127.0.0.1/ treadle topology apply
+    **Example**
+
+        TREADLE_BUS_URL=amqp://guest:guest@127.0.0.1/ treadle topology apply
     """
     import asyncio
 

@@ -24,7 +24,9 @@ def upload(
     Read are alpaca, ShareGPT and OpenAI-messages rows (JSON or JSON lines) and text,category CSV. Nothing is
     parsed yet: the optimizer reads it when a task starts, and puts bad lines in quarantine with their reasons.
 
-    [bold]Example:[/] treadle upload questions.csv --name "bank questions" --domain banking
+    **Example**
+
+        treadle upload questions.csv --name "bank questions" --domain banking
     """
     import asyncio
 

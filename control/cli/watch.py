@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-import typer
-
 from control.cli.options import DEFAULT_URL, TaskId, Url
 
 if TYPE_CHECKING:
@@ -27,7 +25,9 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
     The history is replayed first, so it may be started late; a lost connection is taken up where it was lost.
     Leaving with Ctrl-C leaves the task alone. The exit status is 0 if the task completed, else 1.
 
-    [bold]Example:[/] treadle watch 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
+    **Example**
+
+        treadle watch 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed
     """
     import asyncio
 

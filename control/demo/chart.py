@@ -27,8 +27,9 @@ def save_png(path: Path, turns: Sequence[IterationView], *, title: str, subtitle
     figure = Figure(figsize=(8, 4.8), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     tested = [(turn.iteration, turn.test) for turn in turns if turn.test]
-    _curve(axes, [(turn.iteration, turn.dev) for turn in turns], DEV, "o", "dev (steers the loop)", -1)
-    _curve(axes, tested, TEST, "s", "test (sealed)", 1)
+    _curve(axes, [(turn.iteration, turn.dev) for turn in turns], DEV, "o", "dev (steers the loop)")
+    _curve(axes, tested, TEST, "s", "test (sealed)")
+    _end_values(axes, turns)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     axes.set_title(subtitle, loc="left", fontsize=9, color="#666666", pad=10)
     axes.set_xticks([turn.iteration for turn in turns], [f"{turn.iteration}\n{turn.rows:,} rows" for turn in turns])
@@ -44,25 +45,30 @@ def save_png(path: Path, turns: Sequence[IterationView], *, title: str, subtitle
     figure.savefig(path)
 
 
-def _curve(axes: Axes, points: Sequence[tuple[int, Score]], colour: str, marker: str, label: str, side: int) -> None:
-    """A line with its interval as a band, the first and the last value written at it."""
-    if not points:
-        return
+def _curve(axes: Axes, points: Sequence[tuple[int, Score]], colour: str, marker: str, label: str) -> None:
+    """A line with its interval as a band."""
     x = [iteration for iteration, _ in points]
+    low, high = [score.low for _, score in points], [score.high for _, score in points]
+    axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
     y = [score.value for _, score in points]
-    axes.fill_between(x, [s.low for _, s in points], [s.high for _, s in points], color=colour, alpha=0.13, linewidth=0)
     axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=2, label=label)
-    for at in {0, len(x) - 1}:
-        axes.annotate(
-            f"{y[at]:.0%}",
-            (x[at], y[at]),
-            xytext=(0, side * 16),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            color=colour,
-            fontweight="bold",
-        )
+
+
+def _end_values(axes: Axes, turns: Sequence[IterationView]) -> None:
+    """Write the first and the last values at their points, the greater above, the smaller below."""
+    for turn in (turns[0], turns[-1]):
+        scores = [(turn.dev, DEV)] + ([(turn.test, TEST)] if turn.test else [])
+        for place, (score, colour) in enumerate(sorted(scores, key=lambda item: -item[0].value)):
+            axes.annotate(
+                f"{score.value:.0%}",
+                (turn.iteration, score.value),
+                xytext=(0, -16 if place else 16),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                color=colour,
+                fontweight="bold",
+            )
 
 
 def terminal_chart(turns: Sequence[IterationView], *, width: int, colour: bool) -> str:

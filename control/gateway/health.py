@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from contracts.errors import FieldError, TreadleError
+from contracts.errors import FieldError
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.problems import about, answer
 
-PATIENCE = 2.0
-"""Seconds that a part may take to answer before it counts as away."""
+PATIENCE = 5.0
+"""Seconds after which a part that does not answer counts as away."""
 
 router = APIRouter(tags=["health"])
 
@@ -42,18 +41,9 @@ async def metrics(parts: Parts) -> Response:
 
 
 async def _missing(parts: GatewayParts) -> list[FieldError]:
-    database, objects = await asyncio.gather(_wrong(parts.store.now()), _wrong(parts.objects.ping()))
-    found = {"database": database, "objectStore": objects, **await parts.readiness()}
-    return [FieldError(field=name, message=why) for name, why in found.items() if why is not None]
-
-
-async def _wrong(probe: Awaitable[object]) -> str | None:
-    """Why a part does not answer; None: it does."""
     try:
         async with asyncio.timeout(PATIENCE):
-            await probe
-    except TreadleError as error:
-        return str(error)
+            found = await parts.readiness()
     except TimeoutError:
-        return f"no answer within {PATIENCE:g} seconds"
-    return None
+        found = {"control": f"its parts did not answer within {PATIENCE:g} seconds"}
+    return [FieldError(field=name, message=why) for name, why in found.items()]

@@ -25,7 +25,7 @@ class GatewayParts:
     live: Live
     metrics: Metrics
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
-    """Which of control's own parts (consumers, above all) are not ready, by name, with why; empty: ready."""
+    """What is not ready (database, object store, consumers), by name, with why; empty: ready."""
     upload_limit: int = 100 * 2**30
     """Bytes of one uploaded file."""
 

@@ -111,8 +111,8 @@ async def _on_unexpected(request: Request, _: Exception) -> Response:
 
 
 def _away(error: TreadleError) -> Problem:
-    part = "database" if isinstance(error, StoreUnavailable) else "objectStore"
-    detail = f"the {part} is away; ask again soon"
+    part = "database" if isinstance(error, StoreUnavailable) else "object_store"
+    detail = f"the {part.replace('_', ' ')} is away; ask again soon"
     return about(HTTPStatus.SERVICE_UNAVAILABLE, detail, FieldError(field=part, message=detail))
 
 
@@ -123,4 +123,5 @@ def _field_error(item: Mapping[str, object]) -> FieldError:
     if item.get("type") == "json_invalid":
         return FieldError(field="body", message=f"expected JSON; it breaks at character {place[-1]}")
     path = place[1:] if place and place[0] in _PLACES else place
-    return FieldError(field=".".join(str(part) for part in path) or "body", message=str(item.get("msg")))
+    message = str(item.get("msg")).removeprefix("Value error, ")
+    return FieldError(field=".".join(str(part) for part in path) or "body", message=message)

@@ -33,7 +33,7 @@ LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 
 @router.get("/{taskId}/progress", response_class=EventSourceResponse)
 async def progress(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> Response:
-    """Events `history` (its `id` is the row's) and `progress` (the latest only), until the task has ended.
+    """Events `history` (its `id` is the row's) and `progress` (the newest message only), until the task has ended.
 
     A client that reconnects after the end, as browsers do by themselves, is told to stop by 204.
     """
@@ -45,7 +45,6 @@ async def progress(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0
 
 
 async def _stream(parts: GatewayParts, task_id: UUID, after: int) -> AsyncIterator[ServerSentEvent]:
-    yield ServerSentEvent(retry=RECONNECT, comment="the stream of one task")
     with parts.live.watch(task_id) as watch:
         async for event in _events(parts, task_id, after, watch):
             yield event
@@ -66,9 +65,10 @@ async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watch) 
         latest = parts.live.latest(task_id)
         if latest is not None and latest != shown:
             shown = latest
-            yield ServerSentEvent(latest.model_dump_json(), event="progress")
+            yield ServerSentEvent(latest.model_dump_json(), event="progress", retry=RECONNECT)
         await watch.changed(POLL)
 
 
 def _history_event(row: HistoryRow) -> ServerSentEvent:
-    return ServerSentEvent(history_view(row).model_dump_json(by_alias=True), event="history", id=str(row.id))
+    data = history_view(row).model_dump_json(by_alias=True)
+    return ServerSentEvent(data, event="history", id=str(row.id), retry=RECONNECT)

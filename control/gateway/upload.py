@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile, dataset_prefix
 from contracts.errors import InvalidInput
+from contracts.message import Text
 from contracts.options import Options
 from contracts.wire import field_errors
 from control.gateway.multipart import Part
@@ -47,9 +48,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 class DatasetForm(Options):
     """The fields beside the file."""
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
+    name: Text = Field(min_length=1, max_length=200)
     dataset_type: str = Field(default="training", pattern=r"^[\w-]{1,50}$")
-    domain: str | None = Field(default=None, max_length=200, pattern=r"^[^\x00]*$")
+    domain: Text | None = Field(default=None, max_length=200)
     user_id: int = Field(ge=0, lt=2**63)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 
 from infra.settings import Settings
+from tests.eventually import eventually
 
 PATIENCE = 120.0
 
@@ -69,7 +69,7 @@ class House:
 
     async def get(self, path: str) -> Any:
         """The JSON at `path`, from whichever control answers."""
-        return await eventually(lambda: self._get(path), f"an answer to {path}")
+        return await eventually(lambda: self._get(path), f"an answer to {path}", PATIENCE)
 
     async def post(self, path: str, **options: Any) -> Any:
         """Send to the first control; the answer's JSON."""
@@ -102,12 +102,3 @@ async def running(settings: Settings, ports: tuple[int, int], folder: Path) -> A
     finally:
         for service in house.services.values():
             service.stop()
-
-
-async def eventually(ask: Callable[[], Awaitable[Any]], what: str, within: float = PATIENCE) -> Any:
-    """The first answer that is true; asked again and again. What was waited for stands in the error."""
-    end = asyncio.get_running_loop().time() + within
-    while not (answer := await ask()):
-        assert asyncio.get_running_loop().time() < end, f"waited {within:.0f} s for {what}"
-        await asyncio.sleep(0.1)
-    return answer

@@ -12,7 +12,8 @@ import pytest
 
 from infra.settings import Settings
 from infra.stack.ports import free_port
-from tests.acceptance.processes import House, eventually, running
+from tests.acceptance.processes import PATIENCE, House, running
+from tests.eventually import eventually
 from tests.models import tiny_model, tiny_tokenizer
 
 BANKING = Path(__file__).parents[2] / "examples" / "banking77" / "train.csv"
@@ -66,7 +67,7 @@ async def is_running(house: House, task: str, phase: str) -> bool:
 async def kill_in_the_middle(house: House, victim: str, worker: str, task: str) -> None:
     """Kill `victim` while `worker` runs its phase of `task`, and start it again."""
     phase = PHASE_OF_WORKER[worker]
-    await eventually(lambda: is_running(house, task, phase), f"{phase} to run")
+    await eventually(lambda: is_running(house, task, phase), f"{phase} to run", PATIENCE)
     house.services[victim].kill()
     house.services[victim].start()
 

@@ -14,7 +14,7 @@ from evaluator_worker.spec import Result, Spec
 from infra.errors import BadInput
 from infra.model_inputs import ModelLocation
 from infra.program import Job, run
-from tests.models import colour_rows, save_tiny_model, write_rows
+from tests.models import colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def _chat(row_id: str, question: str, answer: str) -> Row:
 
 
 def _rows_of_many_lengths() -> list[Row]:
-    words = "sky grass snow coal blood lemon a b c what".split()
+    words = ["sky", "grass", "snow", "coal", "blood", "lemon", "a", "b", "c", "what"]
     return [_chat(f"r{i}", " ".join(words[(i + k) % 10] for k in range(1 + 3 * i)), "a") for i in range(12)]
 
 
@@ -60,14 +60,30 @@ def _job_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def test_answers_do_not_depend_on_what_shares_their_batch(model: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers differ with the prompt; small random weights only repeat the last token."""
+    import torch
+
+    tokenizer = tiny_tokenizer()
+    network = tiny_model(len(tokenizer), seed=3)
+    with torch.no_grad():
+        for weights in network.model.layers.parameters():
+            weights.mul_(20 if weights.ndim > 1 else 1)
+    folder = tmp_path_factory.mktemp("talkative")
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_answers_do_not_depend_on_what_shares_their_batch(talkative: Path, tmp_path: Path) -> None:
     answers = []
     for batch_size in (1, 5, 12):
         folder = _job_folder(tmp_path, str(batch_size))
-        _evaluate(folder, _spec(model, batch_size=batch_size), _rows_of_many_lengths())
+        _evaluate(folder, _spec(talkative, batch_size=batch_size), _rows_of_many_lengths())
         answers.append(_predictions(folder))
     assert answers[0] == answers[1] == answers[2]
-    assert any(answers[0].values())
+    assert len(set(answers[0].values())) > 3
 
 
 def test_perplexity_is_what_the_chain_rule_says(model: Path, tmp_path: Path) -> None:

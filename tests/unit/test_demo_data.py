@@ -69,4 +69,4 @@ def test_the_upload_files_say_what_was_drawn(data: Banking77, tmp_path: Path) ->
     uploads = write(data, tmp_path)
     with uploads.dev.open(newline="") as lines:
         assert tuple((row["text"], row["category"]) for row in csv.DictReader(lines)) == data.dev
-    assert tuple(json.loads(line)["text"] for line in uploads.texts.open()) == data.texts
+    assert tuple(json.loads(line)["text"] for line in uploads.texts.read_text().splitlines()) == data.texts

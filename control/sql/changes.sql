@@ -1,0 +1,146 @@
+-- The hot path: two statements a batch of events. Rows are locked in task-id order, tasks before runs, so that
+-- no two batches wait for each other in a ring. Everything derives from the tasks that were really updated.
+
+-- name: load
+-- $1 task ids, $2 message ids. One row for each pair whose task exists.
+SELECT wanted.position,
+       (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
+           AS task,
+       run.claim_id,
+       EXISTS (SELECT FROM inbox WHERE inbox.message_id = wanted.message_id) AS seen
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (task_id, message_id, position)
+JOIN tasks AS task USING (task_id)
+LEFT JOIN phase_runs AS run ON run.task_id = task.task_id AND run.state IN ('dispatched', 'running');
+
+-- name: apply
+-- $1 changes, $2 orders, $3 datasets, $4 models (arrays of objects), $5 outbox ids that were confirmed,
+-- $6 seconds for which rows due now are held. Gives the handled message ids, then ids of outbox rows due now.
+WITH change AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
+        task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
+        actor text, reason text, closed text, ending text
+    )
+), ordered AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
+        position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
+        delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
+    )
+), locked AS MATERIALIZED (
+    SELECT task.task_id
+    FROM change JOIN tasks AS task USING (task_id)
+    WHERE NOT change.stale AND task.version = change.version
+    ORDER BY task.task_id
+    FOR NO KEY UPDATE OF task
+), updated AS (
+    UPDATE tasks AS task
+    SET version = task.version + 1, state = change.state, updated_at = now()
+    FROM locked JOIN change USING (task_id)
+    WHERE task.task_id = locked.task_id
+    RETURNING task.task_id, task.version, task.status, change.message_id
+), stale AS (
+    SELECT task.task_id, NULL::integer AS version, task.status, change.message_id
+    FROM change JOIN tasks AS task USING (task_id)
+    WHERE change.stale AND task.version = change.version
+), handled AS MATERIALIZED (
+    SELECT * FROM updated UNION ALL SELECT * FROM stale
+), received AS (
+    INSERT INTO inbox (message_id, task_id)
+    SELECT message_id, task_id FROM handled ORDER BY message_id
+    ON CONFLICT (message_id) DO NOTHING
+    RETURNING message_id
+), recorded AS (
+    INSERT INTO task_events (task_id, version, kind, outcome, status, actor, reason, event)
+    SELECT task_id, handled.version, kind, CASE WHEN stale THEN 'stale' ELSE 'applied' END, status, actor, reason, event
+    FROM handled JOIN change USING (task_id, message_id)
+    WHERE NOT stale OR message_id IN (SELECT message_id FROM received)
+), ending AS MATERIALIZED (
+    SELECT run.task_id, run.iteration, run.phase, run.attempt, change.closed, change.ending, change.event
+    FROM updated JOIN change USING (task_id) JOIN phase_runs AS run USING (task_id)
+    WHERE change.closed IS NOT NULL AND run.state IN ('dispatched', 'running')
+    ORDER BY run.task_id
+    FOR NO KEY UPDATE OF run
+), ended AS (
+    UPDATE phase_runs AS run
+    SET state = ending.closed, message = ending.ending, event = ending.event, ended_at = now()
+    FROM ending
+    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+        = (ending.task_id, ending.iteration, ending.phase, ending.attempt)
+), dispatched AS (
+    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
+    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
+           now() + make_interval(secs => delay)
+    FROM updated JOIN ordered USING (task_id)
+    WHERE phase IS NOT NULL
+    ON CONFLICT (task_id, iteration, phase, attempt) DO UPDATE SET ordered_at = excluded.ordered_at
+), registered AS (
+    INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, dataset_type, user_id,
+                          is_optimized, source_dataset_id)
+    SELECT dataset_id, name, storage_path, 0, sample_count, dataset_type, user_id, true, source_dataset_id
+    FROM updated JOIN jsonb_to_recordset($3::jsonb) AS dataset (
+        task_id uuid, dataset_id text, name text, storage_path text, sample_count bigint, dataset_type text,
+        user_id bigint, source_dataset_id text
+    ) USING (task_id)
+    ON CONFLICT (dataset_id) DO NOTHING
+), trained AS (
+    INSERT INTO models (task_id, iteration, attempt, source)
+    SELECT task_id, iteration, attempt, source
+    FROM updated JOIN jsonb_to_recordset($4::jsonb) AS model (
+        task_id uuid, iteration integer, attempt integer, source jsonb
+    ) USING (task_id)
+    ON CONFLICT (task_id, iteration) DO UPDATE
+    SET attempt = excluded.attempt, source = excluded.source, created_at = excluded.created_at
+), forgotten AS (
+    DELETE FROM outbox WHERE id = ANY ($5::bigint[])
+), put AS (
+    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
+    SELECT ordered.message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
+           now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $6::double precision END)
+    FROM updated JOIN ordered USING (task_id)
+    ORDER BY position
+    ON CONFLICT (message_id) DO UPDATE
+    SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
+    RETURNING id, message_id, available_at
+)
+SELECT message_id, NULL AS outbox_id FROM handled
+UNION ALL
+SELECT message_id, id FROM put WHERE available_at <= now();
+
+-- name: create
+-- $1 tasks, $2 orders (arrays of objects), $3 seconds of hold. Gives the tasks of these ids that can be seen:
+-- those created now, and those that were there.
+WITH new AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
+        task_id uuid, version integer, digest text, spec jsonb, state jsonb, actor text
+    )
+), ordered AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
+        position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
+        delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
+    )
+), created AS (
+    INSERT INTO tasks (task_id, version, digest, spec, state)
+    SELECT task_id, version, digest, spec, state FROM new ORDER BY task_id
+    ON CONFLICT (task_id) DO NOTHING
+    RETURNING task_id, version, status, digest
+), recorded AS (
+    INSERT INTO task_events (task_id, version, kind, outcome, status, actor, event)
+    SELECT task_id, created.version, 'create_task', 'applied', status, actor, spec
+    FROM created JOIN new USING (task_id)
+), dispatched AS (
+    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
+    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
+           now() + make_interval(secs => delay)
+    FROM created JOIN ordered USING (task_id)
+    WHERE phase IS NOT NULL
+), put AS (
+    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
+    SELECT ordered.message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
+           now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $3::double precision END)
+    FROM created JOIN ordered USING (task_id)
+    ORDER BY position
+)
+SELECT task_id, digest, NULL AS task FROM created
+UNION ALL
+SELECT task_id, task.digest,
+       (task.state || jsonb_build_object('task_id', task_id, 'version', task.version, 'spec', task.spec))::text
+FROM new JOIN tasks AS task USING (task_id);

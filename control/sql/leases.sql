@@ -1,0 +1,103 @@
+-- name: lease
+-- $1 worker id, $2 phase, $3 host, $4 slots, $5 busy, $6 what is asked (an array of objects): claims first, then
+-- heartbeats. Gives a verdict for each, in order. Runs are locked in key order, as apply locks them, and are read
+-- as they stand once locked: a run that is being closed is seen closed.
+WITH seen AS (
+    INSERT INTO workers (worker_id, phase, host, slots, busy, seen_at) VALUES ($1, $2, $3, $4, $5, now())
+    ON CONFLICT (worker_id) DO UPDATE
+    SET phase = excluded.phase, host = excluded.host, slots = excluded.slots, busy = excluded.busy,
+        seen_at = excluded.seen_at
+), asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($6::jsonb) AS asked (
+        position integer, beat boolean, task_id uuid, iteration integer, phase text, attempt integer, claim_id uuid,
+        ttl double precision, fraction double precision, checkpoint text
+    )
+), locked AS MATERIALIZED (
+    SELECT run.task_id, run.iteration, run.phase, run.attempt, run.state, run.claim_id, task.status, task.pausing
+    FROM phase_runs AS run JOIN tasks AS task USING (task_id)
+    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+        IN (SELECT task_id, iteration, phase, attempt FROM asked)
+    ORDER BY run.task_id, run.iteration, run.phase, run.attempt
+    FOR NO KEY UPDATE OF run
+), granted AS (
+    SELECT DISTINCT ON (task_id, iteration, phase, attempt) task_id, iteration, phase, attempt, asked.claim_id
+    FROM locked JOIN asked USING (task_id, iteration, phase, attempt)
+    WHERE NOT beat AND state = 'dispatched' AND status <> 'SUSPENDED'
+    ORDER BY task_id, iteration, phase, attempt, position
+), standing AS (
+    SELECT task_id, iteration, phase, attempt, status, pausing,
+           CASE WHEN granted.claim_id IS NULL THEN state ELSE 'running' END AS state,
+           coalesce(granted.claim_id, locked.claim_id) AS holder
+    FROM locked LEFT JOIN granted USING (task_id, iteration, phase, attempt)
+), decided AS MATERIALIZED (
+    SELECT asked.*,
+           state = 'running' AND holder = claim_id AS holds,
+           CASE
+               WHEN state IS NULL THEN 'unknown'
+               WHEN state = 'cancelled' THEN 'cancelled'
+               WHEN state NOT IN ('dispatched', 'running') THEN 'fenced'
+               -- A heartbeat that is faster than its claim may go on; a claim finds the task suspended.
+               WHEN state = 'dispatched' THEN CASE WHEN beat THEN 'granted' ELSE 'pause' END
+               WHEN holder <> claim_id THEN CASE WHEN beat THEN 'fenced' ELSE 'held' END
+               WHEN beat AND pausing AND status = 'SUSPENDED' THEN 'pause'
+               ELSE 'granted'
+           END AS verdict
+    FROM asked LEFT JOIN standing USING (task_id, iteration, phase, attempt)
+), renewal AS (
+    SELECT DISTINCT ON (task_id, iteration, phase, attempt) *
+    FROM decided
+    WHERE holds
+    ORDER BY task_id, iteration, phase, attempt, position DESC
+), renewed AS (
+    UPDATE phase_runs AS run
+    SET state = 'running', worker_id = coalesce(run.worker_id, $1), claim_id = renewal.claim_id,
+        claimed_at = coalesce(run.claimed_at, clock_timestamp()),
+        lease_expires_at = clock_timestamp() + make_interval(secs => renewal.ttl),
+        fraction = coalesce(renewal.fraction, run.fraction),
+        checkpoint = coalesce(renewal.checkpoint, run.checkpoint)
+    FROM renewal
+    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+        = (renewal.task_id, renewal.iteration, renewal.phase, renewal.attempt)
+)
+SELECT verdict FROM decided ORDER BY position;
+
+-- name: expired
+-- $1 seconds of grace, $2 how many.
+SELECT * FROM phase_runs
+WHERE state = 'running' AND lease_expires_at < now() - make_interval(secs => $1::double precision)
+ORDER BY lease_expires_at
+LIMIT $2;
+
+-- name: unclaimed
+-- $1 seconds since the command was due, $2 how many.
+SELECT run.*
+FROM phase_runs AS run JOIN tasks AS task USING (task_id)
+WHERE run.state = 'dispatched'
+  AND run.ordered_at <= now() - make_interval(secs => $1::double precision)
+  AND task.status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING')
+  AND NOT EXISTS (SELECT FROM outbox WHERE outbox.message_id = run.command_id)
+ORDER BY run.ordered_at
+LIMIT $2;
+
+-- name: looping
+-- $1 seconds, $2 how many.
+SELECT task_id
+FROM tasks AS task
+WHERE status = 'LOOPING'
+  AND updated_at <= now() - make_interval(secs => $1::double precision)
+  AND NOT EXISTS (
+      SELECT FROM outbox WHERE outbox.task_id = task.task_id AND outbox.routing_key = 'next_iteration'
+  )
+ORDER BY updated_at
+LIMIT $2;
+
+-- name: workers
+-- $1 seconds.
+SELECT worker_id, phase, host, slots, busy
+FROM workers
+WHERE seen_at >= now() - make_interval(secs => $1::double precision)
+ORDER BY worker_id;
+
+-- name: lead
+-- $1 the role's name. The lock belongs to the session that asks.
+SELECT pg_try_advisory_lock(hashtextextended('treadle/' || $1, 0)) AS leads;

@@ -1,0 +1,173 @@
+-- Everything that control knows. What the machine decides stands in `tasks.state`; the columns generated from
+-- it are there for filters and for the CHECKs, so that an impossible row cannot be written.
+
+CREATE TABLE tasks (
+    task_id    uuid PRIMARY KEY,
+    version    integer NOT NULL CHECK (version > 0),
+    digest     text NOT NULL,
+    spec       jsonb NOT NULL,
+    state      jsonb NOT NULL,
+    user_id    bigint GENERATED ALWAYS AS ((spec ->> 'user_id')::bigint) STORED NOT NULL,
+    mode       text GENERATED ALWAYS AS (spec ->> 'mode') STORED NOT NULL,
+    status     text GENERATED ALWAYS AS (state ->> 'status') STORED NOT NULL,
+    held       text GENERATED ALWAYS AS (state ->> 'held') STORED,
+    iteration  integer GENERATED ALWAYS AS ((state ->> 'iteration')::integer) STORED NOT NULL,
+    live       boolean GENERATED ALWAYS AS ((state ->> 'live')::boolean) STORED NOT NULL,
+    pausing    boolean GENERATED ALWAYS AS ((state ->> 'pausing')::boolean) STORED NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+
+    CONSTRAINT mode_is_known CHECK (mode IN ('STANDARD', 'CONTINUOUS')),
+    CONSTRAINT status_is_known CHECK (status IN (
+        'PENDING', 'OPTIMIZING', 'TRAINING', 'EVALUATING', 'LOOPING', 'SUSPENDED', 'COMPLETED', 'FAILED', 'CANCELLED'
+    )),
+    CONSTRAINT held_is_known CHECK (
+        held IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') OR (held = 'LOOPING' AND status = 'SUSPENDED')
+    ),
+    CONSTRAINT held_while_suspended_or_failed CHECK ((status IN ('SUSPENDED', 'FAILED')) = (held IS NOT NULL)),
+    CONSTRAINT pending_before_the_first_iteration CHECK (
+        iteration >= 0 AND (status <> 'PENDING' OR iteration = 0) AND (iteration > 0 OR status IN ('PENDING', 'CANCELLED'))
+    ),
+    CONSTRAINT live_while_active CHECK (
+        CASE
+            WHEN status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') THEN live
+            WHEN status = 'SUSPENDED' THEN NOT (live AND held = 'LOOPING')
+            ELSE NOT live
+        END
+    ),
+    CONSTRAINT ended_with_a_reason CHECK (
+        (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (state ->> 'reason' IS NOT NULL)
+    )
+);
+CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC);
+CREATE INDEX tasks_by_status ON tasks (status);
+CREATE INDEX tasks_by_user ON tasks (user_id, created_at DESC);
+
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% of % is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0] USING ERRCODE = 'integrity_constraint_violation';
+END
+$$;
+
+CREATE TRIGGER what_was_asked_never_changes BEFORE UPDATE OF task_id, spec, digest, created_at ON tasks
+    FOR EACH ROW EXECUTE FUNCTION refuse('what was asked never changes');
+CREATE TRIGGER version_grows_by_one BEFORE UPDATE ON tasks
+    FOR EACH ROW WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION refuse('a version grows by one');
+
+
+-- One row an attempt. Heartbeats touch no indexed column, so they are cheap (HOT) updates.
+CREATE TABLE phase_runs (
+    task_id          uuid NOT NULL REFERENCES tasks,
+    iteration        integer NOT NULL CHECK (iteration > 0),
+    phase            text NOT NULL CHECK (phase IN ('optimize', 'train', 'evaluate')),
+    attempt          integer NOT NULL CHECK (attempt > 0),
+    state            text NOT NULL CHECK (state IN (
+        'dispatched', 'running', 'completed', 'failed', 'paused', 'lost', 'fenced', 'cancelled'
+    )),
+    command_id       uuid NOT NULL UNIQUE,
+    input_dataset_id text,
+    worker_id        text,
+    claim_id         uuid,
+    fraction         double precision CHECK (fraction BETWEEN 0 AND 1),
+    checkpoint       text,
+    message          text,
+    event            jsonb,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    ordered_at       timestamptz NOT NULL,
+    claimed_at       timestamptz,
+    lease_expires_at timestamptz,
+    ended_at         timestamptz,
+    PRIMARY KEY (task_id, iteration, phase, attempt),
+
+    CONSTRAINT claimed_as_a_whole CHECK (num_nulls(worker_id, claim_id, claimed_at, lease_expires_at) IN (0, 4)),
+    CONSTRAINT dispatched_is_unclaimed CHECK (state <> 'dispatched' OR claim_id IS NULL),
+    CONSTRAINT running_has_a_lease CHECK (state <> 'running' OR claim_id IS NOT NULL),
+    CONSTRAINT ended_by_an_event CHECK (
+        num_nulls(ended_at, event) = CASE WHEN state IN ('dispatched', 'running') THEN 2 ELSE 0 END
+    ),
+    -- An exclusion, not a partial unique index: it is checked at the end of the statement, and one statement
+    -- closes an attempt and issues the next in no defined order.
+    CONSTRAINT one_live_run_a_task EXCLUDE USING btree (task_id WITH =)
+        WHERE (state IN ('dispatched', 'running')) DEFERRABLE INITIALLY IMMEDIATE
+) WITH (fillfactor = 80);
+CREATE INDEX phase_runs_running ON phase_runs (task_id) WHERE state = 'running';
+CREATE INDEX phase_runs_dispatched ON phase_runs (ordered_at) WHERE state = 'dispatched';
+
+
+CREATE TABLE task_events (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    task_id uuid NOT NULL REFERENCES tasks,
+    version integer,
+    kind    text NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('applied', 'stale')),
+    status  text NOT NULL,
+    actor   text NOT NULL,
+    reason  text,
+    event   jsonb NOT NULL,
+    at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (task_id, version),
+    CONSTRAINT applied_makes_a_version CHECK ((outcome = 'applied') = (version IS NOT NULL))
+);
+CREATE INDEX task_events_of_a_task ON task_events (task_id, id);
+CREATE TRIGGER history_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON task_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse('the history is append-only');
+
+
+-- Messages that were handled. A redelivery finds itself here.
+CREATE TABLE inbox (
+    message_id uuid PRIMARY KEY,
+    task_id    uuid NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX inbox_by_age ON inbox (at);
+
+-- Messages that were decided and wait for their confirm. Nobody else publishes a row before `held_until`.
+CREATE TABLE outbox (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id   uuid NOT NULL UNIQUE,
+    task_id      uuid NOT NULL,
+    exchange     text NOT NULL,
+    routing_key  text NOT NULL,
+    body         text NOT NULL,
+    headers      jsonb NOT NULL,
+    available_at timestamptz NOT NULL,
+    held_until   timestamptz NOT NULL,
+    CONSTRAINT held_at_least_until_due CHECK (held_until >= available_at)
+);
+CREATE INDEX outbox_free ON outbox (held_until, id);
+CREATE INDEX outbox_of_a_task ON outbox (task_id);
+
+
+CREATE TABLE datasets (
+    dataset_id        text PRIMARY KEY,
+    name              text NOT NULL,
+    storage_path      text NOT NULL,
+    file_size         bigint NOT NULL CHECK (file_size >= 0),
+    sample_count      bigint CHECK (sample_count >= 0),
+    dataset_type      text NOT NULL,
+    domain            text,
+    user_id           bigint NOT NULL,
+    is_optimized      boolean NOT NULL,
+    source_dataset_id text,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT optimized_has_a_source CHECK (is_optimized = (source_dataset_id IS NOT NULL))
+);
+CREATE INDEX datasets_by_user ON datasets (user_id, created_at DESC);
+
+CREATE TABLE models (
+    task_id    uuid NOT NULL REFERENCES tasks,
+    iteration  integer NOT NULL CHECK (iteration > 0),
+    attempt    integer NOT NULL CHECK (attempt > 0),
+    source     jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (task_id, iteration)
+);
+
+CREATE TABLE workers (
+    worker_id text PRIMARY KEY,
+    phase     text NOT NULL CHECK (phase IN ('optimize', 'train', 'evaluate')),
+    host      text NOT NULL,
+    slots     integer NOT NULL CHECK (slots > 0),
+    busy      integer NOT NULL CHECK (busy >= 0),
+    seen_at   timestamptz NOT NULL
+);

@@ -1,0 +1,61 @@
+-- name: task
+SELECT (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text AS task,
+       created_at, updated_at
+FROM tasks
+WHERE task_id = $1;
+
+-- name: tasks
+-- $1 status, $2 user id, $3 mode (NULL: any), $4 page size, $5 rows to skip. Newest first.
+SELECT (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text AS task,
+       created_at, updated_at
+FROM tasks
+WHERE ($1::text IS NULL OR status = $1)
+  AND ($2::bigint IS NULL OR user_id = $2)
+  AND ($3::text IS NULL OR mode = $3)
+ORDER BY created_at DESC, task_id DESC
+LIMIT $4 OFFSET $5;
+
+-- name: count_tasks
+-- $1 status, $2 user id, $3 mode (NULL: any).
+SELECT count(*)
+FROM tasks
+WHERE ($1::text IS NULL OR status = $1)
+  AND ($2::bigint IS NULL OR user_id = $2)
+  AND ($3::text IS NULL OR mode = $3);
+
+-- name: counts
+SELECT status, count(*) AS tasks FROM tasks GROUP BY status;
+
+-- name: runs
+SELECT * FROM phase_runs WHERE task_id = $1 ORDER BY created_at;
+
+-- name: history
+-- $1 task id, $2 the id to begin after, $3 how many.
+SELECT id, task_id, version, kind, outcome, status, actor, reason, event, at
+FROM task_events
+WHERE task_id = $1 AND id > $2
+ORDER BY id
+LIMIT $3;
+
+-- name: now
+SELECT clock_timestamp();
+
+-- name: add_dataset
+INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, dataset_type, domain, user_id,
+                      is_optimized, source_dataset_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (dataset_id) DO NOTHING;
+
+-- name: dataset
+SELECT * FROM datasets WHERE dataset_id = $1;
+
+-- name: datasets
+SELECT * FROM datasets WHERE user_id = $1 ORDER BY created_at DESC, dataset_id DESC;
+
+-- name: model
+-- $1 task id, $2 iteration.
+SELECT source FROM models WHERE task_id = $1 AND iteration = $2;
+
+-- name: newest_model
+-- $1 task id. What an evaluated task knows of its best iteration stands in its state.
+SELECT source FROM models WHERE task_id = $1 ORDER BY iteration DESC LIMIT 1;

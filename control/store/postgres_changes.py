@@ -1,0 +1,92 @@
+"""Creation and changes in PostgreSQL: one statement a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from control.orders import Order
+from control.store.effects import HOLD
+from control.store.port import Applied, Change, Loaded, NewTask, OutboxRow, StoreUnavailable, SubmissionConflict
+from control.store.postgres_base import PostgresBase
+from control.store.rows import (
+    change_row,
+    dataset_rows,
+    model_rows,
+    new_task_row,
+    order_row,
+    ordered_rows,
+    task_from,
+)
+from control.task import Task
+from infra.database import Row
+
+CREATE_ATTEMPTS = 3
+
+
+class PostgresChanges(PostgresBase):
+    """`create`, `load`, `apply` and `enqueue`."""
+
+    async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
+        """Create tasks; one answer each.
+
+        A task that another process commits at the same moment is not seen by the statement that met it: ask again.
+        """
+        first: dict[UUID, NewTask] = {}
+        for one in new:
+            first.setdefault(one.task.task_id, one)
+        for _ in range(CREATE_ATTEMPTS):
+            there = {row["task_id"]: row for row in await self._create(list(first.values()))}
+            if len(there) == len(first):
+                return [_created(one, there[one.task.task_id]) for one in new]
+        raise StoreUnavailable("tasks appear and vanish while they are created; try again")
+
+    async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
+        """What decisions need."""
+        rows = await self._fetch("load", [task for task, _ in wanted], [message for _, message in wanted])
+        found: list[Loaded | None] = [None] * len(wanted)
+        for row in rows:
+            found[row["position"] - 1] = Loaded(task_from(row["task"]), row["claim_id"], row["seen"])
+        return found
+
+    async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
+        """Make those changes whose task still has the version that was read."""
+        orders = [
+            order_row(position, change.after.task_id, order, change.headers)
+            for change in changes
+            for position, order in enumerate(change.orders)
+        ]
+        rows = await self._fetch(
+            "apply",
+            [change_row(change) for change in changes],
+            orders,
+            dataset_rows(changes),
+            model_rows(changes),
+            list(published),
+            HOLD,
+        )
+        made = frozenset(row["message_id"] for row in rows if row["outbox_id"] is None)
+        return Applied(made, tuple(ordered_rows(orders, _ids(rows))))
+
+    async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
+        """Put orders into the outbox again."""
+        wanted = [order_row(position, task_id, order, {}) for position, (task_id, order) in enumerate(orders)]
+        return ordered_rows(wanted, _ids(await self._fetch("enqueue", wanted, HOLD)))
+
+    async def _create(self, new: Sequence[NewTask]) -> Sequence[Row]:
+        orders = [
+            order_row(position, one.task.task_id, order, one.headers)
+            for one in new
+            for position, order in enumerate(one.orders)
+        ]
+        return await self._fetch("create", [new_task_row(one) for one in new], orders, HOLD)
+
+
+def _created(new: NewTask, row: Row) -> Task | SubmissionConflict:
+    if row["digest"] != new.digest:
+        return SubmissionConflict(new.task.task_id)
+    return new.task if row["task"] is None else task_from(row["task"])
+
+
+def _ids(rows: Sequence[Row]) -> dict[UUID, int]:
+    return {row["message_id"]: row["outbox_id"] for row in rows if row["outbox_id"] is not None}

@@ -1,0 +1,156 @@
+"""Between the machine's values and the rows of PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter
+
+from contracts.tasks import AttemptKey, TaskStatus
+from contracts.wire import encode
+from control.machine import RunState
+from control.orders import Order
+from control.store.effects import ending, envelope, new_run, optimized_dataset, trained_model
+from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Run, Stored
+from control.task import Task
+from infra.database import Row
+
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
+COLUMNS = {"task_id", "spec", "version"}
+"""The fields of a Task that have columns of their own; the rest is its state."""
+
+
+def task_from(text: str) -> Task:
+    """A task from its state, id, version and spec as one JSON object."""
+    return TASK.validate_json(text)
+
+
+def state_of(task: Task) -> orjson.Fragment:
+    """What changes of a task, as JSON."""
+    return orjson.Fragment(TASK.dump_json(task, exclude=COLUMNS))
+
+
+def change_row(change: Change) -> dict[str, Any]:
+    """A change as `apply` takes it."""
+    return {
+        "task_id": change.before.task_id,
+        "version": change.before.version,
+        "stale": change.stale,
+        "state": state_of(change.after),
+        "message_id": change.event.message_id,
+        "kind": change.event.kind,
+        "event": orjson.Fragment(encode(change.event)),
+        "actor": change.actor,
+        "reason": change.reason,
+        "closed": change.closed,
+        "ending": ending(change) if change.closed else None,
+    }
+
+
+def new_task_row(new: NewTask) -> dict[str, Any]:
+    """A new task as `create` takes it."""
+    return {
+        "task_id": new.task.task_id,
+        "version": new.task.version,
+        "digest": new.digest,
+        "spec": orjson.Fragment(new.task.spec.model_dump_json()),
+        "state": state_of(new.task),
+        "actor": new.actor,
+    }
+
+
+def order_row(position: int, task_id: UUID, order: Order, headers: dict[str, str]) -> dict[str, Any]:
+    """An order as `apply`, `create` and `enqueue` take it."""
+    message, run = envelope(task_id, order, headers), new_run(order)
+    row: dict[str, Any] = {
+        "position": position,
+        "task_id": task_id,
+        "message_id": message.message_id,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "body": message.body.decode(),
+        "headers": headers,
+        "delay": message.delay,
+    }
+    if run is not None:
+        key = run.key
+        row |= {"iteration": key.iteration, "phase": key.phase, "attempt": key.attempt}
+        row["input_dataset_id"] = run.input_dataset_id
+    return row
+
+
+def dataset_rows(changes: Sequence[Change]) -> list[Any]:
+    """The datasets that these changes bring."""
+    return [dataset for change in changes if (dataset := optimized_dataset(change)) is not None]
+
+
+def model_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """The models that these changes bring."""
+    models = [model for change in changes if (model := trained_model(change)) is not None]
+    return [
+        {
+            "task_id": model.key.task_id,
+            "iteration": model.key.iteration,
+            "attempt": model.key.attempt,
+            "source": orjson.Fragment(model.source.model_dump_json()),
+        }
+        for model in models
+    ]
+
+
+def ordered_rows(orders: Sequence[dict[str, Any]], ids: dict[UUID, int]) -> list[OutboxRow]:
+    """The outbox rows of those orders that were given an id, in the order they were asked for."""
+    return [
+        OutboxRow(
+            id=ids[order["message_id"]],
+            exchange=order["exchange"],
+            routing_key=order["routing_key"],
+            message_id=order["message_id"],
+            body=order["body"].encode(),
+            headers=order["headers"],
+        )
+        for order in orders
+        if order["message_id"] in ids
+    ]
+
+
+def outbox_row(row: Row) -> OutboxRow:
+    """A row of `outbox`."""
+    return OutboxRow(**{**row, "body": row["body"].encode()})
+
+
+def run_from(row: Row) -> Run:
+    """A row of `phase_runs`."""
+    key = AttemptKey(task_id=row["task_id"], iteration=row["iteration"], phase=row["phase"], attempt=row["attempt"])
+    return Run(
+        key=key,
+        state=RunState(row["state"]),
+        worker_id=row["worker_id"],
+        claim_id=row["claim_id"],
+        message=row["message"],
+        event=row["event"],
+        input_dataset_id=row["input_dataset_id"],
+        fraction=row["fraction"],
+        created_at=row["created_at"],
+        claimed_at=row["claimed_at"],
+        lease_expires_at=row["lease_expires_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def history_from(row: Row) -> HistoryRow:
+    """A row of `task_events`."""
+    return HistoryRow(**{**row, "status": TaskStatus(row["status"])})
+
+
+def stored_from(row: Row) -> Stored:
+    """A row of `tasks`."""
+    return Stored(task_from(row["task"]), row["created_at"], row["updated_at"])
+
+
+def dataset_from(row: Row) -> Dataset:
+    """A row of `datasets`."""
+    return Dataset(**row)

@@ -1,0 +1,170 @@
+"""A queue and its consumers within one process: what RabbitMQ's do, as far as Treadle relies on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.bus.handling import guarded
+from infra.bus.port import Handler, Incoming, Outgoing
+
+
+@dataclass(slots=True)
+class Letter:
+    """A message in a queue. `expires_at` is by the event loop's clock."""
+
+    message: Outgoing
+    expires_at: float | None
+    returned: int = 0
+
+
+class MemoryQueue:
+    """Ready letters in order, and consumers who take turns.
+
+    A letter that expires, or that is returned more than `limit` times, goes to `bury` with the reason.
+    `unused` is called when the last consumer leaves.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bury: Callable[[Letter, str], None],
+        *,
+        limit: int | None = None,
+        longest: int | None = None,
+        unused: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._bury = bury
+        self._unused = unused
+        self._limit = limit
+        self._ready: deque[Letter] = deque(maxlen=longest)
+        self._consumers: deque[MemoryConsumer] = deque()
+
+    def put(self, letter: Letter) -> None:
+        """Add at the end; a full queue drops its oldest."""
+        self._ready.append(letter)
+        self.pump()
+
+    def put_back(self, letters: list[Letter]) -> None:
+        """Return letters to where they were: the front, in their order."""
+        for letter in reversed(letters):
+            letter.returned += 1
+            if self._limit is not None and letter.returned > self._limit:
+                self._bury(letter, "delivery_limit")
+            else:
+                self._ready.appendleft(letter)
+        self.pump()
+
+    def add(self, consumer: MemoryConsumer) -> None:
+        """Let a consumer take its turns from now on."""
+        self._consumers.append(consumer)
+        self.pump()
+
+    def remove(self, consumer: MemoryConsumer) -> None:
+        """Give a consumer no more."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            if not self._consumers and self._unused is not None:
+                self._unused()
+
+    def depth(self) -> int:
+        """Letters that are ready and have not expired."""
+        self._expire()
+        return len(self._ready)
+
+    def pump(self) -> None:
+        """Hand out ready letters while a consumer has room."""
+        self._expire()
+        while self._ready and (consumer := self._next_consumer()) is not None:
+            consumer.take(self._ready.popleft())
+            self._expire()
+
+    def _next_consumer(self) -> MemoryConsumer | None:
+        for _ in range(len(self._consumers)):
+            self._consumers.rotate(-1)
+            if self._consumers[-1].has_room:
+                return self._consumers[-1]
+        return None
+
+    def _expire(self) -> None:
+        """Drop what has expired at the front; further back it is looked at when it gets there."""
+        now = asyncio.get_running_loop().time()
+        while self._ready and (end := self._ready[0].expires_at) is not None and end <= now:
+            self._bury(self._ready.popleft(), "expired")
+
+
+class MemoryConsumer:
+    """A consumer with at most `prefetch` letters unsettled. It is the subscription that its caller holds."""
+
+    def __init__(self, queue: MemoryQueue, handler: Handler, prefetch: int) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._prefetch = prefetch
+        self._unsettled: dict[int, Letter] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._delivery_tag = 0
+        self.attached = True
+
+    @property
+    def queue(self) -> str:
+        """The name of its queue."""
+        return self._queue.name
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may take another letter."""
+        return len(self._unsettled) < self._prefetch
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is cancelled and all that it took is settled."""
+        return not self.attached and not self._unsettled and not self._tasks
+
+    async def cancel(self) -> None:
+        """Take no more; what was taken stays with its handlers."""
+        self.attached = False
+        self._queue.remove(self)
+
+    async def lose(self) -> None:
+        """End as by a lost connection: handlers are cancelled, unsettled letters go back."""
+        await self.cancel()
+        letters, self._unsettled = list(self._unsettled.values()), {}
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue.put_back(letters)
+
+    def take(self, letter: Letter) -> None:
+        """Hand a letter to the handler, in a task of its own."""
+        self._delivery_tag += 1
+        self._unsettled[self._delivery_tag] = letter
+        task = asyncio.get_running_loop().create_task(self._handle(self._delivery_tag, letter))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, tag: int, letter: Letter) -> None:
+        async def ack() -> None:
+            if self._unsettled.pop(tag, None) is not None:
+                self._queue.pump()
+
+        async def requeue() -> None:
+            if self._unsettled.pop(tag, None) is not None:
+                self._queue.put_back([letter])
+
+        message = letter.message
+        incoming = Incoming(
+            body=message.body,
+            message_id=message.message_id or None,
+            routing_key=message.routing_key,
+            headers=dict(message.headers),
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            redelivered=letter.returned > 0,
+            ack=ack,
+            requeue=requeue,
+        )
+        await guarded(self._handler, incoming, requeue)

@@ -1,0 +1,96 @@
+"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from contracts.topology import (
+    DEAD,
+    DELIVERY_LIMIT,
+    EXCHANGES,
+    PRIVATE_QUEUE_LENGTH,
+    QUEUES,
+    Queue,
+    QueueKind,
+)
+from infra.bus.port import BusUnavailable
+
+UNLIMITED = 2**31 - 1
+"""From 4.0 on a quorum queue without a limit takes 20 and then drops: what nobody could handle must never drop."""
+DECLARE_TIMEOUT = 10.0
+
+BY_NAME = {queue.name: queue for queue in QUEUES}
+
+
+def arguments(queue: Queue) -> dict[str, Any]:
+    """The arguments under which a shared queue is declared; the broker refuses any others later."""
+    if queue.kind is QueueKind.CLASSIC:
+        return {"x-queue-type": "classic"}
+    if not queue.dead_letters:
+        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD.name,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+async def declare_topology(channel: AbstractChannel) -> None:
+    """Declare every exchange, queue and binding. Raises BusUnavailable naming the one that is there but different."""
+    for exchange in EXCHANGES:
+        try:
+            await channel.declare_exchange(exchange.name, exchange.kind.value, durable=True, timeout=DECLARE_TIMEOUT)
+        except ChannelPreconditionFailed as error:
+            raise BusUnavailable(_mismatch("exchange", exchange.name, error)) from error
+    for queue in QUEUES:
+        await declare_shared(channel, queue)
+
+
+async def declare_shared(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+    """Declare one shared queue and its binding; its exchange must be there."""
+    try:
+        declared = await channel.declare_queue(
+            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT
+        )
+    except ChannelPreconditionFailed as error:
+        raise BusUnavailable(_mismatch("queue", queue.name, error)) from error
+    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT)
+    return declared
+
+
+async def declare_private(channel: AbstractChannel, exchange: str | None, binding: str) -> AbstractQueue:
+    """Declare a bounded queue that vanishes with its consumer. The broker names it anew each time.
+
+    A name kept over a reconnection would be locked while the broker still believes in the old connection.
+    """
+    queue = await channel.declare_queue(
+        "",
+        exclusive=True,
+        auto_delete=True,
+        arguments={"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"},
+        timeout=DECLARE_TIMEOUT,
+    )
+    if exchange is not None:
+        await queue.bind(exchange, binding, timeout=DECLARE_TIMEOUT)
+    return queue
+
+
+async def ready_messages(channel: AbstractChannel, name: str) -> int:
+    """Messages ready in a queue. Raises BusUnavailable where there is no such queue."""
+    try:
+        queue = await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT)
+    except ChannelNotFoundEntity as error:
+        raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
+    return queue.declaration_result.message_count or 0
+
+
+def _mismatch(what: str, name: str, error: Exception) -> str:
+    return (
+        f"the {what} {name} exists with other arguments than this version of Treadle declares: "
+        f"drain and delete it, then run `treadle topology apply` ({error})"
+    )

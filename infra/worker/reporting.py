@@ -1,0 +1,95 @@
+"""Progress of one attempt, on its way to whoever watches: coalesced, never waited for, harmless to lose."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+
+import structlog
+
+from contracts.progress import PhaseProgress
+from contracts.tasks import AttemptKey
+from contracts.topology import PROGRESS
+from contracts.wire import encode
+from infra.bus.port import Bus, Outgoing, PublishFailed
+from infra.child import Step
+
+PACE = 0.25
+"""Seconds between two publications."""
+
+log = structlog.get_logger(__name__)
+
+
+class Reporter:
+    """Publishes the newest step of each stage at most four times a second; the first and the last always go."""
+
+    def __init__(self, bus: Bus, key: AttemptKey, worker_id: str, headers: dict[str, str]) -> None:
+        self._bus = bus
+        self._key = key
+        self._worker_id = worker_id
+        self._headers = headers
+        self._waiting: dict[str, Step] = {}
+        self._some = asyncio.Event()
+        self._sequence = 0
+        self._task = asyncio.create_task(self._publish_all(), name="progress")
+        self.fraction: float | None = None
+        """How much of the present stage is done, where its end is known."""
+
+    def step(self, step: Step) -> None:
+        """Take note of a step; of those that come too fast only the newest of each stage is told."""
+        self._waiting.pop(step.stage, None)
+        self._waiting[step.stage] = step
+        self.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
+        self._some.set()
+
+    def stage(self, name: str) -> None:
+        """The host itself begins something, e.g. "uploading"."""
+        self.step(Step(stage=name, done=0))
+
+    async def close(self) -> None:
+        """Tell what is still waiting, and end."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self._flush()
+
+    async def _publish_all(self) -> None:
+        while True:
+            await self._some.wait()
+            await self._flush()
+            await asyncio.sleep(PACE)
+
+    async def _flush(self) -> None:
+        self._some.clear()
+        steps, self._waiting = list(self._waiting.values()), {}
+        outcomes = await self._bus.publish_all([self._outgoing(step) for step in steps])
+        for outcome in outcomes:
+            if isinstance(outcome, PublishFailed):
+                log.debug("progress_lost", error=str(outcome))
+
+    def _outgoing(self, step: Step) -> Outgoing:
+        progress = self._progress(step)
+        return Outgoing(
+            PROGRESS.name,
+            f"{self._key.phase}.{self._key.task_id}",
+            encode(progress),
+            str(progress.message_id),
+            headers=self._headers,
+            persistent=False,
+            mandatory=False,
+        )
+
+    def _progress(self, step: Step) -> PhaseProgress:
+        self._sequence += 1
+        eta = step.eta_seconds
+        return PhaseProgress(
+            key=self._key,
+            worker_id=self._worker_id,
+            sequence=self._sequence,
+            stage=step.stage,
+            done=max(0, step.done),
+            total=max(0, step.total),
+            eta_seconds=eta if eta is not None and math.isfinite(eta) and eta >= 0 else None,
+            metrics={name: value for name, value in step.metrics.items() if math.isfinite(value)},
+        )

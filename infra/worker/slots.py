@@ -1,0 +1,160 @@
+"""Slots: a worker consumes only while it could really run what comes.
+
+An unsettled delivery is bounded by the consumer's prefetch, a running job is not: its delivery was acknowledged.
+So the consumer goes before an acknowledgement would let one delivery too many in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from infra.bus.port import Bus, BusUnavailable, Incoming, Subscription
+
+RETRY_AFTER = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Consuming:
+    """One consumer in its life: at most `prefetch` of its deliveries are unsettled at once, `held` are now."""
+
+    def __init__(self, prefetch: int) -> None:
+        self.prefetch = prefetch
+        self.held = 0
+        self.subscription: Subscription | None = None
+
+
+class Hold:
+    """A slot kept for one delivery while its claim is out. Settled by exactly one of `run` and `drop`."""
+
+    def __init__(self, slots: Slots, via: Consuming) -> None:
+        self._slots = slots
+        self._via = via
+
+    async def run(self, message: Incoming) -> None:
+        """The delivery becomes a job: acknowledge it. The job's end is told to `Slots.free`."""
+        await self._slots.occupy(self._via)
+        await message.ack()
+
+    def drop(self) -> None:
+        """The delivery was settled without a job."""
+        self._slots.leave(self._via)
+
+
+Take = Callable[[Incoming, Hold], Awaitable[None]]
+
+
+class Slots:
+    """Invariant: running + held by consumers that are gone + the present consumer's prefetch <= size."""
+
+    def __init__(self, bus: Bus, queue: str, take: Take, size: int) -> None:
+        self._bus = bus
+        self._queue = queue
+        self._take = take
+        self._size = size
+        self._running = 0
+        self._held_before = 0
+        self._now: Consuming | None = None
+        self._changed = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
+        self._detaching = asyncio.Lock()
+
+    @property
+    def busy(self) -> int:
+        """Slots with a job."""
+        return self._running
+
+    @property
+    def attached(self) -> bool:
+        """Whether the worker is consuming, or rightly is not."""
+        if self._now is None:
+            return self._free == 0
+        return self._now.subscription is not None and self._now.subscription.attached
+
+    @property
+    def _free(self) -> int:
+        return self._size - self._running - self._held_before - (self._now.prefetch if self._now else 0)
+
+    def open(self) -> None:
+        """Consume whenever there is room, from now on."""
+        self._changed.set()
+        self._opening = asyncio.create_task(self._keep_open(), name="slots")
+
+    async def close(self) -> None:
+        """Consume no more; what is held stays with its claim."""
+        if self._opening is not None:
+            self._opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._opening
+        await self._detach()
+
+    def free(self) -> None:
+        """A job has ended."""
+        self._running -= 1
+        self._changed.set()
+
+    async def occupy(self, via: Consuming) -> None:
+        """Count a held delivery as running; the consumer goes first where it might otherwise bring too many."""
+        if via is self._now and self._free == 0:
+            await self._detach()
+        self._leave(via)
+        self._running += 1
+        self._changed.set()
+
+    def leave(self, via: Consuming) -> None:
+        """Count a held delivery no more."""
+        self._leave(via)
+        self._changed.set()
+
+    def _leave(self, via: Consuming) -> None:
+        if via is self._now:
+            via.held -= 1
+        else:
+            self._held_before -= 1
+
+    async def _keep_open(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._attach()
+            except BusUnavailable as error:
+                log.warning("cannot_consume_yet", queue=self._queue, error=str(error))
+                await asyncio.sleep(RETRY_AFTER)
+                self._changed.set()
+
+    async def _attach(self) -> None:
+        if self._now is not None or self._free < 1:
+            return
+        consuming = self._now = Consuming(prefetch=max(1, self._free // 2))
+        handler = partial(self._deliver, consuming)
+        try:
+            consuming.subscription = await self._bus.consume(self._queue, handler, prefetch=consuming.prefetch)
+        except BaseException:
+            self._forget(consuming)
+            raise
+
+    async def _deliver(self, via: Consuming, message: Incoming) -> None:
+        if via is not self._now:  # it came while the consumer was being cancelled
+            await message.requeue()
+            return
+        via.held += 1
+        await self._take(message, Hold(self, via))
+
+    async def _detach(self) -> None:
+        async with self._detaching:
+            consuming = self._now
+            if consuming is not None:
+                if consuming.subscription is not None:
+                    await consuming.subscription.cancel()
+                self._forget(consuming)
+
+    def _forget(self, consuming: Consuming) -> None:
+        if self._now is consuming:
+            self._held_before += consuming.held
+            self._now = None

@@ -1,0 +1,147 @@
+"""The gateway for tests: the real application, submissions and machine on the in-memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest_asyncio
+from prometheus_client import CollectorRegistry
+
+from control.applier import Applier
+from control.gateway.app import build_app
+from control.gateway.parts import GatewayParts
+from control.live import Live, Watch
+from control.machine import MachineEvent
+from control.metrics import Metrics
+from control.relay import Relay
+from control.store.memory import MemoryStore
+from control.store.port import Dataset
+from control.submissions import Submissions
+from infra.bus.inprocess import InProcessBus
+from infra.objects import ObjectStore
+from infra.settings import Settings
+
+UPLOAD_LIMIT = 80 * 2**20
+STANDARD = {"taskName": "a task", "modelName": "/model", "datasetId": "rows", "userId": 1}
+CONTINUOUS = {**STANDARD, "maxIterations": 3, "performanceThreshold": 0.9}
+
+
+class ObservedLive(Live):
+    """Tells when a stream has shown all there is, and waits for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+
+    @contextmanager
+    def watch(self, task_id: UUID) -> Iterator[Watch]:
+        with super().watch(task_id) as watch:
+            changed = watch.changed
+
+            async def observed(timeout: float) -> bool:
+                self.waiting.set()
+                return await changed(timeout)
+
+            watch.changed = observed  # type: ignore[method-assign]
+            yield watch
+
+
+@dataclass
+class Gateway:
+    """A client of the application, and what stands behind it."""
+
+    http: httpx.AsyncClient
+    store: MemoryStore
+    live: ObservedLive
+    applier: Applier
+    missing: dict[str, str]
+    """What is not ready."""
+
+    async def create(self, mode: str = "standard", **more: object) -> UUID:
+        """A task of user 1 on the dataset "rows"."""
+        answer = await self.http.post(f"/api/tasks/{mode}", json={**STANDARD, **more})
+        assert answer.status_code == 201, answer.text
+        return UUID(answer.json()["taskId"])
+
+    async def happens(self, event: MachineEvent) -> None:
+        """A worker reports."""
+        await self.applier.submit(event, actor="worker-1")
+
+
+@asynccontextmanager
+async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
+    """The gateway on these objects; everything else is fresh."""
+    settings, bus, missing = Settings(), InProcessBus(), dict[str, str]()
+    store = MemoryStore(settings.ttl)
+    relay = Relay(store, bus)
+    applier, live = Applier(store, relay, batch_size=8), ObservedLive()
+    applier.on_change(lambda change, _: live.touch(change.after.task_id))
+    submissions = Submissions(store, applier, settings)
+
+    async def readiness() -> dict[str, str]:
+        return missing
+
+    parts = GatewayParts(
+        store, submissions, objects, live, Metrics(CollectorRegistry()), readiness, upload_limit=UPLOAD_LIMIT
+    )
+    transport = httpx.ASGITransport(build_app(parts), raise_app_exceptions=False)
+    await bus.start()
+    await store.add_dataset(await _rows(store))
+    loops = (relay, applier, submissions)
+    for loop in loops:
+        loop.start()
+    async with httpx.AsyncClient(transport=transport, base_url="http://treadle") as http:
+        yield Gateway(http, store, live, applier, missing)
+    for loop in reversed(loops):
+        await loop.stop()
+    await bus.close()
+
+
+@pytest_asyncio.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    """A gateway whose object store is away."""
+    objects = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
+    async with serving(objects) as found:
+        yield found
+    await objects.close()
+
+
+@pytest_asyncio.fixture
+async def storing_gateway(objects: ObjectStore) -> AsyncIterator[Gateway]:
+    """A gateway on a real S3 server."""
+    async with serving(objects) as found:
+        yield found
+
+
+def fields(answer: httpx.Response) -> list[str]:
+    """The fields that a problem names; asserts that it is a problem."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["instance"] == answer.request.url.path
+    return [error["field"] for error in body["errors"]]
+
+
+async def _rows(store: MemoryStore) -> Dataset:
+    return Dataset(
+        dataset_id="rows",
+        name="rows",
+        storage_path="datasets/1/rows",
+        file_size=10,
+        sample_count=None,
+        dataset_type="training",
+        domain=None,
+        user_id=1,
+        is_optimized=False,
+        source_dataset_id=None,
+        created_at=await store.now(),
+    )
+
+
+__all__ = ["CONTINUOUS", "STANDARD", "Gateway", "fields", "gateway", "serving", "storing_gateway"]

@@ -1,0 +1,129 @@
+"""Control on real parts, for tests: with its gateway as a client, and a worker whose moves the test makes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import httpx
+
+from contracts.artifacts import dataset_prefix
+from contracts.commands import COMMAND_OF, Command
+from contracts.events import WorkerEvent
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseRequest, WorkerState
+from contracts.message import Message
+from contracts.tasks import Phase
+from contracts.topology import CLAIMS, EVENTS, PHASE_QUEUES
+from contracts.wire import decode, encode
+from control.gateway.app import build_app
+from control.gateway.parts import GatewayParts
+from control.service import Control, Parts
+from control.store.port import Dataset, Store
+from control.store.postgres import PostgresStore
+from infra.bus.connect import connect
+from infra.bus.port import Bus, Incoming, Outgoing
+from infra.objects import ObjectStore
+from infra.settings import Settings
+from infra.telemetry import Tracing
+from tests.eventually import eventually
+
+
+@dataclass(frozen=True)
+class Running:
+    """A control process in this one, and what it stands on."""
+
+    control: Control
+    bus: Bus
+    store: Store
+    objects: ObjectStore
+    http: httpx.AsyncClient
+
+    async def status(self, task_id: UUID) -> str:
+        return (await self.store.task(task_id)).task.status.value
+
+    async def until(self, task_id: UUID, status: str) -> None:
+        """Wait for the task to stand there."""
+
+        async def there() -> bool:
+            return await self.status(task_id) == status
+
+        await eventually(there, f"task to be {status}")
+
+
+@asynccontextmanager
+async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIterator[Running]:
+    """Control and its gateway on the parts that `settings` names; on `bus` where one is given."""
+    async with AsyncExitStack() as stack:
+        if bus is None:
+            bus = connect(settings)
+            stack.push_async_callback(bus.close)
+            await bus.start()
+        objects = ObjectStore(settings)
+        stack.push_async_callback(objects.close)
+        await objects.start()
+        store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
+        stack.push_async_callback(store.close)
+        control = Control(Parts(settings, bus, store, objects, Tracing("test", "test", None)))
+        stack.push_async_callback(control.stop)
+        await control.start()
+        parts = GatewayParts(store, control.submissions, objects, control.live, control.metrics, control.readiness)
+        transport = httpx.ASGITransport(app=build_app(parts))
+        client = httpx.AsyncClient(transport=transport, base_url="http://control")
+        await stack.enter_async_context(client)
+        yield Running(control, bus, store, objects, client)
+
+
+async def add_dataset(store: Store, dataset_id: str = "raw", user_id: int = 1) -> str:
+    """Register a dataset; nothing is behind it."""
+    now = await store.now()
+    prefix = dataset_prefix(user_id, dataset_id)
+    await store.add_dataset(Dataset(dataset_id, "rows", prefix, 10, None, "training", None, user_id, False, None, now))
+    return dataset_id
+
+
+class PuppetWorker:
+    """A worker of one phase that does only what the test says."""
+
+    def __init__(self, bus: Bus, phase: Phase) -> None:
+        self._bus = bus
+        self._phase = phase
+        self._state = WorkerState(worker_id=f"puppet-{phase}", phase=phase, host="test", slots=9, busy=0)
+        self.commands: list[Command] = []
+
+    async def start(self) -> None:
+        await self._bus.consume(PHASE_QUEUES[self._phase].name, self._receive, prefetch=10)
+
+    async def _receive(self, message: Incoming) -> None:
+        self.commands.append(decode(message.body, COMMAND_OF[self._phase]))
+        await message.ack()
+
+    async def command(self, count: int = 1) -> Command:
+        """The `count`-th command received."""
+
+        async def there() -> bool:
+            return len(self.commands) >= count
+
+        await eventually(there, f"command {count} for {self._phase}")
+        return self.commands[count - 1]
+
+    async def claim(self, command: Command, claim_id: UUID | None = None) -> LeaseAnswer:
+        claim = Claim(key=command.key, claim_id=claim_id or uuid4())
+        return await self._ask(claims=(claim,))
+
+    async def beat(self, command: Command, claim_id: UUID) -> LeaseAnswer:
+        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id),))
+
+    async def report(self, event: WorkerEvent) -> None:
+        await publish(self._bus, EVENTS.name, event)
+
+    async def _ask(self, claims: tuple[Claim, ...] = (), heartbeats: tuple[Heartbeat, ...] = ()) -> LeaseAnswer:
+        request = LeaseRequest(request_id=uuid4(), worker=self._state, claims=claims, heartbeats=heartbeats)
+        asked = Outgoing(CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False)
+        return decode(await self._bus.request(asked, timeout=5), LeaseReply).answers[0]
+
+
+async def publish(bus: Bus, exchange: str, message: Message) -> None:
+    """Publish as a service would, the kind as the routing key."""
+    await bus.publish(Outgoing(exchange, message.kind, encode(message), str(message.message_id)))

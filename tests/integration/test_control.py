@@ -1,0 +1,231 @@
+"""Control on a real broker, database and object store, with a puppet for a worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from contracts.events import DataOptimized
+from contracts.http import StandardTaskRequest
+from contracts.leases import AttemptSignal, Verdict
+from contracts.message import Message
+from contracts.submissions import CancelTask, CreateTask
+from contracts.tasks import DatasetRef, FailureKind, Phase
+from contracts.topology import CLAIMS, CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNALS, TASKS
+from contracts.wire import decode
+from infra.artifacts import upload
+from infra.bus.dead import REASON
+from infra.bus.port import Incoming, Outgoing
+from infra.settings import Settings
+from tests.eventually import eventually
+from tests.integration.control_parts import PuppetWorker, Running, add_dataset, control_running, publish
+
+QUICK = {"short_ttl": 1.0, "train_ttl": 1.0, "reaper_tick": 0.2, "sweep_after": 1.0}
+
+
+@pytest_asyncio.fixture
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Control, with leases that end soon."""
+    async with control_running(settings.model_copy(update=QUICK)) as found:
+        yield found
+
+
+async def a_started_task(running: Running) -> UUID:
+    dataset = await add_dataset(running.store)
+    body = StandardTaskRequest(task_name="t", model_name="/m", dataset_id=dataset, user_id=1, auto_start=True)
+    return (await running.control.submissions.create(CreateTask(task=body))).task_id
+
+
+async def a_worker(running: Running, phase: Phase = Phase.OPTIMIZE) -> PuppetWorker:
+    worker = PuppetWorker(running.bus, phase)
+    await worker.start()
+    return worker
+
+
+async def dead_letters(running: Running) -> list[Incoming]:
+    found: list[Incoming] = []
+
+    async def take(message: Incoming) -> None:
+        found.append(message)
+        await message.ack()
+
+    await running.bus.consume(DEAD_QUEUE.name, take, prefetch=10)
+    return found
+
+
+def optimized(command: Message, claim_id: UUID) -> DataOptimized:
+    return DataOptimized(
+        key=command.key,  # type: ignore[attr-defined]  # a command has a key
+        claim_id=claim_id,
+        worker_id="puppet",
+        dataset=DatasetRef(dataset_id=f"out-{claim_id}", prefix="optimized/out"),
+        splits="optimized/out",
+        rows=10,
+    )
+
+
+async def test_a_phase_that_completes_orders_the_next_one(running: Running) -> None:
+    optimizer, trainer = await a_worker(running), await a_worker(running, Phase.TRAIN)
+    task = await a_started_task(running)
+    command = await optimizer.command()
+    claim_id = uuid4()
+    assert (await optimizer.claim(command, claim_id)).verdict is Verdict.GRANTED
+    await optimizer.report(optimized(command, claim_id))
+    assert (await trainer.command()).key.task_id == task
+
+
+async def test_a_silent_worker_loses_its_attempt_and_the_next_one_is_ordered(running: Running) -> None:
+    worker = await a_worker(running)
+    await a_started_task(running)
+    await worker.claim(await worker.command())
+    assert (await worker.command(2)).key.attempt == 2
+
+
+async def test_a_worker_that_beats_keeps_its_attempt(running: Running) -> None:
+    worker = await a_worker(running)
+    await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    began = await running.store.now()
+
+    async def held_for_three_leases() -> bool:
+        assert (await worker.beat(command, claim_id)).verdict is Verdict.GRANTED
+        return (await running.store.now() - began).total_seconds() > 3 * QUICK["short_ttl"]
+
+    await eventually(held_for_three_leases, "three leases to pass")
+    assert len(worker.commands) == 1
+
+
+async def test_a_complete_result_of_a_silent_worker_is_adopted(running: Running, tmp_path: Path) -> None:
+    worker = await a_worker(running)
+    task = await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    await upload(running.objects, command.output, tmp_path, optimized(command, claim_id))
+    await running.until(task, "TRAINING")
+    assert len(worker.commands) == 1
+
+
+async def test_a_silent_worker_whose_manifest_is_of_another_attempt_has_a_bad_result(
+    running: Running, tmp_path: Path
+) -> None:
+    worker = await a_worker(running)
+    task = await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    event = optimized(command, claim_id)
+    other = event.model_copy(update={"key": event.key.model_copy(update={"attempt": 7})})
+    await upload(running.objects, command.output, tmp_path, other)
+
+    async def failed() -> bool:
+        runs = await running.store.runs(task)
+        return (runs[0].event or {}).get("failure") == FailureKind.BAD_RESULT
+
+    await eventually(failed, "the attempt to fail with a bad result")
+
+
+async def test_a_lost_command_is_published_again_under_the_same_id(running: Running) -> None:
+    task = await a_started_task(running)
+    gone: list[str | None] = []
+
+    async def lose(message: Incoming) -> None:
+        gone.append(message.message_id)
+        await message.ack()
+
+    await running.bus.consume("treadle.optimize", lose, prefetch=10)
+
+    async def came_twice() -> bool:
+        return len(gone) >= 2
+
+    await eventually(came_twice, "the command to come again")
+    assert len(set(gone)) == 1
+    assert await running.status(task) == "OPTIMIZING"
+
+
+async def test_an_event_of_another_claim_is_recorded_as_stale_and_changes_nothing(running: Running) -> None:
+    worker = await a_worker(running)
+    task = await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    await worker.report(optimized(command, uuid4()))
+
+    async def recorded() -> bool:
+        return any(row.outcome == "stale" for row in await running.store.history(task))
+
+    await eventually(recorded, "the stale event in the history")
+    assert await running.status(task) == "OPTIMIZING"
+
+
+async def test_the_same_event_twice_is_applied_once(running: Running) -> None:
+    worker = await a_worker(running)
+    task = await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    for _ in range(3):
+        await worker.report(optimized(command, claim_id))
+    await running.until(task, "TRAINING")
+
+    async def queue_is_empty() -> bool:
+        return await running.bus.depth(CONTROL_QUEUE.name) == 0
+
+    await eventually(queue_is_empty, "the repetitions to be consumed")
+    kinds = [row.kind for row in await running.store.history(task)]
+    assert kinds.count("data_optimized") == 1
+
+
+async def test_a_cancel_is_fanned_out_to_the_workers(running: Running) -> None:
+    worker = await a_worker(running)
+    heard: list[AttemptSignal] = []
+
+    async def hear(message: Incoming) -> None:
+        heard.append(decode(message.body, AttemptSignal))
+
+    await running.bus.listen(SIGNALS.name, "", hear)
+    task = await a_started_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    await running.control.submissions.request(CancelTask(task_id=task))
+
+    async def there() -> bool:
+        return bool(heard)
+
+    await eventually(there, "the signal")
+    assert (heard[0].key, heard[0].verdict) == (command.key, Verdict.CANCELLED)
+    assert (await worker.beat(command, claim_id)).verdict is Verdict.CANCELLED
+
+
+@pytest.mark.parametrize(("exchange", "routing_key"), [(EVENTS.name, "x"), (TASKS.name, "x"), (CLAIMS.name, "claim")])
+async def test_a_message_of_an_unknown_kind_is_kept_among_the_dead_letters_with_its_reason(
+    running: Running, exchange: str, routing_key: str
+) -> None:
+    dead = await dead_letters(running)
+    await running.bus.publish(Outgoing(exchange, routing_key, b'{"kind": "explode", "version": 9}', "m-1"))
+
+    async def kept() -> bool:
+        return bool(dead)
+
+    await eventually(kept, "the dead letter")
+    assert "kind 'explode' version 9 is not known here" in dead[0].headers[REASON]
+    assert dead[0].body == b'{"kind": "explode", "version": 9}'
+
+
+async def test_an_event_about_an_unknown_task_is_kept_among_the_dead_letters(running: Running) -> None:
+    dead = await dead_letters(running)
+    worker = await a_worker(running)
+    await a_started_task(running)
+    command = await worker.command()
+    event = optimized(command, uuid4())
+    stranger = event.model_copy(update={"key": event.key.model_copy(update={"task_id": uuid4()})})
+    await publish(running.bus, EVENTS.name, stranger)
+
+    async def kept() -> bool:
+        return bool(dead)
+
+    await eventually(kept, "the dead letter")
+    assert "there is no task" in dead[0].headers[REASON]

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from contracts.leases import Claim, WorkerState
+from contracts.tasks import FailureKind, Phase
+from control.store.memory import MemoryStore
+from control.store.port import StoreUnavailable
+from tests.build import CLAIM, completed, failed
+from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+async def claim(gateway: Gateway, task_id: object) -> None:
+    task = (await gateway.store.task(task_id)).task
+    worker = WorkerState(worker_id="worker-1", phase=task.key.phase, host="here", slots=1, busy=1)
+    await gateway.store.lease(worker, [Claim(key=task.key, claim_id=CLAIM)], [])
+
+
+async def complete_phase(gateway: Gateway, task_id: object, value: float = 0.5) -> None:
+    await claim(gateway, task_id)
+    await gateway.happens(completed((await gateway.store.task(task_id)).task, value))
+
+
+async def test_a_standard_task_is_created_pending_in_camel_case(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json=STANDARD)
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body.items() >= {**STANDARD, "taskMode": "STANDARD", "status": "PENDING", "maxIterations": 1}.items()
+    assert answer.headers["location"] == f"/api/tasks/{body['taskId']}"
+
+
+async def test_a_continuous_task_keeps_its_stop_rules(gateway: Gateway) -> None:
+    body = (await gateway.http.post("/api/tasks/continuous", json=CONTINUOUS)).json()
+    assert body.items() >= {"taskMode": "CONTINUOUS", "maxIterations": 3, "performanceThreshold": 0.9}.items()
+
+
+async def test_auto_start_starts(gateway: Gateway) -> None:
+    body = (await gateway.http.post("/api/tasks/standard", json={**STANDARD, "autoStart": True})).json()
+    assert (body["status"], body["phase"], body["attempt"]) == ("OPTIMIZING", "optimize", 1)
+
+
+async def test_snake_case_is_accepted(gateway: Gateway) -> None:
+    snake = {"task_name": "a task", "model_name": "/model", "dataset_id": "rows", "user_id": 1, "auto_start": True}
+    answer = await gateway.http.post("/api/tasks/standard", json=snake)
+    assert answer.json()["status"] == "OPTIMIZING"
+
+
+@pytest.mark.parametrize("wanted", [{"learning_rate": 0.001}, '{"learning_rate": 0.001}', {"learningRate": 0.001}])
+async def test_hyperparameters_are_an_object_or_a_json_string(gateway: Gateway, wanted: object) -> None:
+    task_id = await gateway.create(hyperparameters=wanted)
+    assert (await gateway.store.task(task_id)).task.spec.hyperparameters.learning_rate == 0.001
+
+
+WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
+    ("standard", {"taskName": ""}, "taskName"),
+    ("standard", {"taskName": None}, "taskName"),
+    ("standard", {"taskName": "nul\0"}, "taskName"),
+    ("standard", {"modelName": "not a model"}, "modelName"),
+    ("standard", {"modelName": f"task:{UNKNOWN}"}, "modelName"),
+    ("standard", {"datasetId": "nowhere"}, "datasetId"),
+    ("standard", {"userId": 2}, "datasetId"),
+    ("standard", {"userId": 2**63}, "userId"),
+    ("standard", {"poolDatasetId": "nowhere"}, "poolDatasetId"),
+    ("standard", {"hyperparameters": {"learningRate": 7}}, "hyperparameters.learningRate"),
+    ("standard", {"hyperparameters": '{"epochs": 0}'}, "hyperparameters.epochs"),
+    ("standard", {"hyperparameters": "{"}, "hyperparameters"),
+    ("standard", {"hyperparameters": {"epoch": 3}}, "hyperparameters.epoch"),
+    ("standard", {"mode": "CONTINUOUS"}, "mode"),
+    ("standard", {"maxIterations": 2}, "maxIterations"),
+    ("continuous", {"performanceThreshold": 95}, "performanceThreshold"),
+    ("continuous", {"performance_threshold": 95}, "performance_threshold"),
+    ("continuous", {"maxIterations": 0}, "maxIterations"),
+    ("continuous", {"optimization": {"labelBudget": -1}}, "optimization.labelBudget"),
+]
+
+
+@pytest.mark.parametrize(("mode", "wrong", "field"), WRONG_BODIES, ids=lambda value: str(value)[:40])
+async def test_a_wrong_field_is_named(gateway: Gateway, mode: str, wrong: dict[str, Any], field: str) -> None:
+    answer = await gateway.http.post(f"/api/tasks/{mode}", json={**STANDARD, **wrong})
+    assert (answer.status_code, fields(answer)) == (422, [field])
+
+
+async def test_an_infinite_budget_is_refused(gateway: Gateway) -> None:
+    body = json.dumps({**STANDARD, "gpuSeconds": float("inf")})
+    headers = {"content-type": "application/json"}
+    answer = await gateway.http.post("/api/tasks/continuous", content=body, headers=headers)
+    assert (answer.status_code, fields(answer)) == (422, ["gpuSeconds"])
+
+
+async def test_every_missing_field_is_named(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json={})
+    assert set(fields(answer)) == {"taskName", "modelName", "datasetId", "userId"}
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", 422), (b"[]", 422), (b"null", 422), (b"\xff", 400)])
+async def test_a_body_that_is_no_json_object_is_a_problem(gateway: Gateway, body: bytes, status: int) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await gateway.http.post("/api/tasks/standard", content=body, headers=headers)
+    assert (answer.status_code, fields(answer)) == (status, ["body"])
+
+
+@pytest.mark.parametrize("action", ["standard", f"{UNKNOWN}/pause"])
+async def test_another_content_type_is_415(gateway: Gateway, action: str) -> None:
+    answer = await gateway.http.post(f"/api/tasks/{action}", content=b"{}", headers={"content-type": "text/plain"})
+    assert (answer.status_code, fields(answer)) == (415, ["Content-Type"])
+
+
+async def test_a_huge_body_is_413(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json={**STANDARD, "taskName": "x" * 2**21})
+    assert (answer.status_code, fields(answer)) == (413, ["body"])
+
+
+async def test_a_huge_body_without_a_length_is_413(gateway: Gateway) -> None:
+    async def endless() -> Any:
+        for _ in range(64):
+            yield b" " * 2**16
+
+    headers = {"content-type": "application/json"}
+    answer = await gateway.http.post("/api/tasks/standard", content=endless(), headers=headers)
+    assert (answer.status_code, fields(answer)) == (413, ["body"])
+
+
+async def test_the_same_key_and_body_answer_the_same_task(gateway: Gateway) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = await gateway.http.post("/api/tasks/standard", json=STANDARD, headers=headers)
+    again = await gateway.http.post("/api/tasks/standard", json=STANDARD, headers=headers)
+    assert again.status_code == 201
+    assert again.json()["taskId"] == first.json()["taskId"]
+
+
+async def test_the_same_key_with_another_body_is_409(gateway: Gateway) -> None:
+    headers = {"Idempotency-Key": "once"}
+    await gateway.http.post("/api/tasks/standard", json=STANDARD, headers=headers)
+    answer = await gateway.http.post("/api/tasks/standard", json={**STANDARD, "taskName": "b"}, headers=headers)
+    assert (answer.status_code, fields(answer)) == (409, ["Idempotency-Key"])
+
+
+async def test_an_empty_key_is_refused(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json=STANDARD, headers={"Idempotency-Key": ""})
+    assert (answer.status_code, fields(answer)) == (422, ["Idempotency-Key"])
+
+
+async def test_a_task_is_started_paused_resumed_and_cancelled(gateway: Gateway) -> None:
+    task_id, seen = await gateway.create(), []
+    for action in ("start", "pause", "resume", "cancel"):
+        answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}")
+        assert answer.status_code == 200, answer.text
+        seen.append(answer.json()["status"])
+    assert seen == ["OPTIMIZING", "SUSPENDED", "OPTIMIZING", "CANCELLED"]
+
+
+async def test_a_request_gives_its_reason_to_the_history(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await gateway.http.post(f"/api/tasks/{task_id}/pause", json={"mode": "now", "reason": "maintenance"})
+    row = (await gateway.http.get(f"/api/tasks/{task_id}/events")).json()[-1]
+    assert (row["kind"], row["reason"], row["actor"]) == ("pause_task", "maintenance", "http")
+
+
+async def test_a_task_started_twice_is_409(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/start")
+    assert (answer.status_code, fields(answer)) == (409, ["status"])
+
+
+async def test_a_failed_task_is_retried_from_an_earlier_phase(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await complete_phase(gateway, task_id)
+    await claim(gateway, task_id)
+    await gateway.happens(failed((await gateway.store.task(task_id)).task, FailureKind.BAD_INPUT))
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/retry", json={"phase": "optimize"})
+    assert (answer.json()["status"], answer.json()["attempt"]) == ("OPTIMIZING", 2)
+
+
+@pytest.mark.parametrize("body", [{"mode": "gently"}, {"modus": "now"}])
+async def test_a_wrong_pause_is_refused(gateway: Gateway, body: dict[str, str]) -> None:
+    task_id = await gateway.create(autoStart=True)
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/pause", json=body)
+    assert (answer.status_code, fields(answer)) == (422, list(body))
+
+
+@pytest.mark.parametrize("path", ["", "/executions", "/events", "/progress"])
+async def test_an_unknown_task_is_404(gateway: Gateway, path: str) -> None:
+    answer = await gateway.http.get(f"/api/tasks/{uuid4()}{path}")
+    assert (answer.status_code, fields(answer)) == (404, ["taskId"])
+
+
+@pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel", "retry"])
+async def test_a_request_about_an_unknown_task_is_404(gateway: Gateway, action: str) -> None:
+    answer = await gateway.http.post(f"/api/tasks/{uuid4()}/{action}")
+    assert (answer.status_code, fields(answer)) == (404, ["taskId"])
+
+
+async def test_an_id_that_is_no_uuid_is_named(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/api/tasks/seven")
+    assert (answer.status_code, fields(answer)) == (422, ["taskId"])
+
+
+async def test_an_unknown_dataset_is_404(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/api/datasets/nowhere")
+    assert (answer.status_code, fields(answer)) == (404, ["datasetId"])
+
+
+async def test_an_unknown_path_is_404(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/api/nothing")
+    assert (answer.status_code, fields(answer)) == (404, ["path"])
+
+
+async def test_a_wrong_method_is_405_and_names_the_right_one(gateway: Gateway) -> None:
+    answer = await gateway.http.delete("/api/tasks")
+    assert (answer.status_code, fields(answer), answer.headers["allow"]) == (405, ["method"], "GET")
+
+
+async def test_tasks_are_listed_newest_first_in_pages(gateway: Gateway) -> None:
+    ids = [str(await gateway.create(taskName=f"task {n}")) for n in range(3)]
+    page = (await gateway.http.get("/api/tasks", params={"page": 2, "pageSize": 2})).json()
+    assert [item["taskId"] for item in page["items"]] == ids[:1]
+    assert (page["total"], page["page"], page["pageSize"]) == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [({"status": "OPTIMIZING"}, 1), ({"userId": 2}, 0), ({"mode": "CONTINUOUS"}, 1), ({"user_id": 1}, 2)],
+)
+async def test_tasks_are_filtered(gateway: Gateway, query: dict[str, Any], count: int) -> None:
+    await gateway.create("standard", autoStart=True)
+    await gateway.create("continuous")
+    assert (await gateway.http.get("/api/tasks", params=query)).json()["total"] == count
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("page", 0), ("pageSize", 1000), ("status", "RUNNING"), ("mode", "TWICE"), ("userId", "me"), ("colour", "red")],
+)
+async def test_a_wrong_filter_is_named(gateway: Gateway, name: str, value: object) -> None:
+    answer = await gateway.http.get("/api/tasks", params={name: value})
+    assert (answer.status_code, fields(answer)) == (422, [name])
+
+
+async def test_executions_name_what_each_attempt_brought(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    for _ in Phase:
+        await complete_phase(gateway, task_id, 0.75)
+    runs = (await gateway.http.get(f"/api/tasks/{task_id}/executions")).json()
+    assert [(run["phase"], run["status"], run["workerId"]) for run in runs] == [
+        ("optimization", "completed", "worker-1"),
+        ("training", "completed", "worker-1"),
+        ("evaluation", "completed", "worker-1"),
+    ]
+    assert (runs[0]["inputDatasetId"], runs[0]["outputDatasetId"]) == ("rows", "rows-1")
+    assert (runs[1]["modelPath"], runs[2]["evaluationPath"], runs[2]["score"]) == ("models/1", "evaluations/1", 0.75)
+
+
+async def test_a_finished_task_shows_its_result(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    for _ in Phase:
+        await complete_phase(gateway, task_id, 0.75)
+    body = (await gateway.http.get(f"/api/tasks/{task_id}")).json()
+    assert body.items() >= {"status": "COMPLETED", "reason": "once_through", "latestScore": 0.75}.items()
+    assert body.items() >= {"currentDatasetId": "rows-1", "latestModelPath": "models/1", "bestIteration": 1}.items()
+
+
+async def test_the_history_goes_on_after_an_id(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    rows = (await gateway.http.get(f"/api/tasks/{task_id}/events")).json()
+    rest = (await gateway.http.get(f"/api/tasks/{task_id}/events", params={"after": rows[0]["id"]})).json()
+    assert rest == rows[1:] != []
+
+
+async def test_it_is_alive(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/healthz")).json() == {"status": "alive"}
+
+
+async def test_it_is_ready_where_nothing_is_missing(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_it_says_what_is_not_ready(gateway: Gateway) -> None:
+    gateway.missing["consumer:events"] = "not attached"
+    answer = await gateway.http.get("/readyz")
+    assert (answer.status_code, fields(answer)) == (503, ["consumer:events"])
+
+
+async def test_metrics_count_tasks_by_status(gateway: Gateway) -> None:
+    await gateway.create(autoStart=True)
+    assert 'treadle_tasks{status="OPTIMIZING"} 1.0' in (await gateway.http.get("/metrics")).text
+
+
+async def test_metrics_say_how_many_slots_are_free(gateway: Gateway) -> None:
+    worker = WorkerState(worker_id="w", phase=Phase.TRAIN, host="here", slots=3, busy=1)
+    await gateway.store.lease(worker, [], [])
+    assert 'treadle_worker_slots{phase="train",state="free"} 2.0' in (await gateway.http.get("/metrics")).text
+
+
+async def test_metrics_outlive_the_database(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStore, "counts", away)
+    assert "treadle_store_up 0.0" in (await gateway.http.get("/metrics")).text
+
+
+async def test_a_database_that_is_away_is_503(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStore, "tasks", away)
+    answer = await gateway.http.get("/api/tasks")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+async def test_a_bug_is_500_without_a_traceback(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStore, "tasks", broken)
+    answer = await gateway.http.get("/api/tasks")
+    assert (answer.status_code, fields(answer)) == (500, [])
+    assert "secret" not in answer.text
+
+
+async def test_the_api_is_described(gateway: Gateway) -> None:
+    paths = (await gateway.http.get("/openapi.json")).json()["paths"]
+    assert {"/api/tasks/standard", "/api/tasks/{taskId}/progress", "/api/datasets/upload"} <= paths.keys()
+
+
+async def away(*_: object) -> None:
+    raise StoreUnavailable("the database is away")
+
+
+async def broken(*_: object) -> None:
+    raise ZeroDivisionError("a secret detail")

@@ -1,0 +1,1 @@
+"""Tiny programs for the worker host's tests."""

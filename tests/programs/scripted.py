@@ -1,0 +1,105 @@
+"""A program that does what its spec says, in order: one module for every way in which a program may end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Literal
+
+from pydantic import BaseModel
+
+from infra.errors import BadInput
+from infra.program import Job, Stopped
+
+Action = Literal[
+    "write",
+    "copy_input",
+    "noise",
+    "progress",
+    "environment",
+    "bad_input",
+    "crash",
+    "memory_error",
+    "torch_memory_error",
+    "killed",
+    "segfault",
+    "grandchild",
+    "wait_for_stop",
+    "ignore_stop",
+    "checkpoint",
+    "no_result",
+]
+
+
+class Spec(BaseModel):
+    actions: list[Action]
+
+
+class Result(BaseModel):
+    answer: int
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's is."""
+
+
+def main(spec: Spec, job: Job) -> Result:
+    for action in spec.actions:
+        _act(action, job)
+    return Result(answer=42)
+
+
+def _act(action: Action, job: Job) -> None:
+    match action:
+        case "write":
+            (job.out / "answer.txt").write_text("42")
+        case "copy_input":
+            (job.out / "copy.txt").write_bytes((job.input("rows") / "train.jsonl").read_bytes())
+        case "noise":
+            print("a library's chatter")
+            os.write(2, b"a warning\n")
+        case "progress":
+            for done in range(200):
+                job.report("working", done + 1, 200, loss=1 / (done + 1))
+        case "environment":
+            (job.out / "environment.txt").write_text("\n".join(os.environ))
+        case "wait_for_stop" | "checkpoint":
+            _wait(job, action)
+        case "ignore_stop":
+            job.report("ignoring", 0)
+            time.sleep(60)
+        case "grandchild":
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+            (job.folder / "grandchild").write_text(str(child.pid))
+        case _:
+            _end(action)
+
+
+def _wait(job: Job, action: Action) -> None:
+    job.report("waiting", 0)
+    job.stop.wait(60)
+    if action == "checkpoint":
+        with job.checkpoint(7) as folder:
+            (folder / "state.json").write_text('{"step": 7}')
+    raise Stopped
+
+
+def _end(action: Action) -> None:
+    match action:
+        case "bad_input":
+            raise BadInput("line 3 is no JSON", field="data.jsonl:3")
+        case "memory_error":
+            raise MemoryError
+        case "torch_memory_error":
+            raise OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "no_result":
+            os._exit(0)
+        case _:
+            raise ValueError("the loss is not a number")

@@ -1,0 +1,160 @@
+"""The command line: its help, its sentences, its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from control.cli.main import COMMANDS, app
+
+COMMAND_NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
+NOWHERE = "http://127.0.0.1:9"
+
+runner = CliRunner()
+
+
+class Gateway(ThreadingHTTPServer):
+    """Answers every request alike and remembers the last body."""
+
+    def __init__(self, status: int, answer: dict[str, Any], content_type: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status, self.answer, self.content_type = status, answer, content_type
+        self.asked: list[tuple[str, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Gateway
+
+    def do_POST(self) -> None:
+        self.server.asked.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+        body = json.dumps(self.server.answer).encode()
+        self.send_response(self.server.status)
+        self.send_header("content-type", self.server.content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[Gateway]:
+    problem = {
+        "title": "Unprocessable",
+        "status": 422,
+        "detail": "a field is wrong",
+        "errors": [{"field": "performanceThreshold", "message": "Input should be less than or equal to 1"}],
+    }
+    gateway = Gateway(422, problem, "application/problem+json")
+    thread = threading.Thread(target=gateway.serve_forever, daemon=True)
+    thread.start()
+    yield gateway
+    gateway.shutdown()
+    gateway.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("name", COMMAND_NAMES)
+def test_every_command_explains_itself(name: str) -> None:
+    result = runner.invoke(app, [name, "--help"])
+
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry"])
+def test_help_teaches_by_example(name: str) -> None:
+    output = runner.invoke(app, [name, "--help"]).output
+
+    assert f"treadle {name}" in output.split("Example", 1)[1]
+
+
+def test_help_loads_neither_torch_nor_any_service() -> None:
+    code = (
+        "import sys; from control.cli.main import app; "
+        "print([m for m in ('torch', 'transformers', 'fastapi', 'aio_pika', 'asyncpg', 'httpx') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["tasks"], ["show", "x"], ["watch", "x"], ["start", "x"], ["submit", "--model", "m", "--dataset", "d"]],
+)
+def test_a_missing_gateway_is_said_with_the_command_that_starts_it(arguments: list[str]) -> None:
+    result = runner.invoke(app, [*arguments, "--url", NOWHERE])
+
+    assert result.exit_code == 1
+    assert "nothing answers at http://127.0.0.1:9: start it with `treadle up`" in result.stderr
+
+
+def test_a_refused_field_is_named(refusing: Gateway) -> None:
+    arguments = ["submit", "--model", "m", "--dataset", "d", "--threshold", "95", "--url", refusing.url]
+    result = runner.invoke(app, arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr.strip() == "performanceThreshold: Input should be less than or equal to 1"
+
+
+def test_an_option_of_the_loop_asks_for_a_continuous_task(refusing: Gateway) -> None:
+    runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", "--iterations", "3", "--url", refusing.url])
+
+    path, body = refusing.asked[0]
+    assert path == "/api/tasks/continuous"
+    assert json.loads(body)["max_iterations"] == 3
+
+
+def test_options_lie_on_top_of_the_file(refusing: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    hyperparameters = {"learningRate": 0.1, "epochs": 2}
+    file.write_text(json.dumps({"modelName": "m", "datasetId": "d", "hyperparameters": hyperparameters}))
+    runner.invoke(app, ["submit", "--file", str(file), "--learning-rate", "0.5", "--url", refusing.url])
+
+    assert json.loads(refusing.asked[0][1])["hyperparameters"] == {"learning_rate": 0.5, "epochs": 2}
+
+
+def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    file.write_text("[]")
+    result = runner.invoke(app, ["submit", "--file", str(file), "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert result.stderr.strip() == f"{file}: expected a JSON object, found list"
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_HTTP_PORT", "eighty")
+    result = runner.invoke(app, ["control"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("TREADLE_HTTP_PORT: ")
+
+
+def test_doctor_names_what_is_broken_and_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_DATABASE_URL", "postgresql://treadle:secret@127.0.0.1:9/treadle")
+    result = runner.invoke(app, ["doctor", "--only", "database", "--only", "gateway", "--url", NOWHERE])
+
+    assert result.exit_code == 1
+    assert "secret" not in result.output
+    assert "set TREADLE_DATABASE_URL" in result.output
+    assert "2 broken" in result.output
+
+
+def test_topology_lists_every_queue() -> None:
+    assert "treadle.submissions" in runner.invoke(app, ["topology", "show"]).output

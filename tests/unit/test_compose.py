@@ -1,0 +1,160 @@
+"""compose.yaml says nothing that the code does not know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from control.cli.main import COMMANDS, app
+from control.gateway import health
+from infra.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service.get("command", [""])[0] in {"control", "worker"}}
+WORKERS = {service["command"][1] for service in OURS.values() if service["command"][0] == "worker"}
+DOCKERFILE = (ROOT / "infra/deploy/Dockerfile").read_text()
+COLLECTOR: dict[str, Any] = yaml.safe_load((ROOT / "infra/deploy/collector.yaml").read_text())
+
+
+def test_control_and_three_workers_run() -> None:
+    assert {"control", "optimizer", "trainer", "evaluator"} <= set(OURS)
+
+
+def test_each_worker_exists() -> None:
+    from importlib.metadata import entry_points
+
+    assert set(entry_points(group="treadle.workers").names) == WORKERS
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_command_exists(name: str) -> None:
+    commands = {command.__name__ for commands in COMMANDS.values() for command in commands}
+
+    assert OURS[name]["command"][0] in commands
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_variable_is_a_setting(name: str) -> None:
+    settings = {f"TREADLE_{field.upper()}" for field in Settings.model_fields}
+
+    assert set(OURS[name]["environment"]) <= settings
+
+
+def test_each_variable_of_the_image_is_a_setting() -> None:
+    settings = {f"TREADLE_{field.upper()}" for field in Settings.model_fields}
+
+    assert set(re.findall(r"TREADLE_[A-Z_]+", DOCKERFILE)) <= settings
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_has_a_healthcheck(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+def test_control_is_probed_where_it_answers() -> None:
+    environment = OURS["control"]["environment"]
+    probed = " ".join(OURS["control"]["healthcheck"]["test"])
+    paths = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
+    port, path = re.findall(r"127\.0\.0\.1:(\d+)(/\w+)", probed)[0]
+
+    assert port == environment["TREADLE_HTTP_PORT"]
+    assert path in paths
+
+
+def test_a_worker_is_probed_with_options_that_exist() -> None:
+    command = typer.main.get_command(app)
+    probe = OURS["trainer"]["healthcheck"]["test"][1:]
+
+    assert probe[0] == "treadle"
+    doctor = command.get_command(None, probe[1])  # type: ignore[attr-defined]
+    given = doctor.make_context("doctor", probe[2:]).params["only"]
+    assert [part.value for part in given] == ["broker", "object-store"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_on_loopback(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+def test_the_addresses_in_variables_are_services_and_their_ports() -> None:
+    ports = {"rabbitmq": "5672", "postgres": "5432", "silo": "9000", "collector": "4318"}
+    values = " ".join(str(value) for value in OURS["control"]["environment"].values())
+    named = dict(re.findall(r"[@/]([a-z]+):(\d+)", values))
+
+    assert named == ports
+    assert all(f"127.0.0.1:{port}:{port}" in SERVICES[name]["ports"] for name, port in ports.items())
+
+
+def test_the_collector_listens_where_it_is_asked_and_sends_to_jaeger() -> None:
+    http = COLLECTOR["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    probe = COLLECTOR["extensions"]["health_check"]["endpoint"].rpartition(":")[2]
+
+    assert OURS["control"]["environment"]["TREADLE_OTLP_ENDPOINT"].endswith(http.rpartition(":")[2])
+    assert f"127.0.0.1:{probe}/" in SERVICES["collector"]["healthcheck"]["test"][-1]
+    assert COLLECTOR["exporters"]["otlp/jaeger"]["endpoint"].partition(":")[0] in SERVICES
+
+
+def test_mounted_files_are_there() -> None:
+    mounts = [str(volume) for service in SERVICES.values() for volume in service.get("volumes", [])]
+    files = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
+
+    assert files
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_named_volumes_are_declared() -> None:
+    mounts = [str(volume) for service in SERVICES.values() for volume in service.get("volumes", [])]
+
+    assert {mount.partition(":")[0] for mount in mounts if not mount.startswith("./")} == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_have_exact_versions(name: str) -> None:
+    image, build = SERVICES[name]["image"], SERVICES[name].get("build")
+
+    assert build or re.search(r":[A-Z]*[.]?\d+[.\-]\d+", image), image
+
+
+def test_each_build_target_is_in_the_dockerfile() -> None:
+    wanted = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+
+    assert wanted <= set(re.findall(r"^FROM .+ AS (\w+)$", DOCKERFILE, re.MULTILINE))
+
+
+def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+
+    assert all((ROOT / source).exists() for source in sources)
+    assert {source.partition("/")[0] for source in sources} <= allowed
+
+
+def test_every_secret_is_required_and_has_its_example() -> None:
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if "=" in line and line[0] != "#"
+    )
+    required = set(re.findall(r"\$\{(\w+):\?", TEXT))
+
+    assert required == set(re.findall(r"\$\{(\w+)", TEXT))
+    assert required | {"COMPOSE_PROFILES"} == set(example)
+
+
+def test_one_trainer_runs_on_each_profile_and_the_gpu_one_reserves_a_gpu() -> None:
+    devices = SERVICES["trainer-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+
+    assert (SERVICES["trainer"]["profiles"], SERVICES["trainer-gpu"]["profiles"]) == (["cpu"], ["gpu"])
+    assert devices[0]["capabilities"] == ["gpu"]

@@ -1,0 +1,127 @@
+"""Train a causal language model on the optimised rows.
+
+By hand: `python -m infra.program trainer_worker.programs.train DIR` with `DIR/spec.json` and `DIR/input/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from infra.chat_format import ChatFormat
+from infra.language_model import load
+from infra.program import Job, Stopped
+from trainer_worker.programs import checkpoint
+from trainer_worker.programs.batching import BatchStream
+from trainer_worker.programs.examples import Examples, make_examples, read_rows
+from trainer_worker.programs.history import LossHistory
+from trainer_worker.programs.limits import check_lengths, check_rank, longest_row
+from trainer_worker.programs.memory import memory_errors
+from trainer_worker.programs.methods import optimizer_for, prepare
+from trainer_worker.programs.output import save_model, save_record, save_tokenizer
+from trainer_worker.programs.precision import bfloat16_pays
+from trainer_worker.programs.progress import Progress
+from trainer_worker.programs.training import Training
+from trainer_worker.spec import CHECKPOINT, ROWS, TrainResult
+from trainer_worker.spec import TrainSpec as Spec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def main(spec: Spec, job: Job) -> TrainResult:
+    """Load, train with checkpoints, save. Raises PhaseError with the field to mend, or Stopped after a checkpoint."""
+    with memory_errors(spec.hyperparameters.tokens_per_batch):
+        return _train(spec, job)
+
+
+def _train(spec: Spec, job: Job) -> TrainResult:
+    started = time.monotonic()
+    hyper = spec.hyperparameters
+    rows_file = job.input(ROWS) / "train.jsonl"
+    rows = read_rows(rows_file)
+
+    job.report("loading", 0)
+    _seed(spec.seed)
+    model, tokenizer = load(spec.model, job)
+    saved_dtype = model.dtype
+    chat = ChatFormat(tokenizer)
+    check_rank(hyper, model.config)
+    examples = make_examples(rows, chat, hyper.stage, longest_row(hyper, model.config))
+    check_lengths(examples, model.config)
+
+    training = _start(prepare(model, hyper), examples, spec, padding=chat.eos)
+    speed = _run(training, job, spec, _fingerprint(spec, rows_file.read_bytes()))
+
+    job.report("saving", training.step, training.steps)
+    result = _result(training, examples, speed, time.monotonic() - started)
+    save_model(training.model, spec, saved_dtype, job.out)
+    save_tokenizer(tokenizer, chat, spec, job.out)
+    save_record(training, spec, result, job.out)
+    return result
+
+
+def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
+    """A training at step 0."""
+    hyper = spec.hyperparameters
+    stream = BatchStream(examples.lengths(), hyper.tokens_per_batch, spec.seed)
+    steps = hyper.max_steps or max(1, round(hyper.epochs * stream.per_epoch()))
+    return Training(
+        model=model,
+        optimizer=optimizer_for(model, hyper),
+        examples=examples.items,
+        stream=stream,
+        hyper=hyper,
+        steps=steps,
+        device=model.device,
+        padding=padding,
+        bfloat16=bfloat16_pays(model, model.device),
+        history=LossHistory(steps),
+    )
+
+
+def _run(training: Training, job: Job, spec: Spec, fingerprint: str) -> float:
+    """Train to the end, from the newest checkpoint where there is one; the answer: real tokens a second."""
+    written = checkpoint.latest(job.checkpoints, *([job.input(CHECKPOINT)] if spec.resume else []))
+    if written:
+        checkpoint.restore(training, fingerprint, written)
+    progress = Progress(job, training)
+    while training.step < training.steps:
+        training.advance()
+        progress.stepped()
+        if job.stop.is_set():
+            checkpoint.save(training, fingerprint, job.checkpoints)
+            raise Stopped
+        if training.step % training.hyper.checkpoint_every == 0 and training.step < training.steps:
+            checkpoint.save(training, fingerprint, job.checkpoints)
+    return progress.tokens_per_second()
+
+
+def _result(training: Training, examples: Examples, speed: float, seconds: float) -> TrainResult:
+    metrics = {
+        "loss": training.history.recent(),
+        "tokens_per_second": speed,
+        "padding_fraction": 1 - training.tokens / training.padded,
+        "seconds": seconds,
+        "tokens": float(training.tokens),
+        "rows": float(len(examples.items)),
+        "dropped_rows": float(examples.dropped),
+    }
+    return TrainResult(steps=training.step, metrics=metrics)
+
+
+def _seed(seed: int) -> None:
+    """Every generator that the model's code may draw from: initial adapters, dropout."""
+    random.seed(seed)
+    np.random.seed(seed)  # libraries draw from the legacy generator
+    torch.manual_seed(seed)
+
+
+def _fingerprint(spec: Spec, rows: bytes) -> str:
+    """Of all that decides how the training goes; the same in every attempt."""
+    return hashlib.sha256(spec.model_dump_json(exclude={"resume"}).encode() + rows).hexdigest()
