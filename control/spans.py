@@ -52,6 +52,8 @@ def ends_iteration(change: Change) -> bool:
 
 def emit_phase(tracing: Tracing, run: Run) -> None:
     """Export the span of an attempt that has ended; its schedule-to-start is the event `claimed`."""
+    if not tracing.on:
+        return
     key = run.key
     span = tracing.begin(
         f"phase {key.phase}",
@@ -71,7 +73,7 @@ def emit_iteration(tracing: Tracing, task: Task, runs: Sequence[Run]) -> None:
 
     An iteration that is retried after FAILED is exported again, with the same ids and a later end.
     """
-    if not runs:
+    if not tracing.on or not runs:
         return
     n = task.iteration
     span = tracing.begin(

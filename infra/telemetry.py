@@ -19,7 +19,7 @@ from opentelemetry.util.types import AttributeValue
 
 from infra.settings import Settings
 
-EXPORT_TIMEOUT = 5
+EXPORT_TIMEOUT = 3
 """Seconds that one export may take, in its own thread; what the collector does not take is dropped."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -44,7 +44,9 @@ class Tracing:
     """This process's tracer provider. Without an exporter nothing is recorded and everything is cheap."""
 
     def __init__(self, service: str, instance: str, exporter: SpanExporter | None) -> None:
-        resource = Resource.create({"service.name": service, "service.instance.id": instance})
+        resource = Resource.create(
+            {"service.namespace": "treadle", "service.name": service, "service.instance.id": instance}
+        )
         self.on = exporter is not None
         self._provider = TracerProvider(resource=resource, id_generator=DerivedIds(), shutdown_on_exit=False)
         if exporter is not None:
@@ -85,6 +87,10 @@ class Tracing:
             )
         finally:
             _wanted.reset(token)
+
+    def flush(self) -> None:
+        """Export what has ended, now, in this thread."""
+        self._provider.force_flush()
 
     async def close(self) -> None:
         """Export what is left, for at most a few seconds."""

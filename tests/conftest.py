@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import aio_pika
@@ -33,10 +34,15 @@ async def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[se
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The PostgreSQL of this session, as an address; most tests want `database_url`."""
-    async with servers.postgres(tmp_path_factory.mktemp("postgres")) as dsn:
-        yield dsn
+async def postgres() -> AsyncIterator[str]:
+    """The PostgreSQL of this session, as an address; most tests want `database_url`.
+
+    Its folder is not pytest's: run as root, the server is another user, and another session's pytest takes
+    everybody else's right to pass through its base folder.
+    """
+    with TemporaryDirectory(prefix="treadle-test-postgres-") as folder:
+        async with servers.postgres(Path(folder)) as dsn:
+            yield dsn
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

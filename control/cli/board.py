@@ -96,13 +96,16 @@ class Board:
             yield f"iteration {self.iteration} · {phase.value} …"
 
     def _enter(self, phase: Phase) -> None:
-        if phase is Phase.OPTIMIZE:
-            self.iteration += 1
-            self.bars = {}
-        self.bars[phase] = Bar()
+        """A phase begins, for the first time or again; what comes after it in this turn is not done any more."""
+        self.iteration = self.iteration or 1
+        order = list(Phase)
+        earlier = order[: order.index(phase)]
+        self.bars = {done: bar for done, bar in self.bars.items() if done in earlier} | {phase: Bar()}
 
     def _event(self, kind: str, event: dict[str, Any], reason: str | None) -> Iterator[str]:
         match kind:
+            case "next_iteration":
+                self.iteration, self.bars = event["iteration"] + 1, {}
             case "data_optimized":
                 self.rows = (event["rows"], event.get("labels", 0), event.get("actions", {}))
                 yield self._finish(Phase.OPTIMIZE, event, f"{event['rows']:,} rows")

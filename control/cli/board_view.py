@@ -33,8 +33,8 @@ def _heading(board: Board) -> Text:
 def _bars(board: Board) -> Table:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=8)
-    grid.add_column(width=24)
-    grid.add_column(width=5, justify="right")
+    grid.add_column(width=20)
+    grid.add_column(width=4, justify="right")
     grid.add_column(width=9, justify="right")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for phase in Phase:
@@ -66,8 +66,13 @@ def _time(bar: Bar) -> str:
 def _detail(bar: Bar) -> str:
     if bar.seconds is not None:
         return bar.stage
-    metrics = [f"{SHORT.get(name, name)} {value:,.4g}" for name, value in list(bar.metrics.items())[:METRICS_SHOWN]]
+    metrics = [f"{SHORT.get(name, name)} {number(value)}" for name, value in list(bar.metrics.items())[:METRICS_SHOWN]]
     return " · ".join([bar.stage, *metrics]) if bar.stage else ""
+
+
+def number(value: float) -> str:
+    """A metric with three digits or so: `33,120`, `1.23`, `0.0003`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

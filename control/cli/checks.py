@@ -143,6 +143,8 @@ async def _answered(name: str, where: str, probe: Awaitable[object], mend: str) 
             await probe
     except TimeoutError:
         return Check(name, State.BROKEN, f"{where}: no answer within {PATIENCE:g} seconds", mend)
+    except (ConnectionRefusedError, httpx.ConnectError):
+        return Check(name, State.BROKEN, f"{where}: nothing listens there", mend)
     except (TreadleError, OSError, httpx.HTTPError) as error:
         reason = str(error) or type(error).__name__
         return Check(name, State.BROKEN, reason if where in reason else f"{where}: {reason}", mend)

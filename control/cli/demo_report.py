@@ -9,15 +9,13 @@ from control.cli.task_view import iterations_table
 from control.demo.chart import save_png, terminal_chart
 from control.demo.run import Outcome
 
-LABELS_WORK = (
-    "What this shows: new labelled rows at work as much as their choice. Rows drawn at random from the same pool "
-    "help nearly as much; compare: treadle demo --arm random --seed {seed}"
-)
 OF_ARM = {
-    "targeted": LABELS_WORK,
-    "random": "The control arm: as many rows, drawn at random. Compare: treadle demo --arm targeted --seed {seed}",
-    "none": "This arm draws no rows: what moves is cleaning and weights alone. Compare: treadle demo --seed {seed}",
+    "targeted": "The gain shows new labels at work as much as their targeting: an arm that draws as many rows at "
+    "random is the fair comparison. See it with: treadle demo --arm random --seed {seed}",
+    "random": "This is the control arm: as many new labels, drawn at random. Compare: treadle demo --seed {seed}",
+    "none": "This arm draws no new labels; what moves is cleaning and weights. Compare: treadle demo --seed {seed}",
 }
+"""What the numbers do and do not show."""
 WIDEST = 100
 
 

@@ -47,7 +47,9 @@ class _Server(uvicorn.Server):
 async def served(app: FastAPI, host: str, port: int, before_stop: Callable[[], None]) -> AsyncIterator[str]:
     """The address at which `app` answers; port 0 takes a free one. `before_stop` ends open streams."""
     listener = _listen(host, port)
-    config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+    )
     server = _Server(config)
     task = asyncio.create_task(server.serve([listener]), name="gateway")
     ready = asyncio.create_task(server.serving.wait())

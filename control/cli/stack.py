@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from control.service import Control
 
 WORKERS = ("optimizer", "trainer", "evaluator")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Assembly:
@@ -107,9 +108,11 @@ async def running_worker(settings: Settings, name: str) -> AsyncIterator[None]:
 
 
 async def told_to_stop() -> None:
-    """Wait for SIGINT or SIGTERM."""
+    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         loop.add_signal_handler(number, told.set)
     await told.wait()
+    for number in STOPPING:
+        loop.remove_signal_handler(number)

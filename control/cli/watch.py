@@ -42,7 +42,8 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
             board = await follow(gateway, task, Console())
             if board.status is not TaskStatus.COMPLETED:
                 found = await gateway.task(task)
-                fail(f"{found.task_name} is {found.status}: {found.message or found.reason or 'as was asked'}")
+                why = f": {found.message or found.reason}" if found.status is TaskStatus.FAILED else ""
+                fail(f"{found.task_name} is {found.status}{why}")
 
     asyncio.run(until_end())
 

@@ -36,9 +36,7 @@ class NewRun:
     """An attempt that a command orders."""
 
     key: AttemptKey
-    command_id: UUID
     input_dataset_id: str | None
-    delay: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def new_run(order: Order) -> NewRun | None:
     message = order.message
     if isinstance(message, NextIteration):
         return None
-    return NewRun(message.key, message.message_id, _input_dataset(message), order.delay)
+    return NewRun(message.key, _input_dataset(message))
 
 
 def ending(change: Change) -> str | None:

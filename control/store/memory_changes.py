@@ -149,15 +149,15 @@ class MemoryChanges(MemoryBase):
         now = self._clock()
         due = []
         for order in orders:
+            row = self._put(envelope(task_id, order, headers), now)
             run = new_run(order)
             if run is not None:
-                self._dispatch(run, now + timedelta(seconds=order.delay), now)
-            row = self._put(envelope(task_id, order, headers), now)
+                self._dispatch(run, row.message_id, now + timedelta(seconds=order.delay), now)
             if order.delay <= 0:
                 due.append(row)
         return due
 
-    def _dispatch(self, new: NewRun, ordered_at: datetime, now: datetime) -> None:
+    def _dispatch(self, new: NewRun, command_id: UUID, ordered_at: datetime, now: datetime) -> None:
         there = self.tables.run(new.key)
         if there is not None:
             there.ordered_at = ordered_at
@@ -176,7 +176,7 @@ class MemoryChanges(MemoryBase):
             lease_expires_at=None,
             ended_at=None,
         )
-        self.tables.runs.setdefault(new.key.task_id, {})[new.key] = RunRow(run, new.command_id, ordered_at)
+        self.tables.runs.setdefault(new.key.task_id, {})[new.key] = RunRow(run, command_id, ordered_at)
 
     def _put(self, message: Envelope, now: datetime) -> OutboxRow:
         available = now + timedelta(seconds=message.delay)

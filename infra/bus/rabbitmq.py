@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractQueue, AbstractRobustChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection, AbstractRobustQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
 
 from infra.bus.handling import serial
@@ -84,7 +84,7 @@ class RabbitMQBus:
         """Consume a queue of the topology."""
         spec = BY_NAME[queue]
 
-        async def declare(channel: AbstractChannel) -> AbstractQueue:
+        async def declare(channel: AbstractRobustChannel) -> AbstractRobustQueue:
             return await declare_shared(channel, spec)
 
         return await self._attach(declare, handler, prefetch)
@@ -131,7 +131,7 @@ class RabbitMQBus:
             log.warning("topology_not_restored", error=str(error))
 
     async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> Consumer:
-        async def declare(channel: AbstractChannel) -> AbstractQueue:
+        async def declare(channel: AbstractRobustChannel) -> AbstractRobustQueue:
             return await declare_private(channel, exchange, binding)
 
         return await self._attach(declare, handler, PRIVATE_PREFETCH)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import AbstractChannel
 
@@ -19,7 +19,7 @@ ATTACH_TIMEOUT = 15.0
 RETRY_AFTER = 1.0
 
 log = structlog.get_logger(__name__)
-Declare = Callable[[AbstractRobustChannel], Awaitable[AbstractQueue]]
+Declare = Callable[[AbstractRobustChannel], Awaitable[AbstractRobustQueue]]
 
 
 class Consumer:
@@ -34,7 +34,7 @@ class Consumer:
         self._declare = declare
         self._handler = handler
         self._prefetch = prefetch
-        self._queue: AbstractQueue | None = None
+        self._queue: AbstractRobustQueue | None = None
         self._tag: str | None = None
         self._underlay: AbstractChannel | None = None
         self._deliveries: set[Delivery] = set()
@@ -93,7 +93,7 @@ class Consumer:
             self._queue = await self._declare(self._channel)
             underlay = await self._channel.get_underlay_channel()
             underlay.on_consumer_cancel_callbacks.add(self._lost)
-            self._tag = await self._queue.consume(self._deliver)
+            self._tag = await self._queue.consume(self._deliver, robust=False)
             self._underlay = underlay
 
     def _reopened(self, *_: object) -> None:

@@ -1,10 +1,14 @@
-"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing."""
+"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing.
+
+Nothing is declared `robust`: aio-pika would restore all of a connection or none of it, and one exchange that is gone
+would keep every consumer away. Each consumer restores its own (`rabbitmq_consumer`), the bus the whole.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from aio_pika.abc import AbstractChannel, AbstractQueue
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustQueue
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from contracts.topology import (
@@ -40,30 +44,32 @@ def arguments(queue: Queue) -> dict[str, Any]:
     }
 
 
-async def declare_topology(channel: AbstractChannel) -> None:
+async def declare_topology(channel: AbstractRobustChannel) -> None:
     """Declare every exchange, queue and binding. Raises BusUnavailable naming the one that is there but different."""
     for exchange in EXCHANGES:
         try:
-            await channel.declare_exchange(exchange.name, exchange.kind.value, durable=True, timeout=DECLARE_TIMEOUT)
+            await channel.declare_exchange(
+                exchange.name, exchange.kind.value, durable=True, timeout=DECLARE_TIMEOUT, robust=False
+            )
         except ChannelPreconditionFailed as error:
             raise BusUnavailable(_mismatch("exchange", exchange.name, error)) from error
     for queue in QUEUES:
         await declare_shared(channel, queue)
 
 
-async def declare_shared(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+async def declare_shared(channel: AbstractRobustChannel, queue: Queue) -> AbstractRobustQueue:
     """Declare one shared queue and its binding; its exchange must be there."""
     try:
         declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT
+            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT, robust=False
         )
     except ChannelPreconditionFailed as error:
         raise BusUnavailable(_mismatch("queue", queue.name, error)) from error
-    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT)
+    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT, robust=False)
     return declared
 
 
-async def declare_private(channel: AbstractChannel, exchange: str | None, binding: str) -> AbstractQueue:
+async def declare_private(channel: AbstractRobustChannel, exchange: str | None, binding: str) -> AbstractRobustQueue:
     """Declare a bounded queue that vanishes with its consumer. The broker names it anew each time.
 
     A name kept over a reconnection would be locked while the broker still believes in the old connection.
@@ -74,16 +80,17 @@ async def declare_private(channel: AbstractChannel, exchange: str | None, bindin
         auto_delete=True,
         arguments={"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"},
         timeout=DECLARE_TIMEOUT,
+        robust=False,
     )
     if exchange is not None:
-        await queue.bind(exchange, binding, timeout=DECLARE_TIMEOUT)
+        await queue.bind(exchange, binding, timeout=DECLARE_TIMEOUT, robust=False)
     return queue
 
 
-async def ready_messages(channel: AbstractChannel, name: str) -> int:
+async def ready_messages(channel: AbstractRobustChannel, name: str) -> int:
     """Messages ready in a queue. Raises BusUnavailable where there is no such queue."""
     try:
-        queue = await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT)
+        queue = await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT, robust=False)
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
     return queue.declaration_result.message_count or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import shutil
@@ -15,6 +16,9 @@ from contracts.tasks import AttemptKey
 from infra.child_environment import end_leftovers
 from infra.worker.spool import Spool
 
+LOCK = "lock"
+PATIENCE, RETRY_AFTER = 10.0, 0.2
+"""Seconds for which a dying worker, or one that looks for orphans, may still hold the lock."""
 KEPT_JOBS = 5
 """Folders of failed jobs that stay for a person to look at."""
 
@@ -37,19 +41,26 @@ class WorkerFolder:
         self.spool = Spool(folder / "spool")
         self._lock: int | None = None
 
-    def lock(self) -> None:
-        """Make it ours, and end what an earlier life left running. Raises FolderInUse."""
+    async def take(self) -> None:
+        """Make it ours. Raises FolderInUse where another worker keeps it for longer than a start lasts."""
+        for _ in range(int(PATIENCE / RETRY_AFTER)):
+            if await asyncio.to_thread(self.lock):
+                return
+            await asyncio.sleep(RETRY_AFTER)
+        raise FolderInUse(self.path)
+
+    def lock(self) -> bool:
+        """Whether it is ours now; then what an earlier life left running is ended."""
         self.jobs.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        if not _locked(lock, self.path / LOCK):
             os.close(lock)
-            raise FolderInUse(self.path) from error
+            return False
         self._lock = lock
         end_leftovers(self.path)
         for stale in self.path.glob("child-*.log"):
             stale.unlink()
+        return True
 
     def unlock(self) -> None:
         """Let another life have it."""
@@ -61,17 +72,25 @@ class WorkerFolder:
         """The folders of dead workers beside this one, locked for the caller: their spools want sending."""
         for path in sorted(self.path.parent.iterdir()):
             orphan = WorkerFolder(path)
-            if path == self.path or not (path / "lock").exists():
-                continue
-            try:
-                orphan.lock()
-            except FolderInUse:
-                continue
-            yield orphan
+            if path != self.path and (path / LOCK).exists() and orphan.lock():
+                yield orphan
+
+    def inherit(self, orphan: WorkerFolder) -> None:
+        """Take over the job folders of a dead worker whose spool was sent, and remove the rest of it."""
+        for job in orphan.jobs.iterdir():
+            if not (self.jobs / job.name).exists():
+                job.rename(self.jobs / job.name)
+        shutil.rmtree(orphan.path, ignore_errors=True)
+        orphan.unlock()
+        log.info("dead_worker_inherited", worker_folder=str(orphan.path))
+
+    def job_path(self, key: AttemptKey) -> Path:
+        """Where an attempt is run."""
+        return self.jobs / f"{key.task_id}-{key.iteration}-{key.phase}-a{key.attempt}"
 
     def job(self, key: AttemptKey) -> Path:
-        """An empty folder for an attempt."""
-        folder = self.jobs / f"{key.task_id}-{key.iteration}-{key.phase}-a{key.attempt}"
+        """The same, made and empty."""
+        folder = self.job_path(key)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -81,3 +100,12 @@ class WorkerFolder:
         kept = [path for path in self.jobs.iterdir() if path not in active]
         for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT_JOBS:]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _locked(lock: int, path: Path) -> bool:
+    """Whether the open file is locked now, and still is the one at `path`: its folder may just have been inherited."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return path.exists() and os.fstat(lock).st_ino == path.stat().st_ino

@@ -9,11 +9,11 @@ from contextlib import suppress
 import structlog
 
 from contracts.progress import PhaseProgress
-from contracts.tasks import AttemptKey
 from contracts.topology import PROGRESS
 from contracts.wire import encode
 from infra.bus.port import Bus, Outgoing, PublishFailed
 from infra.child import Step
+from infra.worker.attempt import Attempt
 
 PACE = 0.25
 """Seconds between two publications."""
@@ -24,41 +24,37 @@ log = structlog.get_logger(__name__)
 class Reporter:
     """Publishes the newest step of each stage at most four times a second; the first and the last always go."""
 
-    def __init__(self, bus: Bus, key: AttemptKey, worker_id: str, headers: dict[str, str]) -> None:
+    def __init__(self, bus: Bus, attempt: Attempt, worker_id: str) -> None:
         self._bus = bus
-        self._key = key
+        self._attempt = attempt
         self._worker_id = worker_id
-        self._headers = headers
         self._waiting: dict[str, Step] = {}
         self._some = asyncio.Event()
+        self._closing = asyncio.Event()
         self._sequence = 0
         self._task = asyncio.create_task(self._publish_all(), name="progress")
-        self.fraction: float | None = None
-        """How much of the present stage is done, where its end is known."""
 
     def step(self, step: Step) -> None:
         """Take note of a step; of those that come too fast only the newest of each stage is told."""
         self._waiting.pop(step.stage, None)
         self._waiting[step.stage] = step
-        self.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
+        self._attempt.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
         self._some.set()
-
-    def stage(self, name: str) -> None:
-        """The host itself begins something, e.g. "uploading"."""
-        self.step(Step(stage=name, done=0))
 
     async def close(self) -> None:
         """Tell what is still waiting, and end."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-        await self._flush()
+        self._closing.set()
+        self._some.set()
+        await self._task
 
     async def _publish_all(self) -> None:
-        while True:
+        while not self._closing.is_set():
             await self._some.wait()
             await self._flush()
-            await asyncio.sleep(PACE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PACE):
+                    await self._closing.wait()
+        await self._flush()
 
     async def _flush(self) -> None:
         self._some.clear()
@@ -72,10 +68,10 @@ class Reporter:
         progress = self._progress(step)
         return Outgoing(
             PROGRESS.name,
-            f"{self._key.phase}.{self._key.task_id}",
+            f"{self._attempt.key.phase}.{self._attempt.key.task_id}",
             encode(progress),
             str(progress.message_id),
-            headers=self._headers,
+            headers=self._attempt.headers,
             persistent=False,
             mandatory=False,
         )
@@ -84,7 +80,7 @@ class Reporter:
         self._sequence += 1
         eta = step.eta_seconds
         return PhaseProgress(
-            key=self._key,
+            key=self._attempt.key,
             worker_id=self._worker_id,
             sequence=self._sequence,
             stage=step.stage,

@@ -62,7 +62,7 @@ class Slots:
         self._now: Consuming | None = None
         self._changed = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
-        self._detaching = asyncio.Lock()
+        self._changing = asyncio.Lock()
 
     @property
     def busy(self) -> int:
@@ -129,15 +129,16 @@ class Slots:
                 self._changed.set()
 
     async def _attach(self) -> None:
-        if self._now is not None or self._free < 1:
-            return
-        consuming = self._now = Consuming(prefetch=max(1, self._free // 2))
-        handler = partial(self._deliver, consuming)
-        try:
-            consuming.subscription = await self._bus.consume(self._queue, handler, prefetch=consuming.prefetch)
-        except BaseException:
-            self._forget(consuming)
-            raise
+        async with self._changing:
+            if self._now is not None or self._free < 1:
+                return
+            consuming = self._now = Consuming(prefetch=max(1, self._free // 2))
+            handler = partial(self._deliver, consuming)
+            try:
+                consuming.subscription = await self._bus.consume(self._queue, handler, prefetch=consuming.prefetch)
+            except BaseException:
+                self._forget(consuming)
+                raise
 
     async def _deliver(self, via: Consuming, message: Incoming) -> None:
         if via is not self._now:  # it came while the consumer was being cancelled
@@ -147,14 +148,12 @@ class Slots:
         await self._take(message, Hold(self, via))
 
     async def _detach(self) -> None:
-        async with self._detaching:
-            consuming = self._now
-            if consuming is not None:
-                if consuming.subscription is not None:
-                    await consuming.subscription.cancel()
-                self._forget(consuming)
+        async with self._changing:
+            if self._now is not None:
+                if self._now.subscription is not None:
+                    await self._now.subscription.cancel()
+                self._forget(self._now)
 
     def _forget(self, consuming: Consuming) -> None:
-        if self._now is consuming:
-            self._held_before += consuming.held
-            self._now = None
+        self._held_before += consuming.held
+        self._now = None

@@ -67,7 +67,7 @@ class Spool:
             try:
                 entry = _Entry.model_validate_json(path.read_bytes())
             except ValidationError as error:
-                log.error("spooled_event_unreadable", path=str(path), error=str(error))
+                log.warning("spooled_event_unreadable", path=str(path), error=str(error))
                 path.rename(path.with_suffix(".unreadable"))
             else:
                 yield Spooled(path, _outgoing(entry))

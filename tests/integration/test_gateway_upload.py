@@ -69,11 +69,10 @@ async def test_snake_case_fields_are_accepted(storing_gateway: Gateway) -> None:
     assert answer.json()["datasetType"] == "dev"
 
 
-async def test_a_file_name_cannot_leave_its_dataset(storing_gateway: Gateway) -> None:
+async def test_a_file_name_cannot_leave_its_dataset(storing_gateway: Gateway, objects: ObjectStore) -> None:
     answer = await upload(storing_gateway, files={"file": ("../../_MANIFEST.json", ROWS)})
-    manifest_of = await storing_gateway.store.dataset(answer.json()["datasetId"])
-    assert manifest_of is not None
-    assert answer.json()["storagePath"].startswith("datasets/1/ds-")
+    prefix = answer.json()["storagePath"]
+    assert await objects.names(f"{prefix}/") == [f"{prefix}/MANIFEST.json", f"{prefix}/_MANIFEST.json"]
 
 
 @pytest.mark.parametrize(

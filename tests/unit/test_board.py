@@ -54,6 +54,7 @@ ONE_TURN = (
     (HISTORY, history("model_trained", "EVALUATING", steps=100, seconds=5.0)),
     (HISTORY, history("model_evaluated", "LOOPING", dev=SCORE, test=SCORE, report="evaluations/x", seconds=1.0)),
 )
+NEXT = (HISTORY, {**history("next_iteration", "OPTIMIZING"), "event": {"iteration": 1}})
 
 
 def test_a_whole_turn_becomes_one_scored_iteration(board: Board) -> None:
@@ -80,10 +81,25 @@ def test_progress_moves_the_bar_of_its_phase(board: Board) -> None:
 
 
 def test_progress_of_an_earlier_iteration_is_not_shown(board: Board) -> None:
-    fold(board, *ONE_TURN, (HISTORY, history("next_iteration", "OPTIMIZING")))
+    fold(board, *ONE_TURN, NEXT)
     fold(board, (PROGRESS, progress(Phase.EVALUATE, 1, 30, 60)))
 
     assert Phase.EVALUATE not in board.bars
+
+
+def test_a_resumed_phase_is_of_the_same_iteration(board: Board) -> None:
+    fold(board, *ONE_TURN[:2], (HISTORY, history("pause_task", "SUSPENDED")))
+    fold(board, (HISTORY, history("resume_task", "TRAINING")))
+
+    assert board.iteration == 1
+    assert board.bars[Phase.OPTIMIZE].fraction == 1.0
+
+
+def test_the_next_turn_has_its_own_number_and_bars(board: Board) -> None:
+    fold(board, *ONE_TURN, NEXT)
+
+    assert board.iteration == 2
+    assert list(board.bars) == [Phase.OPTIMIZE]
 
 
 def test_late_progress_does_not_reopen_a_phase_that_is_done(board: Board) -> None:
@@ -114,7 +130,7 @@ def test_an_ended_task_ends_the_watch(board: Board) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_board_fits_its_terminal(board: Board, width: int) -> None:
-    fold(board, *ONE_TURN, (HISTORY, history("next_iteration", "OPTIMIZING")))
+    fold(board, *ONE_TURN, NEXT)
     console = Console(width=width)
     with console.capture() as capture:
         console.print(render(board))

@@ -1,0 +1,66 @@
+"""One attempt in this worker's hands: what it is, and what control has said about it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+
+from contracts.commands import PhaseCommand
+from contracts.leases import Verdict
+from contracts.tasks import AttemptKey
+
+CARRIED = ("traceparent", "tracestate")
+"""Headers of the command that everything published for its attempt carries on."""
+
+log = structlog.get_logger(__name__)
+
+
+class Attempt:
+    """Registered before its claim is sent, so that a cancel which comes in between stops the start."""
+
+    def __init__(self, command: PhaseCommand, headers: Mapping[str, str]) -> None:
+        self.command = command
+        self.claim_id: UUID = uuid4()
+        self.headers = {name: headers[name] for name in CARRIED if name in headers}
+        self.ended_by: Verdict | None = None
+        """Control wants nothing more of it: stop, publish nothing."""
+        self.paused = asyncio.Event()
+        """Control, or this worker's own end, wants it given back."""
+        self.fraction: float | None = None
+        """How much of the present stage is done, where its end is known."""
+        self._work: asyncio.Task[bool] | None = None
+
+    @property
+    def key(self) -> AttemptKey:
+        """The fencing token."""
+        return self.command.key
+
+    async def begin(self, work: Coroutine[Any, Any, bool]) -> bool:
+        """The answer of `work`, which `obey` cancels when control wants nothing more of it."""
+        self._work = asyncio.create_task(work)
+        if self.ended_by is not None:
+            self._work.cancel()
+        return await self._work
+
+    def obey(self, verdict: Verdict) -> None:
+        """Act upon a heartbeat's answer or a signal. Only an explicit word of control ends a running attempt."""
+        match verdict:
+            case Verdict.GRANTED:
+                pass
+            case Verdict.PAUSE:
+                self.paused.set()
+            case Verdict.FENCED | Verdict.CANCELLED:
+                self._end(verdict)
+            case Verdict.HELD | Verdict.UNKNOWN:
+                log.warning("verdict_not_obeyed", verdict=verdict, claim_id=str(self.claim_id))
+
+    def _end(self, verdict: Verdict) -> None:
+        if self.ended_by is None:
+            log.info("attempt_ended_by_control", verdict=verdict, claim_id=str(self.claim_id))
+            self.ended_by = verdict
+            if self._work is not None:
+                self._work.cancel()

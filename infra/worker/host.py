@@ -1,0 +1,207 @@
+"""The worker host: command in, claim, run the program as a child, event out. One for each worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from contracts.errors import UndecodableMessage
+from contracts.events import PhaseFailed
+from contracts.leases import AttemptSignal, Claim, Verdict, WorkerState
+from contracts.topology import PHASE_QUEUES, SIGNALS
+from contracts.wire import decode
+from infra.bus.port import Bus, Incoming, Subscription
+from infra.child import Children
+from infra.logs import bound
+from infra.objects import ObjectStore
+from infra.settings import Settings
+from infra.worker.attempt import Attempt
+from infra.worker.claims import Lease, LeaseClient
+from infra.worker.folders import WorkerFolder
+from infra.worker.job import Jobs
+from infra.worker.plan import PhaseWorker
+from infra.worker.publishing import bury, publish
+from infra.worker.reporting import Reporter
+from infra.worker.slots import Hold, Slots
+
+PUBLISHING_GRACE = 10.0
+"""Seconds, beyond the children's grace, that a stopping host gives its attempts to be given back."""
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerHost:
+    """Runs one phase's commands, as many at once as it has slots."""
+
+    def __init__(self, worker: PhaseWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings) -> None:
+        self._worker = worker
+        self._bus = bus
+        self._settings = settings
+        self.worker_id = settings.identity(worker.phase.value, os.getpid())
+        self._queue = PHASE_QUEUES[worker.phase].name
+        self._folder = WorkerFolder(settings.work_dir / worker.phase.value / self.worker_id)
+        self._children = Children(self._folder.path, settings.stop_grace, warm=settings.warm_children)
+        self._jobs = Jobs(worker, objects, self._folder, self._children, self.worker_id)
+        self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
+        self._slots = Slots(bus, self._queue, self._take, settings.worker_slots)
+        self._attempts: list[Attempt] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: set[asyncio.Task[None]] = set()
+        self._signals: Subscription | None = None
+
+    async def start(self) -> None:
+        """Take the worker's folder, send what an earlier life left in the spool, and consume. Raises FolderInUse."""
+        await self._folder.take()
+        self._leases.start()
+        self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
+        self._keep(asyncio.create_task(self._resend(), name="resend"), self._tasks)
+        if self._worker.module is not None:
+            await self._children.warm(self._worker.module)
+        self._slots.open()
+        log.info(
+            "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
+        )
+
+    async def stop(self) -> None:
+        """Take no more; stop the programs and give their attempts back, with their checkpoints."""
+        await self._slots.close()
+        await _cancelled(self._claiming)
+        for attempt in self._attempts:
+            attempt.paused.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._settings.stop_grace + PUBLISHING_GRACE)
+        await _cancelled(self._tasks)
+        if self._signals is not None:
+            await self._signals.cancel()
+        await self._leases.stop()
+        await self._children.close()
+        self._folder.unlock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it really consumes (or is full), and control answers it."""
+        return self._slots.attached and self._leases.heard
+
+    def _state(self) -> WorkerState:
+        return WorkerState(
+            worker_id=self.worker_id,
+            phase=self._worker.phase,
+            host=socket.gethostname(),
+            slots=self._settings.worker_slots,
+            busy=self._slots.busy,
+        )
+
+    async def _take(self, message: Incoming, hold: Hold) -> None:
+        """Handle a delivery in a task of its own: a bus that loses the delivery does not lose our claim."""
+        task = asyncio.create_task(self._admit(message, hold))
+        self._keep(task, self._claiming)
+        await asyncio.shield(task)
+
+    async def _admit(self, message: Incoming, hold: Hold) -> None:
+        """Claim the attempt; granted, acknowledge the delivery and run it, else drop it."""
+        attempt = await self._attempt(message)
+        if attempt is None:
+            hold.drop()
+            return
+        self._attempts.append(attempt)
+        try:
+            verdict = await self._leases.claim(Claim(key=attempt.key, claim_id=attempt.claim_id))
+        except asyncio.CancelledError:
+            self._attempts.remove(attempt)
+            await message.requeue()
+            raise
+        if verdict is Verdict.GRANTED and attempt.ended_by is None:
+            self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
+            await hold.run(message)
+            self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._tasks)
+            return
+        log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
+        self._attempts.remove(attempt)
+        await message.ack()
+        hold.drop()
+
+    async def _attempt(self, message: Incoming) -> Attempt | None:
+        """What the delivery asks for; None where nobody here can understand it, and it was dead-lettered."""
+        try:
+            command = decode(message.body, self._worker.command)
+        except UndecodableMessage as error:
+            await bury(self._bus, message, self._queue, str(error))
+            return None
+        if command.key.phase is not self._worker.phase:
+            reason = f"key.phase: got {command.key.phase}, expected {self._worker.phase}"
+            await bury(self._bus, message, self._queue, reason)
+            return None
+        return Attempt(command, message.headers)
+
+    async def _run(self, attempt: Attempt) -> None:
+        """One granted attempt; its heartbeats go on until its event is confirmed."""
+        key = attempt.key
+        reporter = Reporter(self._bus, attempt, self.worker_id)
+        failed = False
+        try:
+            with bound(task_id=key.task_id, iteration=key.iteration, phase=key.phase, attempt=key.attempt):
+                failed = await attempt.begin(self._see_through(attempt, reporter))
+        except asyncio.CancelledError:
+            if attempt.ended_by is None:  # the host ends: what is in the spool is sent in its next life
+                raise
+        finally:
+            self._leases.release(attempt.claim_id)
+            self._attempts.remove(attempt)
+            self._slots.free()
+            await reporter.close()
+            await asyncio.to_thread(self._jobs.tidy, attempt, failed=failed, active=self._attempts)
+
+    async def _see_through(self, attempt: Attempt, reporter: Reporter) -> bool:
+        """Work, then publish until the broker confirms; whether the attempt failed."""
+        event = await self._jobs.event(attempt, reporter)
+        spooled = self._folder.spool.keep(event, attempt.headers)
+        try:
+            await reporter.close()
+            await publish(self._bus, spooled.message)
+        except asyncio.CancelledError:
+            if attempt.ended_by is not None:
+                spooled.remove()
+            raise
+        spooled.remove()
+        log.info("attempt_ended", kind=event.kind, seconds=round(event.seconds, 3))
+        return isinstance(event, PhaseFailed)
+
+    async def _resend(self) -> None:
+        """Publish the events that earlier lives of this worker, and dead ones beside it, could not."""
+        for spooled in self._folder.spool.entries():
+            await publish(self._bus, spooled.message)
+            spooled.remove()
+        for orphan in self._folder.orphans():
+            for spooled in orphan.spool.entries():
+                await publish(self._bus, spooled.message)
+                spooled.remove()
+            self._folder.inherit(orphan)
+
+    async def _on_signal(self, message: Incoming) -> None:
+        """Obey at once what the next heartbeat would say too."""
+        with suppress(UndecodableMessage):
+            signal = decode(message.body, AttemptSignal)
+            for attempt in list(self._attempts):
+                if attempt.key == signal.key:
+                    attempt.obey(signal.verdict)
+
+    def _keep(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(_tell)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task_broke", task=task.get_name(), exc_info=error)
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

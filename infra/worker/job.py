@@ -1,0 +1,202 @@
+"""One attempt from its inputs to its event: download, run the program, upload, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, get_args
+
+import structlog
+
+from contracts.artifacts import MANIFEST
+from contracts.errors import UndecodableMessage
+from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
+from contracts.tasks import FailureKind
+from contracts.wire import decode
+from infra.artifacts import PATIENTLY, BadArtifact, download, read_manifest, upload
+from infra.child import Child, Children, Step
+from infra.child_outcome import Ended, Failure, Outcome
+from infra.errors import BadInput, PhaseError
+from infra.objects import ObjectRefused, ObjectStore
+from infra.worker.attempt import Attempt
+from infra.worker.folders import WorkerFolder
+from infra.worker.plan import Finished, PhaseWorker, Plan
+from infra.worker.reporting import Reporter
+
+EVENTS: tuple[type[Any], ...] = get_args(WorkerEvent)
+KEEP_LOG = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY})
+"""Failures whose log a person will want to read."""
+
+log = structlog.get_logger(__name__)
+
+
+class BadResult(PhaseError):
+    """The output of the attempt cannot be used, or cannot be stored."""
+
+    kind = FailureKind.BAD_RESULT
+
+
+class Jobs:
+    """Runs the attempts of one worker."""
+
+    def __init__(
+        self,
+        worker: PhaseWorker[Any],
+        objects: ObjectStore,
+        folder: WorkerFolder,
+        children: Children,
+        worker_id: str,
+    ) -> None:
+        self._worker = worker
+        self._objects = objects
+        self._folder = folder
+        self._children = children
+        self._worker_id = worker_id
+
+    async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
+        """Do the attempt's work. Whatever goes wrong becomes an event too; only a cancellation leaves here."""
+        try:
+            return await self._adopted(attempt) or await self._made(attempt, reporter)
+        except PhaseError as error:
+            return self._failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
+        except Exception as error:  # the boundary: a fault in a room or on the disk fails the attempt, not the host
+            log.exception("attempt_broke")
+            message = f"the worker could not run it: {type(error).__name__}: {error}"
+            return self._failed(attempt, Failure(failure=FailureKind.PROGRAM_CRASHED, message=message))
+
+    async def _adopted(self, attempt: Attempt) -> WorkerEvent | None:
+        """The event of a result that is complete already, under this claim: an earlier life crashed after it."""
+        prefix = attempt.command.output
+        try:
+            manifest = await read_manifest(self._objects, prefix, retrying=PATIENTLY)
+            if manifest is None:
+                return None
+            event: WorkerEvent = decode(manifest.event_bytes(), *EVENTS)
+        except (BadArtifact, UndecodableMessage) as error:
+            raise BadResult(f"the manifest under {prefix} cannot be used: {error}") from error
+        if event.key != attempt.key:
+            raise BadResult(f"the manifest under {prefix} is about another attempt")
+        log.info("result_adopted", prefix=prefix)
+        return event.model_copy(update={"claim_id": attempt.claim_id})
+
+    async def _made(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
+        plan: Plan = self._worker.plan(attempt.command)
+        folder = self._folder.job(attempt.key)
+        if not await _unless_paused(attempt, self._lay(plan, folder, reporter)):
+            return self._paused(attempt, None, None)
+        ended = await self._run(attempt, plan, folder, reporter)
+        match ended.outcome:
+            case Outcome.SUCCEEDED:
+                return await self._concluded(attempt, ended, folder, reporter)
+            case Outcome.STOPPED:
+                return self._paused(attempt, ended, await self._saved(attempt, folder))
+            case Outcome.FAILED:
+                assert ended.failure is not None, "a failure says why"
+                return self._failed(attempt, ended.failure, ended)
+
+    async def _lay(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
+        """Write the spec and the inputs into the job's folder."""
+        (folder / "spec.json").write_text(plan.spec.model_dump_json())
+        for done, (name, prefix) in enumerate(plan.inputs.items()):
+            reporter.step(Step(stage="downloading", done=done, total=len(plan.inputs)))
+            try:
+                await download(self._objects, prefix, folder / "input" / name, retrying=PATIENTLY)
+            except (BadArtifact, ObjectRefused) as error:
+                raise BadInput(str(error), field=name) from error
+
+    async def _run(self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter) -> Ended:
+        """Run the child to its end; a pause stops it, a cancellation does so too."""
+        child = await self._children.take(plan.module)
+        running = asyncio.create_task(child.run(folder, reporter.step))
+        stopping = asyncio.create_task(_stop_when_paused(attempt, child))
+        try:
+            return await running
+        finally:
+            for task in (running, stopping):
+                task.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+            await self._children.warm(plan.module)
+
+    async def _concluded(self, attempt: Attempt, ended: Ended, folder: Path, reporter: Reporter) -> WorkerEvent:
+        """The event of a success, once it and the output are in the store."""
+        finished = Finished(
+            key=attempt.key,
+            claim_id=attempt.claim_id,
+            worker_id=self._worker_id,
+            seconds=ended.seconds,
+            gpu_seconds=ended.seconds * ended.accelerators,
+            result=folder / "result.json",
+        )
+        try:
+            event = self._worker.conclude(attempt.command, finished)
+        except ValueError as error:
+            raise BadResult(f"the program's result cannot be used: {error}") from error
+        reporter.step(Step(stage="uploading", done=0))
+        try:
+            await upload(self._objects, attempt.command.output, folder / "out", event, retrying=PATIENTLY)
+        except (BadArtifact, ObjectRefused) as error:
+            raise BadResult(str(error)) from error
+        return event
+
+    async def _saved(self, attempt: Attempt, folder: Path) -> str | None:
+        """Where the newest complete checkpoint now is in the store; None where the program made none."""
+        complete = [path.parent for path in (folder / "checkpoints").glob(f"step-*/{MANIFEST}")]
+        newest = max(complete, key=_step, default=None)
+        if newest is None:
+            return None
+        prefix = f"{attempt.command.output}/checkpoint-{_step(newest)}"
+        await upload(self._objects, prefix, newest, retrying=PATIENTLY)
+        return prefix
+
+    def _paused(self, attempt: Attempt, ended: Ended | None, checkpoint: str | None) -> PhasePaused:
+        return PhasePaused(**self._facts(attempt, ended), checkpoint=checkpoint)
+
+    def _failed(self, attempt: Attempt, failure: Failure, ended: Ended | None = None) -> PhaseFailed:
+        message = failure.message
+        if ended is not None and failure.failure in KEEP_LOG:
+            message += f" (worker {self._worker_id} keeps its log in {self._folder.job_path(attempt.key)})"
+        return PhaseFailed(**self._facts(attempt, ended), failure=failure.failure, message=message, field=failure.field)
+
+    def _facts(self, attempt: Attempt, ended: Ended | None) -> dict[str, Any]:
+        return {
+            "key": attempt.key,
+            "claim_id": attempt.claim_id,
+            "worker_id": self._worker_id,
+            "seconds": ended.seconds if ended else 0.0,
+            "gpu_seconds": ended.seconds * ended.accelerators if ended else 0.0,
+        }
+
+    def tidy(self, attempt: Attempt, *, failed: bool, active: list[Attempt]) -> None:
+        """Remove the job's folder, or keep it where it failed, with the last few others that did."""
+        if failed:
+            self._folder.prune({self._folder.job_path(other.key) for other in (attempt, *active)})
+        else:
+            shutil.rmtree(self._folder.job_path(attempt.key), ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
+
+
+async def _unless_paused(attempt: Attempt, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` came to its end before the attempt was paused; it is cancelled otherwise."""
+    working = asyncio.create_task(work)
+    paused = asyncio.create_task(attempt.paused.wait())
+    try:
+        await asyncio.wait({working, paused}, return_when=asyncio.FIRST_COMPLETED)
+        if attempt.paused.is_set():
+            return False
+        working.result()
+        return True
+    finally:
+        for task in (working, paused):
+            task.cancel()
+        await asyncio.gather(working, paused, return_exceptions=True)
+
+
+async def _stop_when_paused(attempt: Attempt, child: Child) -> None:
+    await attempt.paused.wait()
+    await child.stop()

@@ -1,0 +1,231 @@
+"""What PostgreSQL alone must hold: guards that no process can pass, races, migrations, plans and outages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from contracts.leases import Claim, Verdict
+from contracts.tasks import TaskMode
+from control.store.migrate import DatabaseTooNew
+from control.store.port import NewTask, StoreUnavailable
+from control.store.postgres import PostgresStore
+from control.store.queries import queries
+from tests.build import completed, failed, key_of, lost, new_task, start
+from tests.conformance.stores import TTL, WORKER, Bench, change_of, execute
+
+IMPOSSIBLE = {
+    "an unknown status": 'UPDATE tasks SET version = version + 1, state = state || \'{"status": "RESTING"}\'',
+    "a suspended task that remembers nothing": (
+        'UPDATE tasks SET version = version + 1, state = state || \'{"status": "SUSPENDED"}\''
+    ),
+    "an active task without a live attempt": (
+        "UPDATE tasks SET version = version + 1, state = state || '{\"live\": false}'"
+    ),
+    "a task that failed without a reason": (
+        "UPDATE tasks SET version = version + 1, "
+        'state = state || \'{"status": "FAILED", "held": "TRAINING", "live": false}\''
+    ),
+    "a version that jumps": "UPDATE tasks SET version = version + 2",
+    "a version that stands still": "UPDATE tasks SET state = state",
+    "another specification": "UPDATE tasks SET version = version + 1, spec = spec || '{\"seed\": 2}'",
+    "a history that is changed": "UPDATE task_events SET actor = 'nobody'",
+    "a history that is shortened": "DELETE FROM task_events",
+    "a history that is emptied": "TRUNCATE task_events",
+    "two events of one version": (
+        "INSERT INTO task_events (task_id, version, kind, outcome, status, actor, event) "
+        "SELECT task_id, version, kind, outcome, status, actor, event FROM task_events"
+    ),
+    "a stale event that makes a version": (
+        "INSERT INTO task_events (task_id, version, kind, outcome, status, actor, event) "
+        "SELECT task_id, 9, kind, 'stale', status, actor, event FROM task_events LIMIT 1"
+    ),
+    "two live attempts of a task": (
+        "INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, ordered_at) "
+        "SELECT task_id, 1, 'optimize', 2, 'dispatched', gen_random_uuid(), now() FROM tasks"
+    ),
+    "a running attempt that nobody holds": "UPDATE phase_runs SET state = 'running'",
+    "a holder without a lease": "UPDATE phase_runs SET worker_id = 'worker-1'",
+    "an attempt that ended by nothing": "UPDATE phase_runs SET state = 'failed', ended_at = now()",
+    "an attempt of an unknown phase": "UPDATE phase_runs SET phase = 'dream'",
+    "more than all of the work": "UPDATE phase_runs SET fraction = 1.5",
+    "one message twice in the outbox": (
+        "INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until) "
+        "SELECT message_id, task_id, exchange, routing_key, body, headers, available_at, held_until FROM outbox"
+    ),
+    "a message that is free before it is due": "UPDATE outbox SET available_at = held_until + interval '1 s'",
+    "an optimised dataset without a source": (
+        "INSERT INTO datasets (dataset_id, name, storage_path, file_size, dataset_type, user_id, is_optimized) "
+        "VALUES ('d', 'n', 'p', 0, 'optimized', 1, true)"
+    ),
+    "a worker without slots": "INSERT INTO workers VALUES ('w', 'train', 'h', 0, 0, now())",
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+async def test_an_impossible_row_cannot_be_written(postgres_bench: Bench, what: str) -> None:
+    await postgres_bench.started()
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await execute(postgres_bench.dsn, IMPOSSIBLE[what])
+
+
+async def test_of_many_processes_that_apply_to_one_version_one_does(postgres_bench: Bench) -> None:
+    task = await postgres_bench.started()
+    stores = [postgres_bench.store, await postgres_bench.another()]
+    events = [completed(task), failed(task), lost(task)]
+    applied = await asyncio.gather(
+        *(stores[n % 2].apply([change_of(task, event)]) for n, event in enumerate(events * 2))
+    )
+    assert sum(len(one.message_ids) for one in applied) == 1
+    assert [row.version for row in await postgres_bench.store.history(task.task_id)] == [1, 2, 3]
+
+
+async def test_batches_that_cross_neither_wait_for_ever_nor_apply_twice(postgres_bench: Bench) -> None:
+    tasks = [await postgres_bench.started() for _ in range(20)]
+    changes = [change_of(task, completed(task)) for task in tasks]
+    second = await postgres_bench.another()
+    both = await asyncio.gather(postgres_bench.store.apply(changes), second.apply(changes[::-1]))
+    made = [message_id for applied in both for message_id in applied.message_ids]
+    assert sorted(made) == sorted(change.event.message_id for change in changes)
+
+
+async def test_of_many_claims_that_race_one_is_granted(postgres_bench: Bench) -> None:
+    key = key_of(await postgres_bench.started())
+    second = await postgres_bench.another()
+    answers = await asyncio.gather(
+        *(store.lease(WORKER, [Claim(key=key, claim_id=uuid4())], []) for store in (postgres_bench.store, second) * 3)
+    )
+    verdicts = sorted(answer.verdict for (answer,) in answers)
+    assert verdicts == [Verdict.GRANTED, *[Verdict.HELD] * 5]
+
+
+async def test_a_claim_that_waited_for_a_change_sees_the_attempt_closed(postgres_bench: Bench) -> None:
+    task = await postgres_bench.started()
+    connection = await asyncpg.connect(postgres_bench.dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("UPDATE phase_runs SET state = 'cancelled', ended_at = now(), event = '{}'")
+    claiming = asyncio.create_task(postgres_bench.claim(key_of(task), uuid4()))
+    await _someone_waits(connection)
+    await transaction.commit()
+    await connection.close()
+    assert await claiming is Verdict.CANCELLED
+
+
+async def test_of_many_processes_that_create_one_task_one_does(postgres_bench: Bench) -> None:
+    new = NewTask(new_task(TaskMode.CONTINUOUS, uuid4()), "digest", "user")
+    second = await postgres_bench.another()
+    answers = await asyncio.gather(*(store.create([new]) for store in (postgres_bench.store, second) * 3))
+    assert [answer for (answer,) in answers] == [new.task] * 6
+    assert len(await postgres_bench.store.history(new.task.task_id)) == 1
+
+
+async def test_a_row_is_taken_by_one_relay_of_many(postgres_bench: Bench) -> None:
+    for _ in range(10):
+        await postgres_bench.started()
+    await postgres_bench.pass_time(6)
+    second = await postgres_bench.another()
+    taken = await asyncio.gather(*(store.take_outbox(10, 60) for store in (postgres_bench.store, second) * 2))
+    ids = [row.id for rows in taken for row in rows]
+    assert sorted(ids) == list(range(1, 11))
+
+
+async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
+    stores = await asyncio.gather(*(PostgresStore.open(database_url, TTL.__getitem__) for _ in range(3)))
+    assert [(await store.counts()).keys() == set(await store.counts()) for store in stores] == [True] * 3
+    for store in stores:
+        await store.close()
+
+
+async def test_a_database_of_a_newer_treadle_is_refused(database_url: str) -> None:
+    await (await PostgresStore.open(database_url, TTL.__getitem__)).close()
+    await execute(database_url, "INSERT INTO schema_migrations VALUES (999, 'from the future')")
+    with pytest.raises(DatabaseTooNew, match="schema 999"):
+        await PostgresStore.open(database_url, TTL.__getitem__)
+
+
+async def test_connections_that_were_cut_are_made_again(postgres_bench: Bench) -> None:
+    task = await postgres_bench.created()
+    assert await postgres_bench.store.lead("reaper")
+    await _cut(postgres_bench)
+    with pytest.raises(StoreUnavailable):
+        await postgres_bench.store.lead("reaper")
+    await _first_answer(postgres_bench)
+    assert (await postgres_bench.store.task(task.task_id)).task == task
+    assert await postgres_bench.store.lead("reaper")
+
+
+async def test_leadership_that_was_cut_goes_to_another(postgres_bench: Bench) -> None:
+    assert await postgres_bench.store.lead("reaper")
+    await _cut(postgres_bench)
+    second = await postgres_bench.another()
+    assert await second.lead("reaper")
+    with pytest.raises(StoreUnavailable):
+        await postgres_bench.store.lead("reaper")
+    assert not await postgres_bench.store.lead("reaper")
+
+
+async def test_a_closed_store_is_unavailable(postgres_bench: Bench) -> None:
+    store = await postgres_bench.another()
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.counts()
+
+
+async def test_the_hot_statements_read_big_tables_by_index(postgres_bench: Bench) -> None:
+    tasks = [new_task(TaskMode.CONTINUOUS, uuid4()) for _ in range(2000)]
+    await postgres_bench.store.create([NewTask(task, "digest", "user") for task in tasks])
+    await postgres_bench.store.apply([change_of(task, start(task)) for task in tasks])
+    await execute(postgres_bench.dsn, "ANALYZE")
+    few = ("[]", "[]", "[]", "[]", [], 5.0)
+    plans = {
+        "load": await _plan(postgres_bench, "load", [tasks[0].task_id], [uuid4()]),
+        "apply": await _plan(postgres_bench, "apply", *few),
+        "lease": await _plan(postgres_bench, "lease", "w", "train", "h", 1, 0, "[]"),
+        "take_outbox": await _plan(postgres_bench, "take_outbox", 100, 5.0),
+        "expired": await _plan(postgres_bench, "expired", 0.0, 100),
+        "unclaimed": await _plan(postgres_bench, "unclaimed", 1e6, 100),
+    }
+    assert {name for name, plan in plans.items() if "Seq Scan" in plan} == set()
+
+
+async def _plan(bench: Bench, name: str, *arguments: object) -> str:
+    connection = await asyncpg.connect(bench.dsn)
+    try:
+        rows: Sequence[asyncpg.Record] = await connection.fetch(f"EXPLAIN {queries()[name]}", *arguments)
+    finally:
+        await connection.close()
+    return "\n".join(row[0] for row in rows)
+
+
+async def _cut(bench: Bench) -> None:
+    """End every other connection to the database, as a restart of the server would."""
+    await execute(
+        bench.dsn,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+async def _first_answer(bench: Bench) -> None:
+    """Ask until the pool has found out about its cut connections."""
+    for _ in range(100):
+        try:
+            await bench.store.counts()
+        except StoreUnavailable:
+            continue
+        return
+    raise AssertionError("the store does not come back")
+
+
+async def _someone_waits(connection: asyncpg.Connection) -> None:
+    """Wait until another session waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    for _ in range(1000):
+        if await connection.fetchval(waiting):
+            return
+    raise AssertionError("nobody waits")

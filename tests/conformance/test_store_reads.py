@@ -1,0 +1,107 @@
+"""What both stores answer to those who only look."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from contracts.submissions import CancelTask
+from contracts.tasks import TaskMode, TaskStatus
+from control.store.port import Dataset, TaskFilter, TaskNotFound
+from tests.build import completed, start
+from tests.conformance.stores import Bench
+
+
+async def test_a_task_that_is_not_there_is_named(bench: Bench) -> None:
+    missing = uuid4()
+    with pytest.raises(TaskNotFound) as caught:
+        await bench.store.task(missing)
+    assert caught.value.task_id == missing
+
+
+async def test_a_change_moves_updated_at_and_leaves_created_at(bench: Bench) -> None:
+    task = await bench.created()
+    before = await bench.store.task(task.task_id)
+    await bench.after(task, start(task))
+    after = await bench.store.task(task.task_id)
+    assert after.created_at == before.created_at
+    assert after.updated_at > before.updated_at
+
+
+async def test_tasks_come_in_pages_newest_first_with_the_number_of_all(bench: Bench) -> None:
+    oldest, middle, newest = [await bench.created() for _ in range(3)]
+    first, total = await bench.store.tasks(TaskFilter(), 1, 2)
+    second, _ = await bench.store.tasks(TaskFilter(), 2, 2)
+    assert [stored.task for stored in (*first, *second)] == [newest, middle, oldest]
+    assert total == 3
+
+
+async def test_a_page_behind_the_last_is_empty_and_still_knows_the_number(bench: Bench) -> None:
+    await bench.created()
+    assert await bench.store.tasks(TaskFilter(), 9, 10) == ([], 1)
+
+
+async def test_tasks_are_filtered_by_status_user_and_mode(bench: Bench) -> None:
+    pending = await bench.created(user_id=1)
+    running = await bench.started(user_id=2, mode=TaskMode.STANDARD)
+    for where, expected in (
+        (TaskFilter(status=TaskStatus.PENDING), pending),
+        (TaskFilter(status=TaskStatus.OPTIMIZING), running),
+        (TaskFilter(user_id=1), pending),
+        (TaskFilter(mode="STANDARD"), running),
+        (TaskFilter(TaskStatus.OPTIMIZING, 2, "STANDARD"), running),
+    ):
+        found, total = await bench.store.tasks(where, 1, 10)
+        assert ([stored.task for stored in found], total) == ([expected], 1)
+
+
+async def test_a_filter_that_nothing_passes_finds_nothing(bench: Bench) -> None:
+    await bench.created(user_id=1)
+    assert await bench.store.tasks(TaskFilter(TaskStatus.FAILED, 1), 1, 10) == ([], 0)
+
+
+async def test_counts_name_every_status(bench: Bench) -> None:
+    await bench.created()
+    await bench.started()
+    counts = await bench.store.counts()
+    assert counts == dict.fromkeys(TaskStatus, 0) | {TaskStatus.PENDING: 1, TaskStatus.OPTIMIZING: 1}
+
+
+async def test_history_goes_on_after_an_id(bench: Bench) -> None:
+    task = await bench.started()
+    other = await bench.started()
+    await bench.after(task, completed(task))
+    rows = await bench.store.history(task.task_id)
+    assert [row.kind for row in rows] == ["create_task", "start_task", "data_optimized"]
+    assert await bench.store.history(task.task_id, after=rows[0].id) == rows[1:]
+    assert await bench.store.history(task.task_id, after=rows[0].id, limit=1) == rows[1:2]
+    assert {row.task_id for row in await bench.store.history(other.task_id)} == {other.task_id}
+
+
+async def test_a_task_without_attempts_has_no_runs(bench: Bench) -> None:
+    task = await bench.created()
+    assert await bench.store.runs(task.task_id) == []
+
+
+async def test_a_task_cancelled_before_its_start_is_kept(bench: Bench) -> None:
+    task = await bench.created()
+    cancelled = await bench.after(task, CancelTask(task_id=task.task_id, reason="never mind"))
+    assert (await bench.store.task(task.task_id)).task == cancelled
+
+
+async def test_a_users_datasets_come_newest_first(bench: Bench) -> None:
+    now = await bench.store.now()
+    for dataset_id, user_id in (("first", 1), ("second", 1), ("foreign", 2)):
+        await bench.store.add_dataset(
+            Dataset(dataset_id, "n", "p", 1, None, "training", None, user_id, False, None, now)
+        )
+    assert [dataset.dataset_id for dataset in await bench.store.datasets(1)] == ["second", "first"]
+
+
+async def test_a_dataset_that_is_not_there_is_none(bench: Bench) -> None:
+    assert await bench.store.dataset("missing") is None
+
+
+async def test_an_empty_outbox_has_no_age(bench: Bench) -> None:
+    assert await bench.store.outbox_depth() == (0, 0.0)

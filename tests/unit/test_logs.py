@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from infra.logs import bound, configure_logs, without_credentials
+from infra.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def logger() -> Any:
+    """A logger of a process that has just been set up."""
+    configure_logs(Settings(log_json=True), "control")
+    return structlog.get_logger("here")
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().err)
+    return found
+
+
+def test_a_line_says_which_service_and_task_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    with bound(task_id="t", attempt=2):
+        logger().info("claimed", slots=1)
+    expected = {"event": "claimed", "service": "control", "task_id": "t", "attempt": "2", "slots": 1, "level": "info"}
+    assert line(capsys).items() >= expected.items()
+
+
+def test_a_library_speaks_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    logger()
+    logging.getLogger("uvicorn").warning("started %s", "it")
+    assert line(capsys).items() >= {"event": "started it", "logger": "uvicorn"}.items()
+
+
+def test_standard_output_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    logger().info("claimed")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["password", "s3_secret_key", "token", "Authorization"])
+def test_secrets_are_masked_by_name(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    logger().info("connected", **{name: "hidden"})
+    assert line(capsys)[name] == "***"
+
+
+def test_numbers_of_tokens_are_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    logger().info("trained", tokens=5)
+    assert line(capsys)["tokens"] == 5
+
+
+def test_a_password_in_an_exception_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("cannot reach postgresql://me:hidden@host/db")
+    logger().error("failed", exc_info=error)
+    shown = line(capsys)["exception"]
+    assert "***@host" in str(shown)
+    assert "hidden" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("amqp://guest:guest@127.0.0.1:5672/", "amqp://***@127.0.0.1:5672/"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("at a:b@c no address", "at a:b@c no address"),
+    ],
+)
+def test_only_credentials_are_masked(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown

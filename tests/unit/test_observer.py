@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+
+from contracts.leases import Claim, WorkerState
+from contracts.tasks import Phase, TaskMode
+from control.applier import Applier
+from control.metrics import Metrics
+from control.observer import Observer
+from control.relay import Relay
+from control.store.memory import MemoryStore
+from control.store.port import NewTask, StoreUnavailable
+from infra.bus.inprocess import InProcessBus
+from infra.settings import Settings
+from infra.telemetry import Tracing
+from tests.build import CLAIM, completed, lost, new_task, start
+
+
+class House:
+    """The applier with an observer that listens."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(Settings().ttl)
+        self.applier = Applier(self.store, Relay(self.store, InProcessBus()), batch_size=8)
+        self.exporter = InMemorySpanExporter()
+        self.tracing = Tracing("control", "test", self.exporter)
+        self.metrics = Metrics(CollectorRegistry())
+        self.observer = Observer(self.store, self.metrics, self.tracing)
+        self.applier.on_change(self.observer.heard)
+
+    async def __aenter__(self) -> House:
+        self.applier.start()
+        self.observer.start()
+        task = new_task(TaskMode.STANDARD)
+        await self.store.create([NewTask(task, "digest", "me")])
+        await self.applier.submit(start(task), actor="me")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.observer.stop()
+        await self.applier.stop()
+        await self.tracing.close()
+
+    async def claim(self) -> None:
+        task = (await self.store.task(new_task().task_id)).task
+        assert task.key is not None
+        worker = WorkerState(worker_id="worker-1", phase=task.key.phase, host="here", slots=1, busy=1)
+        await self.store.lease(worker, [Claim(key=task.key, claim_id=CLAIM)], [])
+
+    async def complete(self) -> None:
+        await self.claim()
+        task = (await self.store.task(new_task().task_id)).task
+        await self.applier.submit(completed(task), actor="worker-1")
+
+    async def spans(self, count: int) -> list[str]:
+        """The names of the first `count` spans that leave."""
+        async with asyncio.timeout(5):
+            while len(self.exporter.get_finished_spans()) < count:
+                await asyncio.to_thread(self.tracing.flush)
+        return [span.name for span in self.exporter.get_finished_spans()]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+async def test_each_ended_attempt_leaves_a_span_and_the_iteration_its_root() -> None:
+    async with House() as house:
+        for _ in Phase:
+            await house.complete()
+        assert await house.spans(4) == ["phase optimize", "phase train", "phase evaluate", "iteration"]
+
+
+async def test_ended_attempts_are_timed() -> None:
+    async with House() as house:
+        await house.complete()
+        await house.spans(1)
+        assert house.value("treadle_phase_duration_seconds_count", phase="optimize", outcome="completed") == 1
+        assert house.value("treadle_phase_schedule_to_start_seconds_count", phase="optimize") == 1
+
+
+async def test_lost_leases_are_counted() -> None:
+    async with House() as house:
+        await house.claim()
+        await house.applier.submit(lost((await house.store.task(new_task().task_id)).task), actor="reaper")
+        assert house.value("treadle_leases_lost_total", phase="optimize") == 1
+
+
+async def test_applied_events_are_counted() -> None:
+    async with House() as house:
+        await house.complete()
+        assert house.value("treadle_events_total", outcome="applied") == 2
+
+
+async def test_an_observer_whose_database_is_away_goes_on() -> None:
+    async with House() as house:
+        read, failures = house.store.runs, iter([True])
+
+        async def once_away(task_id: object) -> object:
+            if next(failures, False):
+                raise StoreUnavailable("away")
+            return await read(task_id)  # type: ignore[arg-type]
+
+        house.store.runs = once_away  # type: ignore[method-assign, assignment]
+        await house.complete()
+        await house.complete()
+        assert await house.spans(1) == ["phase train"]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from contracts.topology import COMMANDS
+from infra.bus.inprocess import InProcessBus
+from infra.bus.port import Incoming, Outgoing, Unroutable
+from infra.bus.traced import TracedBus
+from infra.telemetry import Tracing, inject, span_context
+
+CREATION = span_context(trace_id=7, span_id=9)
+
+
+class Traced:
+    """A bus, and the spans that it leaves."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.tracing = Tracing("test", "test", self._exporter)
+        self.bus = TracedBus(InProcessBus(), self.tracing)
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        self.tracing.flush()
+        return {span.name: span for span in self._exporter.get_finished_spans()}
+
+    async def hand_over(self, headers: dict[str, str]) -> Incoming:
+        """Publish a message and await its handling."""
+        handled: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
+
+        async def handle(message: Incoming) -> None:
+            await message.ack()
+            handled.set_result(message)
+
+        await self.bus.consume("treadle.train", handle, prefetch=1)
+        await self.bus.publish(Outgoing(COMMANDS.name, "train", b"{}", "id-1", headers))
+        return await asyncio.wait_for(handled, 5)
+
+
+@pytest_asyncio.fixture
+async def traced() -> AsyncIterator[Traced]:
+    found = Traced()
+    await found.bus.start()
+    yield found
+    await found.bus.close()
+    await found.tracing.close()
+
+
+async def test_the_context_of_a_message_arrives_as_it_was_sent(traced: Traced) -> None:
+    message = await traced.hand_over(inject(CREATION))
+    assert message.headers["traceparent"] == inject(CREATION)["traceparent"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "operation"),
+    [
+        ("publish treadle.commands:train", SpanKind.CLIENT, ("publish", "send")),
+        ("process treadle.train", SpanKind.CONSUMER, ("process", "process")),
+    ],
+)
+async def test_a_message_leaves_spans_in_its_own_trace(
+    traced: Traced, name: str, kind: SpanKind, operation: tuple[str, str]
+) -> None:
+    await traced.hand_over(inject(CREATION))
+    await traced.bus.close()
+    span = traced.spans()[name]
+    attributes = dict(span.attributes or {})
+    assert span.context is not None
+    assert (span.kind, span.context.trace_id) == (kind, CREATION.trace_id)
+    assert [link.context for link in span.links] == [CREATION]
+    assert (attributes["messaging.operation.name"], attributes["messaging.operation.type"]) == operation
+    assert attributes["messaging.message.id"] == "id-1"
+
+
+async def test_a_message_without_a_context_leaves_none(traced: Traced) -> None:
+    await traced.hand_over({})
+    assert traced.spans() == {}
+
+
+async def test_a_message_that_goes_nowhere_leaves_a_red_span(traced: Traced) -> None:
+    with pytest.raises(Unroutable):
+        await traced.bus.publish(Outgoing(COMMANDS.name, "nowhere", b"{}", "id-1", inject(CREATION)))
+    (span,) = traced.spans().values()
+    assert (span.attributes or {})["error.type"] == "Unroutable"

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.events import PhaseEvent
+from contracts.options import StopRules
+from contracts.tasks import AttemptKey, ModelSource, Phase, TaskMode
+from control.gateway.views import execution_view, history_view, model_path, task_view
+from control.machine import RunState
+from control.orders import next_iteration
+from control.store.port import HistoryRow, Run, Stored
+from control.task import Task
+from tests.build import TASK, complete, completed, failed, new_task, started, through
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def view(task: Task) -> dict[str, Any]:
+    return task_view(Stored(task, NOW, NOW)).model_dump(by_alias=True)
+
+
+def run_of(phase: Phase, event: PhaseEvent | None = None, **more: Any) -> Run:
+    given: dict[str, Any] = {
+        "key": AttemptKey(task_id=TASK, iteration=1, phase=phase, attempt=1),
+        "state": RunState.COMPLETED,
+        "worker_id": "worker-1",
+        "claim_id": None,
+        "message": None,
+        "event": event.model_dump(mode="json") if event else None,
+        "input_dataset_id": "raw",
+        "fraction": None,
+        "created_at": NOW,
+        "claimed_at": NOW + timedelta(seconds=1),
+        "lease_expires_at": None,
+        "ended_at": NOW + timedelta(seconds=2),
+    }
+    return Run(**given | more)
+
+
+def test_a_new_task_has_brought_nothing() -> None:
+    assert (
+        view(new_task()).items()
+        >= {
+            "status": "PENDING",
+            "datasetId": "raw",
+            "currentDatasetId": None,
+            "latestModelPath": None,
+            "latestScore": None,
+            "bestIteration": None,
+            "phase": None,
+            "attempt": None,
+        }.items()
+    )
+
+
+def test_a_standard_task_has_one_iteration() -> None:
+    task = new_task(TaskMode.STANDARD, stop=StopRules(max_iterations=7))
+    assert view(task)["maxIterations"] == 1
+
+
+def test_a_turn_under_way_shows_its_own_dataset_and_the_last_score() -> None:
+    task = complete(started(), 3, 0.4)
+    task = complete(_next(task), 1)
+    assert (
+        view(task).items()
+        >= {
+            "currentIteration": 2,
+            "currentDatasetId": "rows-2",
+            "latestModelPath": "models/1",
+            "latestScore": 0.4,
+        }.items()
+    )
+
+
+def test_best_is_apart_from_latest() -> None:
+    task = complete(_next(complete(started(), 3, 0.6)), 3, 0.4)
+    assert view(task).items() >= {"bestIteration": 1, "bestScore": 0.6, "latestScore": 0.4}.items()
+
+
+def test_each_iteration_is_listed() -> None:
+    task = complete(_next(complete(started(), 3, 0.6)), 3, 0.4)
+    assert [(turn["iteration"], turn["dev"]["value"]) for turn in view(task)["iterations"]] == [(1, 0.6), (2, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    [(Phase.OPTIMIZE, "optimization"), (Phase.TRAIN, "training"), (Phase.EVALUATE, "evaluation")],
+)
+def test_phases_have_the_names_of_004(phase: Phase, name: str) -> None:
+    assert execution_view(run_of(phase)).phase == name
+
+
+@pytest.mark.parametrize(
+    ("phases", "field", "value"),
+    [
+        (0, "outputDatasetId", "rows-1"),
+        (1, "modelPath", "models/1"),
+        (2, "evaluationPath", "evaluations/1"),
+        (2, "score", 0.5),
+    ],
+)
+def test_an_execution_shows_what_its_event_brought(phases: int, field: str, value: object) -> None:
+    task = complete(started(), phases)
+    assert task.phase is not None
+    shown = execution_view(run_of(task.phase, completed(task))).model_dump(by_alias=True)
+    assert shown[field] == value
+
+
+def test_a_failed_execution_says_why() -> None:
+    assert execution_view(run_of(Phase.OPTIMIZE, failed(started()), state=RunState.FAILED)).message == "it broke"
+
+
+def test_a_running_execution_has_no_end() -> None:
+    shown = execution_view(run_of(Phase.TRAIN, state=RunState.RUNNING, ended_at=None))
+    assert (shown.status, shown.completed_at) == ("running", None)
+
+
+def test_a_history_row_keeps_the_event_as_it_was() -> None:
+    event = completed(started()).model_dump(mode="json")
+    row = HistoryRow(7, TASK, 3, "data_optimized", "applied", started().status, "worker-1", None, event, NOW)
+    assert history_view(row).event == event
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (ModelSource(base="artifact:models/x"), "models/x"),
+        (ModelSource(base="path:/model"), "path:/model"),
+        (ModelSource(base="hub:org/name", adapters=("models/a", "models/b")), "models/b"),
+    ],
+)
+def test_a_model_is_shown_by_its_newest_layer(model: ModelSource, path: str) -> None:
+    assert model_path(model) == path
+
+
+def _next(task: Task) -> Task:
+    return through(task, next_iteration(task))
