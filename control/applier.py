@@ -54,6 +54,7 @@ class Applier:
         self._relay = relay
         self._trace = trace
         self._listeners: list[Listener] = []
+        self._duplicate_listeners: list[Callable[[], None]] = []
         self._batcher: Batcher[_Asked, Answer] = Batcher(self._flush, size=batch_size, key=lambda a: a.task_id)
 
     def start(self) -> None:
@@ -67,6 +68,10 @@ class Applier:
     def on_change(self, listener: Listener) -> None:
         """Hear of every change after its commit. A listener must be quick and must not raise."""
         self._listeners.append(listener)
+
+    def on_duplicate(self, listener: Callable[[], None]) -> None:
+        """Hear of every event that had been decided before."""
+        self._duplicate_listeners.append(listener)
 
     async def submit(self, event: MachineEvent, *, actor: str, reason: str | None = None) -> Answer:
         """Apply one event. Raises TaskNotFound, IllegalTransition, or StoreUnavailable (then try again)."""
@@ -83,6 +88,8 @@ class Applier:
         if found is None:
             return TaskNotFound(asked.task_id)
         if found.seen:
+            for listener in self._duplicate_listeners:
+                listener()
             return Answer(found.task, Outcome.DUPLICATE)
         if _of_another_claim(asked.event, found):
             return self._change(asked, found.task, Step(found.task, stale=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from control.applier import Applier
+from control.applier import Applier, Outcome
 from control.events import EventIntake
 from control.intake import SubmissionIntake
 from control.leases import LeaseDesk
@@ -50,6 +50,7 @@ class Control:
         observer = Observer(store, self.metrics, parts.tracing)
         applier.on_change(observer.heard)
         applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
+        applier.on_duplicate(lambda: self.metrics.count(Outcome.DUPLICATE))
         self._desk = LeaseDesk(bus, store)
         self._events = EventIntake(bus, applier)
         self._intake = SubmissionIntake(bus, self.submissions)

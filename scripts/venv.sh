@@ -26,5 +26,5 @@ if [[ ! -x .venv/bin/python ]]; then
 fi
 
 echo "Installing Treadle into .venv (the first time takes minutes: PyTorch is large) …"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
+.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
 touch .venv/.installed

@@ -7,14 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-import aio_pika
 import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
 from pydantic import SecretStr
 
-from contracts.topology import EXCHANGES, QUEUES
 from infra.settings import Settings
 from tests import servers
 
@@ -54,13 +52,8 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.
 
 @pytest_asyncio.fixture
 async def bus_url(rabbitmq: servers.Broker) -> str:
-    """A RabbitMQ that holds nothing of Treadle's yet: deleting the topology is far quicker than a new virtual host."""
-    async with await aio_pika.connect(rabbitmq.url, timeout=10) as connection:
-        channel = await connection.channel()
-        for queue in QUEUES:
-            await channel.queue_delete(queue.name)
-        for exchange in EXCHANGES:
-            await channel.exchange_delete(exchange.name)
+    """A RabbitMQ whose queues hold nothing and have no consumers."""
+    await servers.purge(rabbitmq.url)
     return rabbitmq.url
 
 

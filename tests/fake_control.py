@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from contracts.tasks import AttemptKey, DatasetRef, ModelSource, Phase
 from contracts.topology import CLAIMS_QUEUE, COMMANDS, CONTROL_QUEUE, DEAD_QUEUE, PHASE_QUEUES, PROGRESS, SIGNALS
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Incoming, Outgoing
+from infra.settings import Settings
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from tests.programs.scripted import Action, Result, Spec
 
@@ -150,3 +152,8 @@ class Script:
             model=ModelSource(base=f"artifact:{command.output}"),
             steps=result.answer,
         )
+
+
+def job_of(settings: Settings, command: TrainModel) -> Path:
+    """Where the worker named "w" runs a command."""
+    return settings.work_dir / "train" / "w" / "jobs" / f"{command.key.task_id}-1-train-a1"

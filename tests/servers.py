@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelNotFoundEntity
 
+from contracts.topology import QUEUES
 from infra.stack.postgres import PostgresNode
 from infra.stack.rabbitmq import RabbitMQNode, rabbitmq_script
 from infra.stack.s3 import S3Node
@@ -63,6 +68,26 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Broker]:
             yield Broker(f"amqp://{container.username}:{container.password}@{address}/")
     else:
         missing("neither TREADLE_TEST_BUS_URL, nor rabbitmq-server, nor Docker is there")
+
+
+async def purge(url: str) -> None:
+    """Empty the queues of the topology, those that are there, once the consumers of earlier tests are gone.
+
+    They are not deleted: RabbitMQ 3.10 may end whole when a quorum queue with dead-lettering is deleted while it
+    starts (its rabbit_fifo_dlx_worker crashes until the supervisor gives up).
+    """
+    async with await aio_pika.connect(url, timeout=10) as connection, asyncio.timeout(10):
+        for queue in QUEUES:
+            with suppress(ChannelNotFoundEntity):
+                await _purge_queue(await connection.channel(), queue.name)
+
+
+async def _purge_queue(channel: AbstractChannel, name: str) -> None:
+    queue = await channel.declare_queue(name, passive=True)
+    while (await queue.declare()).consumer_count:
+        await asyncio.sleep(0.02)
+    await queue.purge()
+    await channel.close()
 
 
 @asynccontextmanager

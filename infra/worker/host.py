@@ -50,8 +50,9 @@ class WorkerHost:
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         self._slots = Slots(bus, self._queue, self._take, settings.worker_slots)
         self._attempts: list[Attempt] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._claiming: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        """Claims and resent events: what a stop may break off, for it will be done again."""
         self._signals: Subscription | None = None
 
     async def start(self) -> None:
@@ -59,7 +60,7 @@ class WorkerHost:
         await self._folder.take()
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
-        self._keep(asyncio.create_task(self._resend(), name="resend"), self._tasks)
+        self._keep(asyncio.create_task(self._resend(), name="resend"), self._waiting)
         if self._worker.module is not None:
             await self._children.warm(self._worker.module)
         self._slots.open()
@@ -70,12 +71,12 @@ class WorkerHost:
     async def stop(self) -> None:
         """Take no more; stop the programs and give their attempts back, with their checkpoints."""
         await self._slots.close()
-        await _cancelled(self._claiming)
+        await _cancelled(self._waiting)
         for attempt in self._attempts:
             attempt.paused.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._settings.stop_grace + PUBLISHING_GRACE)
-        await _cancelled(self._tasks)
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.stop_grace + PUBLISHING_GRACE)
+        await _cancelled(self._running)
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
@@ -99,7 +100,7 @@ class WorkerHost:
     async def _take(self, message: Incoming, hold: Hold) -> None:
         """Handle a delivery in a task of its own: a bus that loses the delivery does not lose our claim."""
         task = asyncio.create_task(self._admit(message, hold))
-        self._keep(task, self._claiming)
+        self._keep(task, self._waiting)
         await asyncio.shield(task)
 
     async def _admit(self, message: Incoming, hold: Hold) -> None:
@@ -118,7 +119,7 @@ class WorkerHost:
         if verdict is Verdict.GRANTED and attempt.ended_by is None:
             self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
             await hold.run(message)
-            self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._tasks)
+            self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._running)
             return
         log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
         self._attempts.remove(attempt)
@@ -154,7 +155,7 @@ class WorkerHost:
             self._attempts.remove(attempt)
             self._slots.free()
             await reporter.close()
-            await asyncio.to_thread(self._jobs.tidy, attempt, failed=failed, active=self._attempts)
+            await asyncio.to_thread(self._jobs.tidy, attempt, failed=failed, active=list(self._attempts))
 
     async def _see_through(self, attempt: Attempt, reporter: Reporter) -> bool:
         """Work, then publish until the broker confirms; whether the attempt failed."""

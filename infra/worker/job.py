@@ -14,7 +14,7 @@ from contracts.artifacts import MANIFEST
 from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
-from contracts.wire import decode
+from contracts.wire import decode, encode
 from infra.artifacts import PATIENTLY, BadArtifact, download, read_manifest, upload
 from infra.child import Child, Children, Step
 from infra.child_outcome import Ended, Failure, Outcome
@@ -131,7 +131,8 @@ class Jobs:
         )
         try:
             event = self._worker.conclude(attempt.command, finished)
-        except ValueError as error:
+            event = decode(encode(event), type(event))  # a number that JSON cannot hold is found here, not by control
+        except (ValueError, UndecodableMessage) as error:
             raise BadResult(f"the program's result cannot be used: {error}") from error
         reporter.step(Step(stage="uploading", done=0))
         try:

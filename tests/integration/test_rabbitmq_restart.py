@@ -172,10 +172,10 @@ async def test_a_deleted_queue_is_declared_again_with_its_consumer(bus: RabbitMQ
         await message.ack()
         taken.set()
 
-    await bus.consume(TRAIN, take, prefetch=1)
+    await bus.consume(CLAIMS_QUEUE.name, take, prefetch=1)
     async with await aio_pika.connect(bus_url) as connection:
-        await (await connection.channel()).queue_delete(TRAIN)
-    await publish_until_confirmed(bus, command())
+        await (await connection.channel()).queue_delete(CLAIMS_QUEUE.name)
+    await publish_until_confirmed(bus, Outgoing(CLAIMS.name, "claim", b"{}", "c"))
     await asyncio.wait_for(taken.wait(), PATIENCE)
 
 
@@ -196,11 +196,14 @@ async def test_a_wiped_broker_gets_its_topology_again(bus: RabbitMQBus, node: Ra
 
 
 async def test_a_queue_with_other_arguments_is_named(bus_url: str) -> None:
+    name = CLAIMS_QUEUE.name
     async with await aio_pika.connect(bus_url) as connection:
         channel = await connection.channel()
-        await channel.declare_queue(TRAIN, durable=True)
-    with pytest.raises(BusUnavailable, match=rf"queue {TRAIN} exists with other arguments"):
-        await RabbitMQBus(bus_url).start()
+        await channel.queue_delete(name)
+        await channel.declare_queue(name, durable=True, arguments={"x-max-length": 3})
+        with pytest.raises(BusUnavailable, match=rf"queue {name} exists with other arguments"):
+            await RabbitMQBus(bus_url).start()
+        await channel.queue_delete(name)
 
 
 async def test_a_wrong_password_is_named_and_not_shown(bus_url: str) -> None:

@@ -1,0 +1,85 @@
+"""How a worker takes commands: slots, claims, heartbeats, poison."""
+
+import pytest
+
+from contracts.leases import Verdict
+from infra.bus.dead import REASON
+from infra.settings import Settings
+from infra.worker.host import WorkerHost
+from tests.fake_control import FakeControl, Script
+from tests.integration.worker.conftest import Running
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("verdict", [Verdict.HELD, Verdict.FENCED, Verdict.CANCELLED, Verdict.PAUSE, Verdict.UNKNOWN])
+async def test_a_claim_that_is_not_granted_drops_its_delivery(
+    control: FakeControl, script: Script, verdict: Verdict
+) -> None:
+    control.claim_verdict = verdict
+    await control.order(script.command("write"))
+    await control.until(lambda: control.claims)
+    control.claim_verdict = Verdict.GRANTED
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert control.events[0].key == control.claims[-1].key
+    assert await control.waiting() == 0
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_claim_whose_reply_was_lost_is_asked_again_under_the_same_id(
+    control: FakeControl, script: Script
+) -> None:
+    await control.until(lambda: control.requests)
+    control.deaf = 2
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert len(control.claims) >= 2
+    assert len({claim.claim_id for claim in control.claims}) == 1
+
+
+@pytest.mark.usefixtures("host")
+async def test_heartbeats_go_on_while_the_program_runs(control: FakeControl, script: Script) -> None:
+    await control.order(script.command("wait_for_stop"))
+    await control.until(lambda: len(control.beats) >= 3)
+    assert {beat.claim_id for beat in control.beats} == {control.claims[0].claim_id}
+
+
+async def test_an_idle_worker_says_that_it_is_there(control: FakeControl, host: WorkerHost) -> None:
+    await control.until(lambda: len(control.requests) >= 2)
+    assert control.requests[0].worker.worker_id == host.worker_id
+    assert host.ready
+
+
+async def test_no_more_programs_run_than_there_are_slots(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    commands = [script.command("wait_for_stop") for _ in range(4)]
+    for command in commands:
+        await control.order(command)
+    async with running(worker_settings.model_copy(update={"worker_slots": 2})):
+        await control.until(lambda: len({step.key for step in control.progress if step.stage == "waiting"}) == 2)
+        assert (len(control.claims), await control.waiting()) == (2, 2)
+        first = next(command for command in commands if command.key == control.claims[0].key)
+        await control.signal(first, Verdict.CANCELLED)
+        await control.until(lambda: len(control.claims) == 3)
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"not json", "not JSON"),
+        (b'{"kind": "train_model", "version": 9}', "version 9 is not known"),
+        (b'{"kind": "lease_lost", "version": 1}', "expected train_model"),
+        (b'{"kind": "train_model", "version": 1, "seed": "x"}', "seed"),
+    ],
+)
+async def test_poison_is_kept_with_its_reason_and_the_next_is_run(
+    control: FakeControl, script: Script, body: bytes, reason: str
+) -> None:
+    await control.publish(body)
+    await control.order(script.command("write"))
+    await control.until(lambda: control.dead and control.events)
+    letter = control.dead[0]
+    assert (letter.body, letter.routing_key) == (body, "train")
+    assert reason in letter.headers[REASON]

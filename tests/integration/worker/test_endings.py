@@ -1,0 +1,118 @@
+"""What ends an attempt before its time, and what the next life makes of it."""
+
+import asyncio
+import json
+
+import psutil
+import pytest
+
+from contracts.events import ModelTrained, PhasePaused
+from contracts.leases import Verdict
+from infra.objects import ObjectStore
+from infra.settings import Settings
+from infra.worker.spool import Spool
+from tests.fake_control import FakeControl, Script, job_of
+from tests.integration.worker.conftest import Running
+
+
+def spooled(script: Script, settings: Settings) -> ModelTrained:
+    """The event that the worker of these settings had spooled when it was killed."""
+    command = script.command()
+    event = ModelTrained(
+        key=command.key, claim_id=command.key.derive("claim"), worker_id="w", model=command.model, steps=1
+    )
+    folder = settings.work_dir / "train" / str(settings.worker_id)
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "lock").touch()
+    Spool(folder / "spool").keep(event, {})
+    return event
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.FENCED])
+async def test_a_word_from_control_ends_the_whole_group_and_nothing_is_published(
+    control: FakeControl, script: Script, worker_settings: Settings, verdict: Verdict
+) -> None:
+    command = script.command("grandchild", "ignore_stop")
+    await control.order(command)
+    await control.until(lambda: any(step.stage == "ignoring" for step in control.progress))
+    grandchild = psutil.Process(int((job_of(worker_settings, command) / "grandchild").read_text()))
+    await control.signal(command, verdict)
+    await asyncio.to_thread(grandchild.wait, 5)
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert control.events[0].kind == "model_trained"
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_heartbeat_says_what_a_lost_signal_would_have(control: FakeControl, script: Script) -> None:
+    await control.order(script.command("wait_for_stop"))
+    await control.until(lambda: any(step.stage == "waiting" for step in control.progress))
+    control.beat_verdict = Verdict.CANCELLED
+    beats = len(control.beats)
+    await control.until(lambda: len(control.beats) > beats)
+    control.beat_verdict = Verdict.GRANTED
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert [event.kind for event in control.events] == ["model_trained"]
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_paused_program_gives_its_attempt_back_with_its_checkpoint(
+    control: FakeControl, script: Script, objects: ObjectStore
+) -> None:
+    command = script.command("checkpoint")
+    await control.order(command)
+    await control.until(lambda: any(step.stage == "waiting" for step in control.progress))
+    await control.signal(command, Verdict.PAUSE)
+    await control.until(lambda: control.events)
+    event = control.events[0]
+    assert isinstance(event, PhasePaused)
+    assert event.checkpoint == f"{command.output}/checkpoint-7"
+    assert json.loads(await objects.get(f"{event.checkpoint}/state.json")) == {"step": 7}
+
+
+async def test_a_stopping_host_gives_its_attempts_back(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    async with running(worker_settings):
+        await control.order(script.command("wait_for_stop"))
+        await control.until(lambda: any(step.stage == "waiting" for step in control.progress))
+    await control.until(lambda: control.events)
+    assert [event.kind for event in control.events] == ["phase_paused"]
+
+
+async def test_a_complete_result_is_adopted_under_the_new_claim(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    command = script.command("write")
+    async with running(worker_settings):
+        await control.order(command)
+        await control.until(lambda: len(control.events) == 1)
+        await control.order(command)
+        await control.until(lambda: len(control.events) == 2)
+    first, second = control.events
+    assert second.claim_id == control.claims[1].claim_id != first.claim_id
+    assert second.model_copy(update={"claim_id": first.claim_id}) == first
+
+
+async def test_an_event_that_was_not_confirmed_is_sent_by_the_next_life(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    event = spooled(script, worker_settings)
+    async with running(worker_settings):
+        await control.until(lambda: control.events)
+    assert control.events == [event]
+
+
+async def test_the_spool_of_a_dead_worker_is_sent_by_another(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    dead = worker_settings.model_copy(update={"worker_id": "dead"})
+    event = spooled(script, dead)
+    async with running(worker_settings):
+        await control.until(lambda: control.events)
+        await control.order(script.command("write"))
+        await control.until(lambda: len(control.events) == 2)
+    assert control.events[0] == event
+    assert not (worker_settings.work_dir / "train" / "dead").exists()
