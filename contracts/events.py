@@ -47,7 +47,7 @@ class DataOptimized(PhaseEvent):
     dataset: DatasetRef
     splits: str
     """Prefix of the artifact whose `splits/` folder holds the canonical dev, test and pool rows."""
-    rows: int = Field(ge=1)
+    rows: int = Field(ge=1, lt=2**63)
     labels: int = Field(default=0, ge=0)
     """Rows drawn from the pool in this iteration."""
     actions: dict[str, int] = Field(default_factory=dict)

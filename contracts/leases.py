@@ -51,8 +51,8 @@ class WorkerState(Frozen):
     worker_id: str
     phase: Phase
     host: str
-    slots: int = Field(ge=1)
-    busy: int = Field(ge=0)
+    slots: int = Field(ge=1, lt=2**31)
+    busy: int = Field(ge=0, lt=2**31)
 
 
 class LeaseRequest(Message):

@@ -83,8 +83,8 @@ class FailureKind(StrEnum):
         }
 
 
-Attempt = Annotated[int, Field(ge=1)]
-Iteration = Annotated[int, Field(ge=1)]
+Attempt = Annotated[int, Field(ge=1, lt=2**31)]
+Iteration = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class AttemptKey(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.commands import EvaluateModel
 from contracts.tasks import Phase
-from evaluator_worker.handlers import conclude, plan
+from evaluator_worker.handlers import PROGRAM, conclude, plan
 from infra.worker.plan import PhaseWorker
 
-WORKER = PhaseWorker(phase=Phase.EVALUATE, command=EvaluateModel, plan=plan, conclude=conclude, uses_gpu=True)
+WORKER = PhaseWorker(phase=Phase.EVALUATE, command=EvaluateModel, plan=plan, conclude=conclude, module=PROGRAM)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
 
 from contracts.errors import TreadleError
 
@@ -21,6 +29,8 @@ OPEN_FOR = 30.0
 """Seconds for which a database that does not answer is tried again at start."""
 COMMAND_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
+PLANS_LAST = 10
+"""Seconds after which a statement is planned anew: a plan made for empty tables scans them when they are big."""
 DEADLOCK_ATTEMPTS = 5
 
 AWAY = (
@@ -31,6 +41,9 @@ AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 """What says that the database, or its primary, is not there or is shutting down."""
+REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+"""What says that it is there and will not have us: waiting does not help."""
+ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 class DatabaseUnavailable(TreadleError):
@@ -44,22 +57,31 @@ class Session:
         self._connection = connection
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
-        """The rows of one statement."""
-        with_errors = _translated(self._connection.fetch(sql, *arguments), self._connection)
-        return cast("Sequence[Row]", await with_errors)
+        """The rows of one statement. Raises DatabaseUnavailable."""
+        rows: Sequence[Row] = await self._answer(self._connection.fetch(sql, *map(_storable, arguments)))
+        return rows
 
     async def script(self, sql: str) -> None:
-        """Several statements at once, without arguments."""
-        await _translated(self._connection.execute(sql), self._connection)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is known to be gone."""
-        return bool(self._connection.is_closed())
+        """Several statements at once, without arguments. Raises DatabaseUnavailable."""
+        await self._answer(self._connection.execute(sql))
 
     async def close(self) -> None:
         """Disconnect; whatever the session held is let go."""
-        await self._connection.close(timeout=CONNECT_TIMEOUT)
+        try:
+            await self._connection.close(timeout=CONNECT_TIMEOUT)
+        except AWAY:
+            self._connection.terminate()
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:  # noqa: ANN401  # asyncpg publishes no types
+        """What was asked; asyncpg says InterfaceError for a closed connection, and for our own mistakes too."""
+        try:
+            return await asked
+        except asyncpg.InterfaceError as error:
+            if not self._connection.is_closed():
+                raise
+            raise DatabaseUnavailable(str(error)) from error
+        except AWAY as error:
+            raise DatabaseUnavailable(_reason(error)) from error
 
 
 class Database:
@@ -71,17 +93,20 @@ class Database:
 
     @classmethod
     async def open(cls, dsn: str, *, connections: int = CONNECTIONS, patience: float = OPEN_FOR) -> Database:
-        """Connect, trying for `patience` seconds. Raises DatabaseUnavailable."""
+        """Connect, trying for `patience` seconds. Raises DatabaseUnavailable with the address and the reason."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(AWAY),
             stop=stop_after_delay(patience),
             wait=wait_exponential(multiplier=0.1, max=2),
             reraise=True,
         )
+        pool = await _pool(dsn, connections)
         try:
-            return cls(dsn, await retrying(_pool, dsn, connections))
-        except AWAY as error:
-            raise DatabaseUnavailable(f"no database at {_address(dsn)}: {error or type(error).__name__}") from error
+            await retrying(_reach, pool)
+        except (*AWAY, *REFUSED) as error:
+            pool.terminate()
+            raise DatabaseUnavailable(f"no database at {_address(dsn)}: {_reason(error)}") from error
+        return cls(dsn, pool)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
         """The rows of one statement, which is one transaction; a deadlock is tried again.
@@ -91,9 +116,13 @@ class Database:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
             stop=stop_after_attempt(DEADLOCK_ATTEMPTS),
+            wait=wait_random(0, 0.05),
             reraise=True,
         )
-        return await retrying(self._fetch, sql, *arguments)
+        try:
+            return await retrying(self._fetch, sql, *arguments)
+        except asyncpg.DeadlockDetectedError as error:
+            raise DatabaseUnavailable(_reason(error)) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -105,8 +134,8 @@ class Database:
         """A connection of its own, outside the pool. Raises DatabaseUnavailable."""
         try:
             return Session(await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT))
-        except AWAY as error:
-            raise DatabaseUnavailable(f"no database at {_address(self._dsn)}: {error}") from error
+        except (*AWAY, *REFUSED) as error:
+            raise DatabaseUnavailable(f"no database at {_address(self._dsn)}: {_reason(error)}") from error
 
     async def close(self) -> None:
         """Close every connection, waiting a moment for those in use."""
@@ -122,36 +151,31 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         if self._pool.is_closing():
-            raise DatabaseUnavailable("the pool is closed")
+            raise DatabaseUnavailable("the connections are closed")
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
         except AWAY as error:
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
-
-
-async def _translated(answer: Any, connection: Any) -> Any:  # noqa: ANN401  # asyncpg publishes no types
-    """Await `answer`; asyncpg says InterfaceError both for a closed connection and for our own mistakes."""
-    try:
-        return await answer
-    except asyncpg.InterfaceError as error:
-        if connection.is_closed():
-            raise DatabaseUnavailable(str(error)) from error
-        raise
-    except AWAY as error:
-        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+            raise DatabaseUnavailable(_reason(error)) from error
 
 
 async def _pool(dsn: str, connections: int) -> asyncpg.Pool:
+    """A pool that connects when it is asked: one that keeps a floor logs a traceback for each try in an outage."""
     return await asyncpg.create_pool(
         dsn,
-        min_size=1,
+        min_size=0,
         max_size=connections,
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
+        max_cached_statement_lifetime=PLANS_LAST,
         init=_read_json,
         reset=_keep,
     )
+
+
+async def _reach(pool: asyncpg.Pool) -> None:
+    async with pool.acquire():
+        pass
 
 
 async def _read_json(connection: asyncpg.Connection) -> None:
@@ -163,8 +187,18 @@ async def _keep(connection: asyncpg.Connection) -> None:
     """Spare the round trip that resets a returned connection: no statement here changes a session's state."""
 
 
+def _storable(argument: object) -> object:
+    """PostgreSQL keeps no NUL character: it becomes the replacement character."""
+    return argument.replace("\0", "\ufffd") if isinstance(argument, str) else argument
+
+
 def _to_json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    text = orjson.dumps(value).decode()
+    return ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _address(dsn: str) -> str:

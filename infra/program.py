@@ -10,19 +10,16 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.artifacts import MANIFEST
 from contracts.tasks import FailureKind
 from infra.errors import PhaseError
 from infra.lifeline import die_with_parent, read_line, reserve_stdout, watch_parent
@@ -60,15 +57,6 @@ class Job:
     def input(self, name: str) -> Path:
         """The folder of a downloaded artifact."""
         return self.folder / "input" / name
-
-    @contextmanager
-    def checkpoint(self, step: int) -> Iterator[Path]:
-        """A folder to write a checkpoint into; once the block has ended it is complete, and the newest."""
-        folder = self.checkpoints / f"step-{step}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        (folder / MANIFEST).write_text(json.dumps({"step": step}))
 
     def report(
         self,

@@ -10,6 +10,8 @@ from infra.model_inputs import model_inputs
 from infra.worker.plan import Finished, Plan
 from trainer_worker.spec import CHECKPOINT, ROWS, TrainResult, TrainSpec
 
+PROGRAM = "trainer_worker.programs.train"
+
 
 def plan(command: TrainModel) -> Plan:
     """Download the rows, the model's layers and, after a pause, the checkpoint."""
@@ -23,7 +25,7 @@ def plan(command: TrainModel) -> Plan:
         seed=command.seed,
         resume=command.resume_from is not None,
     )
-    return Plan(module="trainer_worker.programs.train", spec=spec, inputs=inputs)
+    return Plan(module=PROGRAM, spec=spec, inputs=inputs)
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:

@@ -100,7 +100,7 @@ class Gateway:
 
     async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
         """A task's whole history, then what happens until it ends; a lost stream is taken up where it was lost."""
-        await self.task(task_id)
+        await self.get(f"/api/tasks/{task_id}")
         last_id, wait = "", FIRST_WAIT
         while True:
             try:

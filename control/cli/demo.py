@@ -63,12 +63,12 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> Outcome:
     from control.cli.demo_report import report
     from control.cli.stack import running, told_to_stop
     from control.cli.watch import follow
-    from control.demo.run import run
+    from control.demo.run import prepared, run
     from infra.stack.local import LocalStack
 
     console = Console(highlight=False)
     console.print(f"[bold]Treadle demo[/]: BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}")
-    async with LocalStack(demo.folder / "stack", broker=broker.value) as stack:
+    async with prepared(demo) as ready, LocalStack(demo.folder / "stack", broker=broker.value) as stack:
         parts = stack.describe()
         console.print(" · ".join(f"{name.replace('_', ' ')}: {what}" for name, what in parts.items()))
         settings = stack.settings(http_port=0)
@@ -78,7 +78,7 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> Outcome:
                 async def shown(task: TaskView) -> None:
                     await follow(gateway, str(task.task_id), console)
 
-                outcome = await run(demo, gateway, parts, shown)
+                outcome = await run(ready, gateway, parts, shown)
                 report(console, outcome)
                 if keep:
                     console.print(f"Still running: {url}/docs, treadle tasks --url {url}. Ctrl-C ends it.")

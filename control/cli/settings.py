@@ -20,6 +20,9 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
 
 
 def _named(path: tuple[int | str, ...], message: str) -> FieldError:
-    if not path:
-        return FieldError(field="settings", message=message)
-    return FieldError(field=f"TREADLE_{str(path[0]).upper()}", message=message)
+    """A check over several settings names its variable itself, at the start of its message."""
+    message = message.removeprefix("Value error, ")
+    if path:
+        return FieldError(field=f"TREADLE_{str(path[0]).upper()}", message=message)
+    field, _, rest = message.partition(": ")
+    return FieldError(field=field, message=rest)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ class Demo:
     seed: int
     folder: Path
     began: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What needs no stack: the files to be uploaded, and the tiny model in the making."""
+
+    demo: Demo
+    files: banking77.Uploads
+    base: asyncio.Task[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +91,23 @@ class Outcome:
         return json.dumps(line)
 
 
-async def run(demo: Demo, gateway: Gateway, parts: dict[str, str], follow: Follow) -> Outcome:
-    """Run both tasks to their end. Raises DemoFailed with the reason where one does not complete."""
+@asynccontextmanager
+async def prepared(demo: Demo) -> AsyncIterator[Prepared]:
+    """Write the data, and begin to make the tiny model; it takes as long as a stack takes to start."""
     files = banking77.write(banking77.draw(demo.seed), demo.folder / "data")
-    base, ids = await asyncio.gather(
-        make_base(demo.folder / "base", files.texts, demo.seed),
-        upload(gateway, files),
-    )
+    base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed), name="tiny base")
+    try:
+        yield Prepared(demo, files, base)
+    finally:
+        base.cancel()
+        await asyncio.gather(base, return_exceptions=True)
+
+
+async def run(ready: Prepared, gateway: Gateway, parts: dict[str, str], follow: Follow) -> Outcome:
+    """Run both tasks to their end. Raises DemoFailed with the reason where one does not complete."""
+    demo = ready.demo
+    ids = await upload(gateway, ready.files)
+    base = await ready.base
     pretrained = await _completed(gateway, "standard", banking77.pretraining(base, ids, demo.seed), follow)
     model = f"task:{pretrained.task_id}"
     task = await _completed(gateway, "continuous", banking77.loop(model, ids, demo.arm, demo.seed), follow)
@@ -100,7 +120,12 @@ async def make_base(folder: Path, texts: Path, seed: int) -> Path:
     command = (sys.executable, "-m", "infra.program", TINY_BASE, str(folder))
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=pipe)
-    _, said = await child.communicate()
+    try:
+        _, said = await child.communicate()
+    except asyncio.CancelledError:
+        child.kill()
+        await child.wait()
+        raise
     if child.returncode:
         raise DemoFailed(f"the tiny model could not be made: {said.decode(errors='replace')[-2000:]}")
     return folder / "out"

@@ -49,6 +49,5 @@ class PhaseWorker(Generic[C]):
     command: type[C]
     plan: Callable[[C], Plan]
     conclude: Callable[[C, Finished], WorkerEvent]
-    uses_gpu: bool = False
     module: str | None = None
     """The program to keep a warm child for from the start; None: that of the first job, once it has ended."""

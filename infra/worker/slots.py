@@ -141,10 +141,13 @@ class Slots:
                 raise
 
     async def _deliver(self, via: Consuming, message: Incoming) -> None:
-        if via is not self._now:  # it came while the consumer was being cancelled
+        if via is self._now:
+            via.held += 1
+        elif self._free > 0:  # it came while the consumer was being cancelled
+            self._held_before += 1
+        else:
             await message.requeue()
             return
-        via.held += 1
         await self._take(message, Hold(self, via))
 
     async def _detach(self) -> None:
@@ -152,6 +155,7 @@ class Slots:
             if self._now is not None:
                 if self._now.subscription is not None:
                     await self._now.subscription.cancel()
+                    await asyncio.sleep(0)  # a handler that the bus has only just scheduled is counted too
                 self._forget(self._now)
 
     def _forget(self, consuming: Consuming) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from uuid import uuid4
 
 import asyncpg
@@ -15,7 +14,8 @@ from control.store.migrate import DatabaseTooNew
 from control.store.port import NewTask, StoreUnavailable
 from control.store.postgres import PostgresStore
 from control.store.queries import queries
-from tests.build import completed, failed, key_of, lost, new_task, start
+from infra.database import Database, DatabaseUnavailable
+from tests.build import completed, failed, key_of, lost, new_task
 from tests.conformance.stores import TTL, WORKER, Bench, change_of, execute
 
 IMPOSSIBLE = {
@@ -176,27 +176,41 @@ async def test_a_closed_store_is_unavailable(postgres_bench: Bench) -> None:
         await store.counts()
 
 
-async def test_the_hot_statements_read_big_tables_by_index(postgres_bench: Bench) -> None:
-    tasks = [new_task(TaskMode.CONTINUOUS, uuid4()) for _ in range(2000)]
-    await postgres_bench.store.create([NewTask(task, "digest", "user") for task in tasks])
-    await postgres_bench.store.apply([change_of(task, start(task)) for task in tasks])
-    await execute(postgres_bench.dsn, "ANALYZE")
-    few = ("[]", "[]", "[]", "[]", [], 5.0)
-    plans = {
-        "load": await _plan(postgres_bench, "load", [tasks[0].task_id], [uuid4()]),
-        "apply": await _plan(postgres_bench, "apply", *few),
-        "lease": await _plan(postgres_bench, "lease", "w", "train", "h", 1, 0, "[]"),
-        "take_outbox": await _plan(postgres_bench, "take_outbox", 100, 5.0),
-        "expired": await _plan(postgres_bench, "expired", 0.0, 100),
-        "unclaimed": await _plan(postgres_bench, "unclaimed", 1e6, 100),
-    }
-    assert {name for name, plan in plans.items() if "Seq Scan" in plan} == set()
+async def test_a_character_that_postgresql_does_not_know_is_replaced(postgres_bench: Bench) -> None:
+    task = await postgres_bench.started(task_name="a\0b \\u0000")
+    await postgres_bench.store.apply([change_of(task, completed(task), reason="because \0")])
+    kept = (await postgres_bench.store.task(task.task_id)).task
+    assert kept.spec.task_name == "a\ufffdb \\u0000"
+    assert await postgres_bench.store.dataset("no\0thing") is None
 
 
-async def _plan(bench: Bench, name: str, *arguments: object) -> str:
+async def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"no database at 127\.0\.0\.1:1/treadle") as caught:
+        await Database.open("postgresql://user:secret@127.0.0.1:1/treadle", patience=0.0)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_refused_password_is_said_at_once(postgres_bench: Bench) -> None:
+    address = postgres_bench.dsn.rpartition("@")[2]
+    with pytest.raises(DatabaseUnavailable, match="password authentication failed"):
+        await Database.open(f"postgresql://treadle:wrong@{address}")
+
+
+@pytest.mark.parametrize("name", ["load", "apply", "create", "lease", "take_outbox", "expired", "unclaimed"])
+async def test_every_look_up_of_a_hot_statement_has_its_index(postgres_bench: Bench, name: str) -> None:
+    plan = await _plan(postgres_bench, name)
+    assert "Seq Scan" not in plan
+
+
+async def _plan(bench: Bench, name: str) -> str:
+    """How a statement is executed where a sequential scan is the last resort, as it is upon big tables."""
     connection = await asyncpg.connect(bench.dsn)
     try:
-        rows: Sequence[asyncpg.Record] = await connection.fetch(f"EXPLAIN {queries()[name]}", *arguments)
+        await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+        statement = await connection.prepare(queries()[name])
+        await connection.execute(f"PREPARE hot AS {queries()[name]}")
+        nothing = ", ".join("NULL" for _ in statement.get_parameters())
+        rows = await connection.fetch(f"EXPLAIN EXECUTE hot ({nothing})")
     finally:
         await connection.close()
     return "\n".join(row[0] for row in rows)

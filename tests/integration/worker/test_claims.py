@@ -1,10 +1,15 @@
 """How a worker takes commands: slots, claims, heartbeats, poison."""
 
+import asyncio
+from uuid import uuid4
+
 import pytest
 
-from contracts.leases import Verdict
+from contracts.leases import Claim, Verdict, WorkerState
+from contracts.tasks import Phase
 from infra.bus.dead import REASON
 from infra.settings import Settings
+from infra.worker.claims import LeaseClient
 from infra.worker.host import WorkerHost
 from tests.fake_control import FakeControl, Script
 from tests.integration.worker.conftest import Running
@@ -83,3 +88,39 @@ async def test_poison_is_kept_with_its_reason_and_the_next_is_run(
     letter = control.dead[0]
     assert (letter.body, letter.routing_key) == (body, "train")
     assert reason in letter.headers[REASON]
+
+
+async def test_a_worker_that_ends_while_control_is_away_gives_its_delivery_back(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    async with running(worker_settings):
+        control.deaf = 1_000_000
+        await control.order(script.command("write"))
+        await control.until(lambda: control.claims)
+        assert await control.waiting() == 0
+    assert await control.waiting() == 1
+
+
+async def test_a_cancel_between_claim_and_answer_stops_the_start(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    cancelled = script.command("write")
+    async with running(worker_settings):
+        control.deaf = 3
+        await control.order(cancelled)
+        await control.until(lambda: control.claims)
+        await control.signal(cancelled, Verdict.CANCELLED)
+        await control.order(script.command("write"))
+        await control.until(lambda: control.events)
+    assert cancelled.key not in {event.key for event in control.events}
+
+
+async def test_claims_that_wait_together_travel_in_one_request(control: FakeControl, script: Script) -> None:
+    state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=3, busy=0)
+    leases = LeaseClient(control.bus, lambda: state, control.ttl)
+    leases.start()
+    claims = [Claim(key=script.command().key, claim_id=uuid4()) for _ in range(3)]
+    verdicts = await asyncio.gather(*(leases.claim(claim) for claim in claims))
+    await leases.stop()
+    assert verdicts == [Verdict.GRANTED] * 3
+    assert max(len(request.claims) for request in control.requests) == 3

@@ -58,7 +58,7 @@ async def test_a_heartbeat_says_what_a_lost_signal_would_have(control: FakeContr
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_paused_program_gives_its_attempt_back_with_its_checkpoint(
+async def test_a_paused_program_gives_its_attempt_back_with_its_newest_complete_checkpoint(
     control: FakeControl, script: Script, objects: ObjectStore
 ) -> None:
     command = script.command("checkpoint")

@@ -8,7 +8,7 @@ import pytest
 from contracts.events import ModelTrained, PhaseFailed
 from contracts.tasks import FailureKind
 from infra.artifacts import read_manifest, upload
-from infra.objects import ObjectStore
+from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.worker.host import WorkerHost
 from tests.fake_control import TRACE, FakeControl, Script, job_of
@@ -134,3 +134,39 @@ async def test_the_trace_of_the_command_is_carried_on(control: FakeControl, scri
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert control.headers[0]["traceparent"] == TRACE["traceparent"]
+
+
+class Unsteady(ObjectStore):
+    """A store that is away for the first few uploads."""
+
+    away = 3
+
+    async def put_file(self, key: str, path: Path) -> None:
+        if self.away > 0:
+            self.away -= 1
+            raise ObjectStoreUnavailable("it is being restarted")
+        await super().put_file(key, path)
+
+
+async def test_a_store_that_is_away_does_not_fail_what_was_trained(
+    control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
+) -> None:
+    unsteady = Unsteady(worker_settings)
+    host = WorkerHost(script.worker, control.bus, unsteady, worker_settings)
+    await host.start()
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    await host.stop()
+    await unsteady.close()
+    assert (control.events[0].kind, unsteady.away) == ("model_trained", 0)
+
+
+async def test_the_next_job_is_run_by_the_warm_child(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    async with running(worker_settings.model_copy(update={"warm_children": True})) as host:
+        for done in (1, 2):
+            await control.order(script.command("write"))
+            await control.until(lambda done=done: len(control.events) == done)  # type: ignore[misc]
+        assert host._children._spare is not None
+    assert [event.kind for event in control.events] == ["model_trained", "model_trained"]

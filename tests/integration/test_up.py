@@ -1,0 +1,53 @@
+"""`treadle up`: the whole stack in one process, as a person starts and stops it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+TREADLE = (sys.executable, "-m", "control.cli")
+
+
+class Up:
+    """A running `treadle up`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: list[str] = []
+
+    def wait_for(self, pattern: str) -> str:
+        """Read what it says until a line matches; the match."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if found := re.search(pattern, line):
+                return found[0]
+        raise AssertionError(f"no line matched {pattern!r}:\n{''.join(self.said)}")
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    arguments = ("up", "--folder", str(tmp_path), "--port", "0", "--broker", "in-process")
+    with subprocess.Popen(
+        [*TREADLE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        yield Up(process)
+        process.kill()
+
+
+def test_up_serves_says_where_and_stops_cleanly(up: Up) -> None:
+    url = up.wait_for(r"http://127\.0\.0\.1:\d+$")
+    up.wait_for("^Ready")
+    ready = httpx.get(f"{url}/readyz")
+    up.process.send_signal(signal.SIGINT)
+    up.wait_for("^Stopping")
+
+    assert ready.json() == {"status": "ready"}
+    assert up.process.wait(timeout=30) == 0

@@ -1,0 +1,82 @@
+"""The gateway's client: a stream that is lost is taken up where it was lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from control.cli import client
+from control.cli.client import Gateway, RequestRefused, Update
+
+
+class Stream(ThreadingHTTPServer):
+    """Gives one event a connection, as if each were cut after it; none is left after the third."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.last_event_ids: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Stream
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/progress"):
+            self._stream()
+        elif self.path.endswith("/gone"):
+            self._answer(502, "text/html", b"<h1>Bad gateway</h1>")
+        else:
+            self._answer(200, "application/json", b"{}")
+
+    def _stream(self) -> None:
+        seen = self.server.last_event_ids
+        seen.append(self.headers.get("last-event-id"))
+        if len(seen) > 3:
+            self._answer(204, "text/plain", b"")
+        else:
+            body = f"event: history\nid: {len(seen)}\ndata: {json.dumps({'row': len(seen)})}\n\n"
+            self._answer(200, "text/event-stream", body.encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
+    server = Stream()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_a_lost_stream_is_taken_up_where_it_was_lost(stream: Stream) -> None:
+    async with Gateway(stream.url) as gateway:
+        updates = [update async for update in gateway.follow("1")]
+
+    assert updates == [Update("history", {"row": row}) for row in (1, 2, 3)]
+    assert stream.last_event_ids == [None, "1", "2", "3"]
+
+
+async def test_an_answer_that_is_no_problem_json_is_still_a_sentence(stream: Stream) -> None:
+    async with Gateway(stream.url) as gateway:
+        with pytest.raises(RequestRefused, match="/gone answered 502 Bad Gateway"):
+            await gateway.get("/gone")

@@ -1,0 +1,58 @@
+"""The child's side, run by hand in this process."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from infra import program
+from infra.program import FAILED, STOPPED, Job
+from tests.programs import scripted
+from tests.programs.scripted import Action, Spec
+
+
+@pytest.fixture(autouse=True)
+def _signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+def run(folder: Path, *actions: Action) -> int:
+    (folder / "spec.json").write_text(Spec(actions=list(actions)).model_dump_json())
+    return program.run("scripted", folder, scripted)  # type: ignore[arg-type]  # its main takes its own Spec
+
+
+def test_success_is_status_zero_and_a_result(tmp_path: Path) -> None:
+    assert run(tmp_path, "write") == 0
+    assert json.loads((tmp_path / "result.json").read_text()) == {"answer": 42}
+
+
+def test_a_typed_failure_is_written_down(tmp_path: Path) -> None:
+    assert run(tmp_path, "bad_input") == FAILED
+    assert json.loads((tmp_path / "error.json").read_text()) == {
+        "failure": "bad_input",
+        "message": "line 3 is no JSON",
+        "field": "data.jsonl:3",
+    }
+
+
+def test_what_is_used_of_accelerators_is_written_down_on_failure_too(tmp_path: Path) -> None:
+    run(tmp_path, "bad_input")
+    assert json.loads((tmp_path / "usage.json").read_text()) == {"accelerators": 0}
+
+
+def test_a_fault_is_left_to_crash(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        run(tmp_path, "crash")
+
+
+def test_a_program_that_stops_as_asked_has_a_status_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Event, "wait", lambda *_: True)
+    assert run(tmp_path, "wait_for_stop") == STOPPED
+
+
+def test_the_last_of_tracked_items_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(Job(tmp_path).track("abc", "reading", 3)) == ["a", "b", "c"]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (lines[0]["done"], lines[-1]["done"], lines[-1]["total"]) == (0, 3, 3)

@@ -1,0 +1,86 @@
+"""Slots bound what runs, whatever the bus delivers and however long claims take."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contracts.tasks import Phase
+from contracts.topology import COMMANDS, PHASE_QUEUES
+from infra.bus.inprocess import InProcessBus
+from infra.bus.port import Incoming, Outgoing
+from infra.worker.slots import Hold, Slots
+
+QUEUE = PHASE_QUEUES[Phase.TRAIN].name
+MESSAGES = 60
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[InProcessBus]:
+    bus = InProcessBus()
+    await bus.start()
+    for number in range(MESSAGES):
+        await bus.publish(Outgoing(COMMANDS.name, "train", b"{}", str(number)))
+    yield bus
+    await bus.close()
+
+
+class Worker:
+    """Claims and works for a random number of turns of the loop, and counts."""
+
+    def __init__(self, bus: InProcessBus, size: int, grants: float) -> None:
+        self.slots = Slots(bus, QUEUE, self.take, size)
+        self.running = self.most = self.done = 0
+        self.redelivered = False
+        self.all_done = asyncio.Event()
+        self._random = random.Random(1)
+        self._grants = grants
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def take(self, message: Incoming, hold: Hold) -> None:
+        self.redelivered |= message.redelivered
+        await self._turns()
+        if self._random.random() < self._grants:
+            await hold.run(message)
+            self._tasks.append(asyncio.create_task(self._work()))
+        else:
+            await message.ack()
+            hold.drop()
+            self._count()
+
+    async def _work(self) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self._turns()
+        self.running -= 1
+        self.slots.free()
+        self._count()
+
+    def _count(self) -> None:
+        self.done += 1
+        if self.done == MESSAGES:
+            self.all_done.set()
+
+    async def _turns(self) -> None:
+        for _ in range(self._random.randrange(8)):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("grants", [0.0, 0.5, 1.0])
+async def test_every_message_is_taken_and_never_too_many_at_once(bus: InProcessBus, size: int, grants: float) -> None:
+    worker = Worker(bus, size, grants)
+    worker.slots.open()
+    async with asyncio.timeout(10):
+        await worker.all_done.wait()
+    assert worker.most <= size
+    assert not worker.redelivered
+    await worker.slots.close()
+
+
+async def test_a_closed_worker_takes_nothing_more(bus: InProcessBus) -> None:
+    worker = Worker(bus, 1, 1.0)
+    await worker.slots.close()
+    assert await bus.depth(QUEUE) == MESSAGES
+    assert not worker.slots.attached

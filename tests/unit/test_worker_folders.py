@@ -1,0 +1,79 @@
+"""A worker's folder belongs to one living worker, and what a dead one left is taken over."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from contracts.tasks import AttemptKey, Phase
+from infra.worker import folders
+from infra.worker.folders import KEPT_JOBS, FolderInUse, WorkerFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WorkerFolder:
+    return WorkerFolder(tmp_path / "w1")
+
+
+def key() -> AttemptKey:
+    return AttemptKey(task_id=uuid4(), iteration=1, phase=Phase.TRAIN, attempt=1)
+
+
+def test_a_folder_has_one_worker(folder: WorkerFolder) -> None:
+    assert folder.lock()
+    assert not WorkerFolder(folder.path).lock()
+    folder.unlock()
+
+
+def test_a_folder_is_free_again_after_its_worker(folder: WorkerFolder) -> None:
+    folder.lock()
+    folder.unlock()
+    assert WorkerFolder(folder.path).lock()
+
+
+async def test_a_second_worker_of_the_same_name_is_refused(
+    folder: WorkerFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "PATIENCE", folders.RETRY_AFTER)
+    folder.lock()
+    with pytest.raises(FolderInUse, match="TREADLE_WORKER_ID"):
+        await WorkerFolder(folder.path).take()
+    folder.unlock()
+
+
+def test_a_dead_worker_is_an_orphan_and_a_living_one_is_not(folder: WorkerFolder, tmp_path: Path) -> None:
+    living, dead = WorkerFolder(tmp_path / "living"), WorkerFolder(tmp_path / "dead")
+    for other in (folder, living, dead):
+        other.lock()
+    dead.unlock()
+    assert [orphan.path for orphan in folder.orphans()] == [dead.path]
+    folder.unlock()
+    living.unlock()
+
+
+def test_the_jobs_of_an_orphan_are_inherited_and_its_folder_goes(folder: WorkerFolder, tmp_path: Path) -> None:
+    dead = WorkerFolder(tmp_path / "dead")
+    dead.lock()
+    attempt = key()
+    (dead.job(attempt) / "log.txt").write_text("boom")
+    folder.lock()
+    folder.inherit(dead)
+    assert (folder.job_path(attempt) / "log.txt").read_text() == "boom"
+    assert not dead.path.exists()
+    folder.unlock()
+
+
+def test_only_the_newest_job_folders_are_kept_beside_the_active_ones(folder: WorkerFolder) -> None:
+    active, *others = [folder.job(key()) for _ in range(KEPT_JOBS + 3)]
+    for age, job in enumerate([active, *others]):
+        os.utime(job, (age, age))
+    folder.prune({active})
+    assert {path for path in others if path.exists()} == set(others[-KEPT_JOBS:])
+    assert active.exists()
+
+
+def test_an_attempt_begins_in_an_empty_folder(folder: WorkerFolder) -> None:
+    attempt = key()
+    (folder.job(attempt) / "old").touch()
+    assert list(folder.job(attempt).iterdir()) == []
