@@ -48,6 +48,8 @@ class DataOptimized(PhaseEvent):
     splits: str
     """Prefix of the artifact whose `splits/` folder holds the canonical dev, test and pool rows."""
     rows: int = Field(ge=1, lt=2**63)
+    size: int = Field(default=0, ge=0, lt=2**63)
+    """Bytes of those rows."""
     labels: int = Field(default=0, ge=0)
     """Rows drawn from the pool in this iteration."""
     actions: dict[str, int] = Field(default_factory=dict)

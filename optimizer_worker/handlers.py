@@ -39,6 +39,7 @@ def conclude(command: OptimizeData, finished: Finished) -> DataOptimized:
         dataset=DatasetRef(dataset_id=dataset_id, prefix=command.output),
         splits=command.splits or command.output,
         rows=result.rows,
+        size=(finished.result.parent / "out" / "train.jsonl").stat().st_size,
         labels=result.labels,
         actions=result.actions,
     )

@@ -75,9 +75,10 @@ WITH change AS MATERIALIZED (
 ), registered AS (
     INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, dataset_type, user_id,
                           is_optimized, source_dataset_id)
-    SELECT dataset_id, name, storage_path, 0, sample_count, dataset_type, user_id, true, source_dataset_id
+    SELECT dataset_id, name, storage_path, file_size, sample_count, dataset_type, user_id, true, source_dataset_id
     FROM updated JOIN jsonb_to_recordset($3::jsonb) AS dataset (
-        task_id uuid, dataset_id text, name text, storage_path text, sample_count bigint, dataset_type text,
+        task_id uuid, dataset_id text, name text, storage_path text, file_size bigint, sample_count bigint,
+        dataset_type text,
         user_id bigint, source_dataset_id text
     ) USING (task_id)
     ON CONFLICT (dataset_id) DO NOTHING

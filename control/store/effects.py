@@ -41,12 +41,13 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class OptimizedDataset:
-    """An optimizer's output, to be registered as 004's Dataset. Its size in bytes stands in its manifest."""
+    """An optimizer's output, to be registered as 004's Dataset."""
 
     task_id: UUID
     dataset_id: str
     name: str
     storage_path: str
+    file_size: int
     sample_count: int
     user_id: int
     source_dataset_id: str
@@ -99,6 +100,7 @@ def optimized_dataset(change: Change) -> OptimizedDataset | None:
         dataset_id=event.dataset.dataset_id,
         name=f"{spec.task_name}, iteration {event.key.iteration}",
         storage_path=event.dataset.prefix,
+        file_size=event.size,
         sample_count=event.rows,
         user_id=spec.user_id,
         source_dataset_id=spec.datasets.train.dataset_id,

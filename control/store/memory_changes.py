@@ -131,7 +131,7 @@ class MemoryChanges(MemoryBase):
                     dataset_id=dataset.dataset_id,
                     name=dataset.name,
                     storage_path=dataset.storage_path,
-                    file_size=0,
+                    file_size=dataset.file_size,
                     sample_count=dataset.sample_count,
                     dataset_type=dataset.dataset_type,
                     domain=None,

@@ -27,6 +27,7 @@ UNLIMITED = 2**31 - 1
 DECLARE_TIMEOUT = 10.0
 
 BY_NAME = {queue.name: queue for queue in QUEUES}
+_KINDS = {exchange.name: exchange.kind for exchange in EXCHANGES}
 
 
 def arguments(queue: Queue) -> dict[str, Any]:
@@ -47,26 +48,15 @@ def arguments(queue: Queue) -> dict[str, Any]:
 async def declare_topology(channel: AbstractRobustChannel) -> None:
     """Declare every exchange, queue and binding. Raises BusUnavailable naming the one that is there but different."""
     for exchange in EXCHANGES:
-        try:
-            await channel.declare_exchange(
-                exchange.name, exchange.kind.value, durable=True, timeout=DECLARE_TIMEOUT, robust=False
-            )
-        except ChannelPreconditionFailed as error:
-            raise BusUnavailable(_mismatch("exchange", exchange.name, error)) from error
+        await _declare_exchange(channel, exchange.name)
     for queue in QUEUES:
-        await declare_shared(channel, queue)
+        await _declare_queue(channel, queue)
 
 
 async def declare_shared(channel: AbstractRobustChannel, queue: Queue) -> AbstractRobustQueue:
-    """Declare one shared queue and its binding; its exchange must be there."""
-    try:
-        declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT, robust=False
-        )
-    except ChannelPreconditionFailed as error:
-        raise BusUnavailable(_mismatch("queue", queue.name, error)) from error
-    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT, robust=False)
-    return declared
+    """Declare one shared queue with all that it needs: a consumer can be restored on a broker that came back empty."""
+    await _declare_exchange(channel, queue.exchange)
+    return await _declare_queue(channel, queue)
 
 
 async def declare_private(channel: AbstractRobustChannel, exchange: str | None, binding: str) -> AbstractRobustQueue:
@@ -74,6 +64,8 @@ async def declare_private(channel: AbstractRobustChannel, exchange: str | None, 
 
     A name kept over a reconnection would be locked while the broker still believes in the old connection.
     """
+    if exchange is not None:
+        await _declare_exchange(channel, exchange)
     queue = await channel.declare_queue(
         "",
         exclusive=True,
@@ -94,6 +86,25 @@ async def ready_messages(channel: AbstractRobustChannel, name: str) -> int:
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
     return queue.declaration_result.message_count or 0
+
+
+async def _declare_exchange(channel: AbstractRobustChannel, name: str) -> None:
+    kind = _KINDS[name].value
+    try:
+        await channel.declare_exchange(name, kind, durable=True, timeout=DECLARE_TIMEOUT, robust=False)
+    except ChannelPreconditionFailed as error:
+        raise BusUnavailable(_mismatch("exchange", name, error)) from error
+
+
+async def _declare_queue(channel: AbstractRobustChannel, queue: Queue) -> AbstractRobustQueue:
+    try:
+        declared = await channel.declare_queue(
+            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT, robust=False
+        )
+    except ChannelPreconditionFailed as error:
+        raise BusUnavailable(_mismatch("queue", queue.name, error)) from error
+    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT, robust=False)
+    return declared
 
 
 def _mismatch(what: str, name: str, error: Exception) -> str:

@@ -192,7 +192,7 @@ async def test_a_wiped_broker_gets_its_topology_again(bus: RabbitMQBus, node: Ra
     await node.start_app()
     await publish_until_confirmed(bus, command())
     await asyncio.wait_for(taken.wait(), PATIENCE)
-    assert await bus.depth(CLAIMS_QUEUE.name) == 0
+    await publish_until_confirmed(bus, Outgoing(CLAIMS.name, "claim", b"{}", "c"))
 
 
 async def test_a_queue_with_other_arguments_is_named(bus_url: str) -> None:

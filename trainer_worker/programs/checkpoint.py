@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from infra.errors import BadConfiguration
 from trainer_worker.programs import random_state
+from trainer_worker.programs.history import Snapshot
 from trainer_worker.programs.training import Training
 
 KEEP = 2
@@ -36,8 +37,7 @@ class State(BaseModel):
     tokens: int
     padded: int
     bfloat16: bool
-    points: list[tuple[int, float]]
-    pending: list[float]
+    losses: Snapshot
     generators: dict[str, Any]
 
 
@@ -72,7 +72,7 @@ def restore(training: Training, fingerprint: str, folder: Path) -> None:
     training.step, training.tokens, training.padded = state.step, state.tokens, state.padded
     training.stream.epoch, training.stream.index = state.epoch, state.index
     training.bfloat16 = state.bfloat16
-    training.history.restore(state.points, state.pending)
+    training.history.restore(state.losses)
     random_state.restore(load_file(folder / RANDOM), state.generators)
 
 
@@ -94,8 +94,7 @@ def _write(training: Training, fingerprint: str, folder: Path) -> None:
         tokens=training.tokens,
         padded=training.padded,
         bfloat16=training.bfloat16,
-        points=training.history.points,
-        pending=training.history.pending(),
+        losses=training.history.snapshot(),
         generators=generators,
     )
     save_file({name: parameter.detach().contiguous() for name, parameter in moving.items()}, folder / WEIGHTS)

@@ -6,12 +6,21 @@ import math
 from collections import deque
 
 import torch
+from pydantic import BaseModel
 
 from infra.errors import BadConfiguration
 
 POINTS = 200
 """Points that a run's curve has at most, or twice as many where the steps do not divide."""
 RECENT = 20
+
+
+class Snapshot(BaseModel):
+    """A history as numbers: its curve, the interval that has not ended, the last steps."""
+
+    points: list[tuple[int, float]]
+    interval: list[float]
+    recent: list[float]
 
 
 class LossHistory:
@@ -36,15 +45,19 @@ class LossHistory:
         """Mean of the last steps."""
         return _finite_mean(list(self._recent))
 
-    def pending(self) -> list[float]:
-        """Losses of the interval that has not ended; with `points`, all that a checkpoint needs."""
-        return [float(loss) for loss in self._interval]
+    def snapshot(self) -> Snapshot:
+        """All that a checkpoint needs."""
+        return Snapshot(
+            points=list(self.points),
+            interval=[float(loss) for loss in self._interval],
+            recent=[float(loss) for loss in self._recent],
+        )
 
-    def restore(self, points: list[tuple[int, float]], pending: list[float]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Go on from a checkpoint."""
-        self.points = points
-        self._interval = [torch.tensor(loss) for loss in pending]
-        self._recent.extend(self._interval)
+        self.points = list(snapshot.points)
+        self._interval = [torch.tensor(loss) for loss in snapshot.interval]
+        self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
 
 
 def _finite_mean(losses: list[torch.Tensor]) -> float:

@@ -9,12 +9,12 @@ from infra.errors import BadConfiguration
 from trainer_worker.programs.examples import Examples
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def check_rank(hyper: Hyperparameters, config: PretrainedConfig) -> None:
     """Raises BadConfiguration where an adapter would be larger than the layers it adapts."""
-    hidden = getattr(config, "hidden_size", None)
+    hidden = getattr(config.get_text_config(), "hidden_size", None)
     if hyper.method is Method.LORA and hidden is not None and hyper.lora_rank > hidden:
         raise BadConfiguration(
             f"lora_rank is {hyper.lora_rank}, but the model's hidden size is {hidden}; expected at most that",
@@ -43,5 +43,16 @@ def check_lengths(examples: Examples, config: PretrainedConfig) -> None:
         )
 
 
+def check_vocabulary(examples: Examples, model: PreTrainedModel) -> None:
+    """Raises BadConfiguration where the tokenizer makes tokens that the model has no embedding for."""
+    known = model.get_input_embeddings().weight.shape[0]  # type: ignore[no-untyped-call]
+    highest = max(int(item.tokens.ids.max()) for item in examples.items)
+    if highest >= known:
+        raise BadConfiguration(
+            f"the tokenizer makes token {highest}, but the model knows {known} tokens; use the model's own tokenizer",
+            field="model",
+        )
+
+
 def _positions(config: PretrainedConfig) -> int | None:
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)

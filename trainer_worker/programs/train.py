@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from infra.chat_format import ChatFormat
+from infra.errors import BadInput
 from infra.language_model import load
 from infra.program import Job, Stopped
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
 from trainer_worker.programs.examples import Examples, make_examples, read_rows
 from trainer_worker.programs.history import LossHistory
-from trainer_worker.programs.limits import check_lengths, check_rank, longest_row
+from trainer_worker.programs.limits import check_lengths, check_rank, check_vocabulary, longest_row
 from trainer_worker.programs.memory import memory_errors
 from trainer_worker.programs.methods import optimizer_for, prepare
 from trainer_worker.programs.output import save_model, save_record, save_tokenizer
@@ -54,6 +55,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     check_rank(hyper, model.config)
     examples = make_examples(rows, chat, hyper.stage, longest_row(hyper, model.config))
     check_lengths(examples, model.config)
+    check_vocabulary(examples, model)
 
     training = _start(prepare(model, hyper), examples, spec, padding=chat.eos)
     speed = _run(training, job, spec, _fingerprint(spec, rows_file.read_bytes()))
@@ -90,6 +92,8 @@ def _run(training: Training, job: Job, spec: Spec, fingerprint: str) -> float:
     written = checkpoint.latest(job.checkpoints, *([job.input(CHECKPOINT)] if spec.resume else []))
     if written:
         checkpoint.restore(training, fingerprint, written)
+    elif spec.resume:
+        raise BadInput("resume_from holds no complete checkpoint; start without it", field="resume_from")
     progress = Progress(job, training)
     while training.step < training.steps:
         training.advance()
