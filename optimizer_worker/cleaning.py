@@ -13,7 +13,7 @@ from optimizer_worker.ledger import Action, Verdict
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]")
 _SPACES = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]{2,}|[\t\u00a0\u2000-\u200a\u202f\u205f]")
 _LINE_END = re.compile(r"[ \t]+(?=\n)")
-_TIDY = re.compile(r"(?! )(?:[!-~]| (?! ))*(?<! )")
+_UNTIDY = re.compile(r"[^\n -~]| [ \n]|^\s|\s$")
 
 
 def tidy(text: str) -> str:
@@ -21,7 +21,7 @@ def tidy(text: str) -> str:
 
     The lines of longer text keep their inner spacing: it may be code.
     """
-    if _TIDY.fullmatch(text):
+    if not _UNTIDY.search(text):
         return text
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _INVISIBLE.sub("", text)

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from contracts.submissions import Problem
-from control.gateway import datasets, health, problems, progress, tasks
+from control.gateway import datasets, documents, health, problems, progress, tasks
 from control.gateway.limits import BodyLimit
 from control.gateway.parts import GatewayParts
 
@@ -39,7 +39,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         responses=REFUSALS,
     )
     app.state.parts = parts
-    for router in (tasks.router, progress.router, datasets.router, health.router):
+    for router in (tasks.router, progress.router, datasets.router, health.router, documents.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(BodyLimit, unlimited=frozenset({datasets.UPLOAD_PATH}))

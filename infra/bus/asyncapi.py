@@ -11,7 +11,7 @@ from faststream.rabbit import ExchangeType, QueueType, RabbitBroker, RabbitExcha
 from faststream.specification import AsyncAPI
 
 from contracts.commands import COMMAND_OF
-from contracts.events import Event
+from contracts.events import NextIteration, WorkerEvent
 from contracts.leases import AttemptSignal, LeaseReply, LeaseRequest
 from contracts.message import Message
 from contracts.progress import PhaseProgress
@@ -34,7 +34,7 @@ Classes = tuple[type[Message], ...]
 _EXCHANGES = {exchange.name: exchange for exchange in EXCHANGES}
 _CARRIED: dict[Queue, Classes] = {
     **{PHASE_QUEUES[phase]: (command,) for phase, command in COMMAND_OF.items()},
-    CONTROL_QUEUE: get_args(Event),
+    CONTROL_QUEUE: (*get_args(WorkerEvent), NextIteration),
     SUBMISSIONS_QUEUE: (CreateTask, *get_args(TaskRequest)),
     CLAIMS_QUEUE: (LeaseRequest,),
 }

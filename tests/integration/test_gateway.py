@@ -8,6 +8,7 @@ import pytest
 
 from contracts.leases import Claim, WorkerState
 from contracts.tasks import FailureKind, Phase
+from contracts.topology import DEAD_QUEUE, QUEUES
 from control.store.memory import MemoryStore
 from control.store.port import StoreUnavailable
 from tests.build import CLAIM, completed, failed
@@ -326,3 +327,9 @@ async def away(*_: object) -> None:
 
 async def broken(*_: object) -> None:
     raise ZeroDivisionError("a secret detail")
+
+
+async def test_the_asyncapi_document_is_served_and_names_every_shared_queue(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/asyncapi.json")).json()
+    assert document["asyncapi"].startswith("3.")
+    assert all(queue.name in str(document["channels"]) for queue in QUEUES if queue is not DEAD_QUEUE)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -33,13 +33,13 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    arguments = ("up", "--folder", str(tmp_path), "--port", "0", "--broker", "in-process")
-    with subprocess.Popen(
-        [*TREADLE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        yield Up(process)
-        process.kill()
+def up() -> Iterator[Up]:
+    """Its folder is not pytest's, which other users, such as the one that PostgreSQL runs as, may not pass."""
+    with TemporaryDirectory(prefix="treadle-test-up-") as folder:
+        command = [*TREADLE, "up", "--folder", folder, "--port", "0", "--broker", "in-process"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            yield Up(process)
+            process.kill()
 
 
 def test_up_serves_says_where_and_stops_cleanly(up: Up) -> None:

@@ -7,25 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
-from contracts.options import Stage
 from contracts.rows import Row
 from infra.chat_format import ChatFormat, Ids, Rendered
 from infra.errors import BadConfiguration, BadInput
 
+Weights = npt.NDArray[np.float32]
 RENDERED_TOGETHER = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence to learn from. Its first token is never predicted, so it is never scored."""
+    """One sequence to learn from: `ids` and `weights` of shape (length,), a weight of 0 where a token is not scored.
 
-    tokens: Rendered
-    weight: float
+    The first token has no predecessor, so it is never predicted.
+    """
+
+    ids: Ids
+    weights: Weights
 
     def __len__(self) -> int:
-        return len(self.tokens.ids)
+        return len(self.ids)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether any of its tokens is predicted."""
+        return bool(self.weights[1:].any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +72,14 @@ def _row(line: bytes, place: str) -> Row:
         raise BadInput(f"{place}: {name}: {first['msg']}", field=place) from error
 
 
-def make_examples(rows: Sequence[Row], chat: ChatFormat, stage: Stage, max_length: int) -> Examples:
-    """Render every row for `stage` into at most `max_length` tokens.
-
-    Raises BadInput for plain text in stage `sft`, BadConfiguration where no row fits.
-    """
-    if stage is Stage.SFT:
-        plain = next((row for row in rows if row.text is not None), None)
-        if plain:
-            raise BadInput(
-                f"row {plain.id} is plain text; stage sft needs conversations (or use stage pt)", field="stage"
-            )
-    items = [item for row in _batched(rows) for item in _examples(row, chat, stage, max_length)]
-    kept = [item for item in items if item is not None and item.tokens.scored[1:].any()]
+def make_examples(rows: Sequence[Row], chat: ChatFormat, max_length: int | None) -> Examples:
+    """Render every row into at most `max_length` tokens, None for no limit. Raises BadConfiguration where none fits."""
+    items = [
+        _example(tokens, row.weight) if tokens else None
+        for some in _batched(rows)
+        for row, tokens in zip(some, chat.render(some, max_length), strict=True)
+    ]
+    kept = [item for item in items if item is not None and item.teaches]
     if not kept:
         raise BadConfiguration(
             f"no row's answer fits into {max_length} tokens; raise max_length (and tokens_per_batch)",
@@ -84,27 +88,17 @@ def make_examples(rows: Sequence[Row], chat: ChatFormat, stage: Stage, max_lengt
     return Examples(kept, dropped=len(items) - len(kept))
 
 
+def require_conversations(rows: Sequence[Row]) -> None:
+    """Raises BadInput where a row is plain text, of which stage `sft` would not know what to score."""
+    plain = next((row for row in rows if row.text is not None), None)
+    if plain:
+        raise BadInput(f"row {plain.id} is plain text; stage sft needs conversations (or use stage pt)", field="stage")
+
+
 def _batched(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     for start in range(0, len(rows), RENDERED_TOGETHER):
         yield rows[start : start + RENDERED_TOGETHER]
 
 
-def _examples(rows: Sequence[Row], chat: ChatFormat, stage: Stage, max_length: int) -> Iterator[Example | None]:
-    if stage is Stage.SFT:
-        for row, tokens in zip(rows, chat.render(rows, max_length), strict=True):
-            yield Example(tokens, row.weight) if tokens else None
-        return
-    for row, tokens in zip(rows, chat.render(rows), strict=True):
-        assert tokens is not None  # without a limit every row fits
-        yield from _windows(tokens.ids, row.weight, max_length)
-
-
-def _windows(ids: Ids, weight: float, length: int) -> Iterator[Example]:
-    """Plain text, every token scored, cut into sequences of at most `length` tokens.
-
-    Each continues one text only: nothing is learnt across the border of two texts, and bucketing by length
-    leaves as little padding as packing would.
-    """
-    for start in range(0, max(1, len(ids) - 1), length):  # a last token alone would teach nothing
-        part = ids[start : start + length]
-        yield Example(Rendered(part, np.ones(len(part), dtype=np.bool_)), weight)
+def _example(tokens: Rendered, weight: float) -> Example:
+    return Example(tokens.ids, tokens.scored * np.float32(weight))

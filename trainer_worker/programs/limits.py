@@ -9,6 +9,7 @@ from infra.errors import BadConfiguration
 from trainer_worker.programs.examples import Examples
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 
@@ -23,9 +24,9 @@ def check_rank(hyper: Hyperparameters, config: PretrainedConfig) -> None:
 
 
 def longest_row(hyper: Hyperparameters, config: PretrainedConfig) -> int:
-    """Tokens of one row at most: `max_length`, but never more than a batch holds.
+    """Tokens of one sequence at most: `max_length`, but never more than a batch holds.
 
-    Plain text is cut into windows anyway, so there the model's own limit counts too.
+    Plain text is packed into blocks of our own making, so there the model's own limit counts too.
     """
     limit = min(hyper.max_length, hyper.tokens_per_batch)
     positions = _positions(config)
@@ -45,8 +46,9 @@ def check_lengths(examples: Examples, config: PretrainedConfig) -> None:
 
 def check_vocabulary(examples: Examples, model: PreTrainedModel) -> None:
     """Raises BadConfiguration where the tokenizer makes tokens that the model has no embedding for."""
-    known = model.get_input_embeddings().weight.shape[0]  # type: ignore[no-untyped-call]
-    highest = max(int(item.tokens.ids.max()) for item in examples.items)
+    embeddings: torch.nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]  # its rows are tokens
+    known = embeddings.weight.shape[0]
+    highest = max(int(item.ids.max()) for item in examples.items)
     if highest >= known:
         raise BadConfiguration(
             f"the tokenizer makes token {highest}, but the model knows {known} tokens; use the model's own tokenizer",

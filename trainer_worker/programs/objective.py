@@ -33,17 +33,16 @@ def collate(examples: Sequence[Example], padding: int, device: torch.device) -> 
     """Pad to the longest on the right: under causal attention no scored token can see the padding."""
     length = max(len(example) for example in examples)
     ids = np.full((len(examples), length), padding, dtype=np.int64)
-    scored = np.zeros((len(examples), length), dtype=np.bool_)
+    weights = np.zeros((len(examples), length), dtype=np.float32)
     for row, example in enumerate(examples):
-        ids[row, : len(example)] = example.tokens.ids
-        scored[row, : len(example)] = example.tokens.scored
-    rows, columns = np.nonzero(scored[:, 1:])
-    weights = np.asarray([example.weight for example in examples], dtype=np.float32)[rows]
+        ids[row, : len(example)] = example.ids
+        weights[row, : len(example)] = example.weights
+    rows, columns = np.nonzero(weights[:, 1:])
     return Scored(
         ids=torch.from_numpy(ids).to(device),
         positions=torch.from_numpy(rows * length + columns).to(device),
         targets=torch.from_numpy(ids[rows, columns + 1]).to(device),
-        weights=torch.from_numpy(weights).to(device),
+        weights=torch.from_numpy(weights[rows, columns + 1]).to(device),
         tokens=sum(len(example) for example in examples),
     )
 

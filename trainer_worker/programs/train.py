@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from contracts.options import Stage
+from contracts.rows import Row
 from infra.chat_format import ChatFormat
 from infra.errors import BadInput
 from infra.language_model import load
 from infra.program import Job, Stopped
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
-from trainer_worker.programs.examples import Examples, make_examples, read_rows
+from trainer_worker.programs.examples import Examples, make_examples, read_rows, require_conversations
 from trainer_worker.programs.history import LossHistory
 from trainer_worker.programs.limits import check_lengths, check_rank, check_vocabulary, longest_row
 from trainer_worker.programs.memory import memory_errors
 from trainer_worker.programs.methods import optimizer_for, prepare
 from trainer_worker.programs.output import save_model, save_record, save_tokenizer
+from trainer_worker.programs.packing import pack
 from trainer_worker.programs.precision import bfloat16_pays
 from trainer_worker.programs.progress import Progress
 from trainer_worker.programs.training import Training
@@ -53,7 +56,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     saved_dtype = model.dtype
     chat = ChatFormat(tokenizer)
     check_rank(hyper, model.config)
-    examples = make_examples(rows, chat, hyper.stage, longest_row(hyper, model.config))
+    examples = _examples(rows, chat, spec, longest_row(hyper, model.config))
     check_lengths(examples, model.config)
     check_vocabulary(examples, model)
 
@@ -66,6 +69,15 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     save_tokenizer(tokenizer, chat, spec, job.out)
     save_record(training, spec, result, job.out)
     return result
+
+
+def _examples(rows: list[Row], chat: ChatFormat, spec: Spec, longest: int) -> Examples:
+    """Conversations one by one; plain text packed. Stage pt reads a conversation as the text of its template."""
+    if spec.hyperparameters.stage is Stage.SFT:
+        require_conversations(rows)
+        return make_examples(rows, chat, longest)
+    texts = make_examples(rows, chat, None)
+    return Examples(list(pack(texts.items, longest, chat.eos, spec.seed)), texts.dropped)
 
 
 def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
@@ -113,7 +125,7 @@ def _result(training: Training, examples: Examples, speed: float, seconds: float
         "padding_fraction": 1 - training.tokens / training.padded,
         "seconds": seconds,
         "tokens": float(training.tokens),
-        "rows": float(len(examples.items)),
+        "sequences": float(len(examples.items)),
         "dropped_rows": float(examples.dropped),
     }
     return TrainResult(steps=training.step, metrics=metrics)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra.errors import BadConfiguration
+from infra.language_model import device, load
+from infra.model_inputs import ModelLocation
+from infra.program import Job
+from tests.models import save_tiny_model
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_tiny_model(tmp_path / "model")
+
+
+def _at(folder: Path, **more: object) -> ModelLocation:
+    return ModelLocation(kind="path", name=str(folder), **more)
+
+
+def test_a_model_is_loaded_from_a_folder(model: Path, job: Job) -> None:
+    loaded, tokenizer = load(_at(model), job)
+    assert loaded.get_input_embeddings().num_embeddings == len(tokenizer)
+
+
+def test_a_model_from_the_object_store_is_loaded_from_its_input(job: Job) -> None:
+    save_tiny_model(job.input("base"))
+    assert load(ModelLocation(kind="artifact", name="models/t/1/a1"), job)
+
+
+def test_pickled_weights_are_refused(model: Path, job: Job) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(BadConfiguration, match=r"found only pytorch_model\.bin, and pickles are never loaded"):
+        load(_at(model), job)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, job: Job) -> None:
+    with pytest.raises(BadConfiguration, match="nowhere"):
+        load(_at(tmp_path / "nowhere"), job)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, job: Job) -> None:
+    with pytest.raises(BadConfiguration, match=r"no config\.json"):
+        load(_at(tmp_path), job)
+
+
+def test_an_unknown_architecture_is_refused(model: Path, job: Job) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"model_type": "phantasm"}))
+    with pytest.raises(BadConfiguration, match="phantasm"):
+        load(_at(model), job)
+
+
+def test_damaged_weights_are_refused(model: Path, job: Job) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadConfiguration, match="could not be loaded"):
+        load(_at(model), job)
+
+
+def test_code_in_the_model_is_not_run_unasked(model: Path, job: Job) -> None:
+    config = json.loads((model / "config.json").read_text())
+    custom = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
+    (model / "config.json").write_text(json.dumps(config | custom))
+    (model / "own.py").write_text("raise SystemExit('this code ran')")
+    with pytest.raises(BadConfiguration, match="trust_remote_code"):
+        load(_at(model), job)
+
+
+def test_a_hub_id_that_is_not_in_the_cache_is_named(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BadConfiguration, match="model hub:treadle/no-such-model"):
+        load(ModelLocation(kind="hub", name="treadle/no-such-model"), job)
+
+
+def test_an_adapter_that_is_a_pickle_is_refused(model: Path, job: Job) -> None:
+    job.input("adapter-0").mkdir(parents=True)
+    (job.input("adapter-0") / "adapter_model.bin").touch()
+    with pytest.raises(BadConfiguration, match=r"with adapter-0: .* only adapter_model\.bin"):
+        load(_at(model, adapters=("adapter-0",)), job)
+
+
+def test_the_device_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_DEVICE", "cpu")
+    assert device() == torch.device("cpu")
+
+
+def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_DEVICE", "abacus")
+    with pytest.raises(BadConfiguration) as caught:
+        device()
+    assert caught.value.field == "TREADLE_DEVICE"
