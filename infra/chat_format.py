@@ -168,5 +168,6 @@ class ChatFormat:
         """The first special token that the template writes after an answer."""
         probe = Row(id="probe", turns=(Turn(role="user", content="question"), Turn(role="assistant", content="answer")))
         _, _, tail = self._texts(probe)[1].rpartition("answer")
-        special = frozenset(self._tokenizer.all_special_ids)
+        added = self._tokenizer.added_tokens_decoder
+        special = {*self._tokenizer.all_special_ids, *(token for token, how in added.items() if how.special)}
         return next((token for token in self._encode([tail])[0] if token in special), self.eos)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infra.program import Job
 
 FIELD = "model"
+LONGEST_REASON = 400
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -35,7 +36,7 @@ def load(
 
     `dtype` None: float32 on a CPU, else as saved. Raises BadConfiguration naming the model and what was tried.
     """
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     where = device()
     source = _source(location, job)
     options = {"trust_remote_code": location.trust_remote_code, "local_files_only": location.kind != "hub"}
@@ -63,7 +64,7 @@ def device() -> torch.device:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadConfiguration(
-            f"TREADLE_DEVICE is {wanted!r}, which torch cannot use here ({_first_line(error)}); "
+            f"TREADLE_DEVICE is {wanted!r}, which torch cannot use here ({_in_one_line(error)}); "
             "set it to cpu, cuda or mps, or leave it out",
             field="TREADLE_DEVICE",
         ) from error
@@ -100,13 +101,24 @@ def _attempt(location: ModelLocation, source: str, read: Any, **options: Any) ->
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
-        tried = f"the hub id {source}" + (" in the local cache, offline" if offline else "")
         raise BadConfiguration(
             f"model {location}: could not be loaded as a causal language model; "
-            f"tried {tried if location.kind == 'hub' else source}: {_first_line(error)}",
+            f"tried {_tried(location, source)}: {_reason(error)}",
             field=FIELD,
         ) from error
+
+
+def _tried(location: ModelLocation, source: str) -> str:
+    if location.kind != "hub":
+        return source
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
+    return f"the hub id {source}" + (" in the local cache, as HF_HUB_OFFLINE is set" if offline else "")
+
+
+def _reason(error: Exception) -> str:
+    if "custom code" in str(error):
+        return "it brings code of its own, which runs only where TREADLE_ALLOW_REMOTE_CODE says so (trust_remote_code)"
+    return _in_one_line(error)
 
 
 def _merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
@@ -115,9 +127,9 @@ def _merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
     try:
         merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadConfiguration(f"model {name}: the adapter does not fit: {_first_line(error)}", field=FIELD) from error
+        raise BadConfiguration(f"model {name}: the adapter does not fit: {_in_one_line(error)}", field=FIELD) from error
     return merged
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__

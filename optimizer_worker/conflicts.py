@@ -15,6 +15,7 @@ from optimizer_worker.similarity import similar_pairs
 class NearConflict(NamedTuple):
     """Two rows with nearly one prompt and two answers: reported, and left to a person."""
 
+    prompt: str
     rows: tuple[str, str]
     answers: tuple[str, str]
     similarity: float
@@ -36,7 +37,7 @@ def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
         one, other = rows[left], rows[right]
         if _differ(one, other):
-            found.append(NearConflict((one.id, other.id), (one.response, other.response), round(value, 4)))
+            found.append(NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4)))
     return found
 
 

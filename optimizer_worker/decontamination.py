@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from rapidfuzz.fuzz import ratio
+from numpy.typing import NDArray
+from rapidfuzz import fuzz
+from rapidfuzz.distance import Levenshtein
 from scipy.sparse import csr_array
 
 from contracts.rows import Row
@@ -22,9 +24,10 @@ CHUNK = 4096
 """Rows compared with all protected ones at once."""
 SHORT_PROMPT = 13
 """Words below which a prompt has no 13-gram, the measure used for long ones since GPT-3."""
-SHARED_PAIRS, CONTAINED, SAME_LETTERS = 0.5, 0.8, 0.92
-"""A short prompt is given away by a row with half its pairs of words, if 0.8 of its words and 0.92 of its letters
-(edit similarity) are there too. Words alone over-flag: "a physical card" and "a virtual card" share most."""
+SHARED_PAIRS, CONTAINED, SAME_LETTERS, ONE_WORD = 0.5, 0.8, 0.9, 8
+"""A short prompt is given away by a row with half its pairs of words and 0.8 of its words, if 0.9 of the letters
+(edit similarity) are the same too, or, from 8 words on, all words but one in their order. Less over-flags: "how do I
+get a physical card" and "how do I get a virtual card" are two questions."""
 LONG_RUN, COVERED_RUN, COVERED = 13, 8, 0.5
 """A long prompt is given away by any of its 13-grams that is not a template's, or by half its 8-grams."""
 
@@ -88,16 +91,19 @@ def _short(prompts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
     needed = sizes(theirs)
     for row, secret, shared in _shared(mine, theirs):
         for i in np.flatnonzero(shared >= SHARED_PAIRS * needed[secret]):
-            text, place = prompts[row[i]], places[secret[i]]
-            if _contains(text, secrets[place]):
-                letters = ratio(normal(text), normal(secrets[place])) / 100
-                if letters >= SAME_LETTERS:
-                    yield Match(int(row[i]), place, "short near copy", letters, SAME_LETTERS)
+            place = places[secret[i]]
+            if (letters := _same_letters(prompts[row[i]], secrets[place])) is not None:
+                yield Match(int(row[i]), place, "short near copy", letters, SAME_LETTERS)
 
 
-def _contains(text: str, secret: str) -> bool:
-    needed, found = set(words(secret)), set(words(text))
-    return len(needed & found) >= CONTAINED * len(needed)
+def _same_letters(text: str, secret: str) -> float | None:
+    """The share of letters that a near copy of a short prompt has in common with it; None where it is none."""
+    mine, needed = words(text), words(secret)
+    if len(set(needed) & set(mine)) < CONTAINED * len(set(needed)):
+        return None
+    letters = fuzz.ratio(" ".join(mine), " ".join(needed)) / 100
+    one_word = len(needed) >= ONE_WORD and Levenshtein.distance(mine, needed, score_cutoff=1) <= 1
+    return letters if letters >= SAME_LETTERS or one_word else None
 
 
 def _long(texts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
@@ -115,7 +121,9 @@ def _long(texts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
                 yield Match(int(row[i]), places[secret[i]], f"{length}-grams", float(covered[i]), share)
 
 
-def _shared(mine: csr_array, theirs: csr_array) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _shared(
+    mine: csr_array, theirs: csr_array
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and protected rows that share shingles, and how many, chunk by chunk."""
     across = theirs.T.tocsr()
     for start in range(0, mine.shape[0], CHUNK):

@@ -49,7 +49,7 @@ def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int) -> list
     out_of_fold = _out_of_fold(features, labels, len(rows), len(classes), seed)
     own = out_of_fold[np.arange(len(rows)), labels[: len(rows)]]
     best = out_of_fold.argmax(axis=1)
-    flagged = np.flatnonzero((out_of_fold.max(axis=1) >= SURE) & (own < DOUBTED))
+    flagged = np.flatnonzero((out_of_fold.max(axis=1) >= SURE) & (own < DOUBTED)).tolist()
     return [_wrong(rows[i], str(classes[best[i]]), out_of_fold[i, best[i]], own[i]) for i in flagged]
 
 

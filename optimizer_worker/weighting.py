@@ -16,7 +16,7 @@ CONFIDENCE = 1.96
 
 
 def slice_weights(report: DevReport, most: float) -> dict[str, float]:
-    """1 + STRENGTH × (the slice's error, at the lower end of its Wilson interval, − the error of all), in [1, most]."""
+    """1 plus STRENGTH times the slice's error (the lower end of its Wilson interval) above the mean, in [1, most]."""
     error = 1 - report.score.value
     return {
         part.name: min(most, max(1.0, 1 + STRENGTH * (wilson_low(1 - part.value, part.rows) - error)))

@@ -72,11 +72,19 @@ class House:
         return await eventually(lambda: self._get(path), f"an answer to {path}", PATIENCE)
 
     async def post(self, path: str, **options: Any) -> Any:
-        """Send to the first control; the answer's JSON."""
-        async with httpx.AsyncClient(base_url=self.urls[0], timeout=30) as client:
-            answer = await client.post(path, **options)
-            assert answer.is_success, answer.text
-            return answer.json()
+        """Send to whichever control takes connections; the answer's JSON."""
+        answer: httpx.Response = await eventually(lambda: self._post(path, **options), f"a listener for {path}")
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def _post(self, path: str, **options: Any) -> httpx.Response | None:
+        for url in self.urls:
+            try:
+                async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+                    return await client.post(path, **options)
+            except httpx.ConnectError:
+                continue
+        return None
 
     async def _get(self, path: str) -> Any:
         for url in self.urls:

@@ -17,8 +17,14 @@ CONVERSATION = Row(
         Turn(role="assistant", content="black"),
     ),
 )
-WITHOUT_END = "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}{% if add_generation_prompt %}assistant :{% endif %}"
-REWRITTEN = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|> a{% endif %}"
+WITHOUT_END = (
+    "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant :{% endif %}"
+)
+REWRITTEN = (
+    "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> a{% endif %}"
+)
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TEMPLATE
 
 
@@ -106,5 +112,5 @@ def test_a_conversation_without_an_answer_is_refused_by_id() -> None:
 
 
 def test_what_the_template_refuses_is_told() -> None:
-    with pytest.raises(BadInput, match="row two: .* refuses it: no system turn"):
+    with pytest.raises(BadInput, match=r"row two: .* refuses it: no system turn"):
         ChatFormat(tiny_tokenizer(template=REFUSING)).render([CONVERSATION])

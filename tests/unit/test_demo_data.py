@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from control.demo.banking77 import SOURCE, Banking77, Question, draw, normalized, write
+from contracts.http import ContinuousTaskRequest, StandardTaskRequest
+from contracts.options import Arm, Stage
+from control.demo.banking77 import SOURCE, Banking77, Question, Uploads, draw, loop, normalized, pretraining, write
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_tokenizer_and_pretraining_see_neither_dev_nor_test(data: Banking77) -> 
 
 def test_the_sealed_rows_are_those_of_the_test_file_untouched(data: Banking77) -> None:
     with (SOURCE / "test.csv").open(newline="") as lines:
-        rows = {(row["text"].strip(), row["category"]) for row in csv.DictReader(lines)}
+        rows = {(row["text"].strip(), row["category"].replace("_", " ")) for row in csv.DictReader(lines)}
     assert set(data.test) <= rows
 
 
@@ -54,7 +56,7 @@ def test_six_intents_are_almost_missing_from_the_start(data: Banking77) -> None:
 
 def test_the_start_holds_wrong_labels_and_repeated_rows(data: Banking77) -> None:
     with (SOURCE / "train.csv").open(newline="") as lines:
-        true = {normalized(row["text"]): row["category"] for row in csv.DictReader(lines)}
+        true = {normalized(row["text"]): row["category"].replace("_", " ") for row in csv.DictReader(lines)}
     distinct = {normalized(text): category for text, category in data.start}
     assert len(data.start) - len(distinct) == 30
     assert sum(true[key] != category for key, category in distinct.items()) == 25
@@ -70,3 +72,11 @@ def test_the_upload_files_say_what_was_drawn(data: Banking77, tmp_path: Path) ->
     with uploads.dev.open(newline="") as lines:
         assert tuple((row["text"], row["category"]) for row in csv.DictReader(lines)) == data.dev
     assert tuple(json.loads(line)["text"] for line in uploads.texts.read_text().splitlines()) == data.texts
+
+
+def test_the_bodies_of_both_tasks_are_what_the_gateway_takes() -> None:
+    ids = {name: name for name in Uploads.__dataclass_fields__}
+    first = StandardTaskRequest.model_validate(pretraining(Path("/base"), ids, seed=3))
+    second = ContinuousTaskRequest.model_validate(loop("task:1", ids, "random", seed=3))
+    assert (first.hyperparameters.stage, first.model_name, first.dataset_id) == (Stage.PT, "/base", "texts")
+    assert (second.optimization.arm, second.optimization.label_budget, second.max_iterations) == (Arm.RANDOM, 120, 5)

@@ -1,0 +1,43 @@
+"""All that an iteration works on: the training rows, the splits, what was drawn before, and the report to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from contracts.report import DevReport
+from contracts.rows import Row
+from optimizer_worker.conflicts import NearConflict
+from optimizer_worker.corpus import Corpus
+
+
+@dataclass(slots=True)
+class Splits:
+    """The rows that are not trained on: dev, the sealed test, and the pool to draw from."""
+
+    dev: list[Row]
+    test: list[Row]
+    pool: list[Row] = field(default_factory=list)
+
+    @property
+    def protected(self) -> dict[str, list[Row]]:
+        """The splits whose rows no training row may give away."""
+        return {"dev": self.dev, "test": self.test}
+
+
+@dataclass(slots=True)
+class Workspace:
+    """One iteration's material. `drawn` maps a pool row's id to the iteration that drew it."""
+
+    corpus: Corpus
+    splits: Splits
+    new_splits: bool
+    report: DevReport | None = None
+    drawn: dict[str, int] = field(default_factory=dict)
+    history: bytes = b""
+    """The ledger of the iterations before."""
+    formats: dict[str, str] = field(default_factory=dict)
+    conflicts: list[list[Row]] = field(default_factory=list)
+    near_conflicts: list[NearConflict] = field(default_factory=list)
+    wrong_labels: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
+    labels: int = 0

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from contracts.options import Hyperparameters
+from contracts.rows import Row
+from infra.errors import BadConfiguration, BadInput
+from infra.language_model import load
+from infra.model_inputs import ModelLocation
+from infra.program import Job, Stopped
+from tests.models import colour_row, colour_rows, save_tiny_model, write_rows
+from trainer_worker.programs import train
+from trainer_worker.programs.training import Training
+from trainer_worker.spec import TrainResult, TrainSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's call
+
+SMALL = {"tokens_per_batch": 96, "max_length": 48, "epochs": 5, "learning_rate": 5e-3, "checkpoint_every": 4}
+LORA = {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}
+FULL = {"method": "full"}
+TEXTS = [Row(id=str(i), text=f"what colour is {thing} ?") for i, thing in enumerate(["sky", "grass", "snow"] * 4)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Two threads are slower on a model this small, and much slower where other tests run beside it."""
+    torch.set_num_threads(1)
+
+
+def _spec(model: Path, *, adapters: tuple[str, ...] = (), **options: object) -> TrainSpec:
+    return TrainSpec(
+        model=ModelLocation(kind="path", name=str(model), adapters=adapters),
+        hyperparameters=Hyperparameters.model_validate(SMALL | options),
+        seed=3,
+    )
+
+
+def _job(folder: Path, rows: list[Row] | None = None) -> Job:
+    write_rows(folder / "input" / "rows" / "train.jsonl", colour_rows(4) if rows is None else rows)
+    return Job(folder)
+
+
+def _train(folder: Path, spec: TrainSpec, rows: list[Row] | None = None) -> TrainResult:
+    return train.main(spec, _job(folder, rows))
+
+
+def _curve(folder: Path) -> list[float]:
+    return [loss for _, loss in json.loads((folder / "out" / "training.json").read_text())["losses"]]
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, job: Job, step: int) -> None:
+    """Ask the job to stop while it takes its `step`th step."""
+    advance = Training.advance
+
+    def then_stop(training: Training) -> None:
+        advance(training)
+        if training.step == step:
+            job.stop.set()
+
+    monkeypatch.setattr(Training, "advance", then_stop)
+
+
+@pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora"])
+def test_training_lowers_the_loss(tmp_path: Path, model: Path, options: dict[str, object]) -> None:
+    _train(tmp_path, _spec(model, **options))
+    curve = _curve(tmp_path)
+    assert curve[-1] < 0.9 * curve[0]
+
+
+def test_plain_text_can_be_learnt(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path, _spec(model, stage="pt", **FULL), TEXTS)
+    curve = _curve(tmp_path)
+    assert curve[-1] < 0.9 * curve[0]
+
+
+def test_a_fully_trained_model_answers_what_it_learnt(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path, _spec(model, epochs=40, **FULL))
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    prompt = tokenizer("<|user|> what colour is coal ? <|end|> <|assistant|>", return_tensors="pt").input_ids
+    answer = trained.generate(prompt, max_new_tokens=8, do_sample=False)[0, prompt.shape[1] :]
+    assert tokenizer.decode(answer) == "coal is black <|end|>"
+
+
+def test_an_adapter_loaded_upon_its_base_gives_the_logits_of_the_merged_model(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path / "job", _spec(model, **LORA))
+    (tmp_path / "later" / "input").mkdir(parents=True)
+    (tmp_path / "job" / "out").rename(tmp_path / "later" / "input" / "adapter-0")
+    job = Job(tmp_path / "later")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), job.input("adapter-0")).eval()
+    merged, _ = load(ModelLocation(kind="path", name=str(model), adapters=("adapter-0",)), job)
+    ids = torch.tensor([[3, 6, 7, 8, 9]])
+    with torch.no_grad():
+        assert torch.allclose(adapted(ids).logits, merged(ids).logits, atol=1e-5)
+
+
+def test_an_adapter_names_its_base_without_a_download(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path, _spec(model, **LORA))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == f"path:{model}"
+
+
+def test_the_output_holds_no_pickle(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path, _spec(model, **LORA))
+    suffixes = {path.suffix for path in (tmp_path / "out").iterdir()}
+    assert suffixes == {".safetensors", ".json", ".jinja"}
+
+
+def test_the_template_that_was_trained_on_is_saved(tmp_path: Path) -> None:
+    bare = save_tiny_model(tmp_path / "bare", template=None)
+    _train(tmp_path / "job", _spec(bare, **FULL))
+    assert AutoTokenizer.from_pretrained(tmp_path / "job" / "out").chat_template
+
+
+@pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora with dropout"])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
+    tmp_path: Path, model: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _spec(model, **options)
+    whole = _train(tmp_path / "whole", spec)
+    job = _job(tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        _stop_at(patch, job, whole.steps // 2 + 1)
+        with pytest.raises(Stopped):
+            train.main(spec, job)
+    later = _job(tmp_path / "later")
+    (checkpoint,) = sorted(job.checkpoints.iterdir())[-1:]
+    checkpoint.rename(later.input("checkpoint"))
+    train.main(spec.model_copy(update={"resume": True}), later)
+    assert _outcome(tmp_path / "later") == _outcome(tmp_path / "whole")
+
+
+def _outcome(folder: Path) -> tuple[list[float], dict[str, list[float]]]:
+    """The losses and every weight, to be compared bit for bit."""
+    (weights,) = (folder / "out").glob("*.safetensors")
+    return _curve(folder), {name: tensor.flatten().tolist() for name, tensor in load_file(weights).items()}
+
+
+def test_a_crashed_run_goes_on_from_the_checkpoint_in_its_folder(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _spec(model, **FULL)
+    job = _job(tmp_path)
+    with monkeypatch.context() as patch:
+        _stop_at(patch, job, 6)
+        with pytest.raises(Stopped):
+            train.main(spec, job)
+    steps: list[int] = []
+    advance = Training.advance
+    monkeypatch.setattr(Training, "advance", lambda training: (steps.append(training.step), advance(training)))
+    train.main(spec, Job(tmp_path))
+    assert steps[0] == 6
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path, model: Path) -> None:
+    result = _train(tmp_path, _spec(model, checkpoint_every=2, **FULL))
+    newest = (result.steps - 1) // 2 * 2
+    assert {path.name for path in Job(tmp_path).checkpoints.iterdir()} == {f"step-{newest}", f"step-{newest - 2}"}
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, model: Path) -> None:
+    _train(tmp_path, _spec(model, **FULL))
+    with pytest.raises(BadConfiguration, match="written by a run on other rows"):
+        train.main(_spec(model, weight_decay=0.5, **FULL), Job(tmp_path))
+
+
+def test_the_same_seed_trains_the_same_model(tmp_path: Path, model: Path) -> None:
+    for name in ("one", "two"):
+        _train(tmp_path / name, _spec(model, **LORA))
+    assert _outcome(tmp_path / "one") == _outcome(tmp_path / "two")
+
+
+def test_max_steps_ends_training_before_the_epochs_do(tmp_path: Path, model: Path) -> None:
+    assert _train(tmp_path, _spec(model, max_steps=3, **FULL)).steps == 3
+
+
+def test_a_row_whose_answer_is_too_long_is_dropped_and_counted(tmp_path: Path, model: Path) -> None:
+    long = colour_row("sky").turns[1].model_copy(update={"content": "a " * 60})
+    rows = [*colour_rows(), Row(id="long", turns=(colour_row("sky").turns[0], long))]
+    assert _train(tmp_path, _spec(model, **FULL), rows).metrics["dropped_rows"] == 1
+
+
+def test_progress_tells_loss_speed_and_time_left(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(tmp_path, _spec(model, **FULL))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    last = [line for line in lines if line["stage"] == "training"][-1]
+    assert last["eta_seconds"] == 0 and {"loss", "tokens_per_second"} <= set(last["metrics"])
+
+
+TOO_LONG = Row(id="a", turns=tuple(t.model_copy(update={"content": "a b c " * 4}) for t in colour_row("sky").turns))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"method": "lora", "lora_rank": 64}, "lora_rank"), ({"max_length": 8}, "max_length")],
+    ids=["a rank larger than the model", "no room for any answer"],
+)
+def test_an_impossible_setting_is_named(tmp_path: Path, model: Path, options: dict[str, object], field: str) -> None:
+    with pytest.raises(BadConfiguration) as caught:
+        _train(tmp_path, _spec(model, **options), [TOO_LONG])
+    assert caught.value.field == field
+
+
+@pytest.fixture
+def diverged(tmp_path: Path) -> Path:
+    """A model whose every logit is infinite."""
+    folder = save_tiny_model(tmp_path / "diverged")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("inf"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_loss_that_is_no_number_blames_the_learning_rate(tmp_path: Path, diverged: Path) -> None:
+    with pytest.raises(BadConfiguration, match="training diverged; try a lower learning_rate"):
+        _train(tmp_path / "job", _spec(diverged, **FULL))
+
+
+def test_weights_that_have_diverged_are_never_kept(
+    tmp_path: Path, diverged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _job(tmp_path / "job")
+    _stop_at(monkeypatch, job, 1)
+    with pytest.raises(BadConfiguration):
+        train.main(_spec(diverged, **FULL), job)
+    assert not job.checkpoints.exists()
+
+
+def test_a_row_longer_than_the_models_positions_is_refused(tmp_path: Path, model: Path) -> None:
+    turns = (colour_row("sky").turns[0].model_copy(update={"content": "a " * 200}), colour_row("sky").turns[1])
+    with pytest.raises(BadConfiguration, match="set max_length to at most 128"):
+        _train(tmp_path, _spec(model, max_length=1024, tokens_per_batch=2048), [Row(id="a", turns=turns)])
+
+
+def test_plain_text_is_refused_where_answers_are_learnt(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(BadInput, match="row 0 is plain text; stage sft needs conversations"):
+        _train(tmp_path, _spec(model), TEXTS)
