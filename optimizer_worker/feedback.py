@@ -129,23 +129,20 @@ def _spend(
 
     What a slice finds nothing for goes to the others.
     """
-    worth = {name: wish.worth.copy() for name, wish in wishes.items() if wish.places.size}
+    wanted = np.unique(np.concatenate([wish.places for wish in wishes.values()]))
+    vectors, stale = prompts[wanted], np.zeros(wanted.size)
+    open_to = {name: np.searchsorted(wanted, wish.places) for name, wish in wishes.items() if wish.places.size}
     spent: Counter[str] = Counter()
-    while spent.total() < budget and worth:
-        name = max(worth, key=lambda n: quotas[n] - spent[n])
-        wish, best = wishes[name], int(worth[name].argmax())
-        if np.isneginf(worth[name][best]):
-            del worth[name]
+    while spent.total() < budget and open_to:
+        name = max(open_to, key=lambda n: quotas[n] - spent[n])
+        wish = wishes[name]
+        worth = wish.worth - DIVERSITY * stale[open_to[name]]
+        best = int(worth.argmax())
+        if np.isneginf(worth[best]):
+            del open_to[name]
             continue
         spent[name] += 1
-        place = int(wish.places[best])
-        yield place, wish, best
-        for other in worth:
-            _discount(worth[other], wishes[other], wishes[other].worth, prompts, place)
-
-
-def _discount(worth: Scores, wish: Wish, full: Scores, prompts: csr_array, drawn: int) -> None:
-    """Lower the worth of the prompts that are like the one just drawn; the drawn one itself is gone."""
-    likeness = (prompts[wish.places] @ prompts[[drawn]].T).toarray().ravel()
-    np.minimum(worth, full - DIVERSITY * likeness, out=worth)
-    worth[wish.places == drawn] = -np.inf
+        yield int(wish.places[best]), wish, best
+        drawn = open_to[name][best]
+        stale = np.maximum(stale, (vectors @ vectors[[drawn]].T).toarray().ravel())
+        stale[drawn] = np.inf

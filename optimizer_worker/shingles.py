@@ -59,7 +59,8 @@ def distinctive(matrix: csr_array) -> csr_array:
 
 def sizes(matrix: csr_array) -> Indices:
     """The number of shingles of each text."""
-    return np.diff(matrix.indptr).astype(np.int64)
+    counts: Indices = np.diff(matrix.indptr).astype(np.int64)
+    return counts
 
 
 def _numbered(padded: Sequence[Sequence[str]]) -> NDArray[np.uint64]:
@@ -81,4 +82,5 @@ def _starts(padded: Sequence[Sequence[str]], counts: Indices) -> Indices:
     """Where the runs begin that do not cross the end of their text."""
     begins = np.concatenate([[0], np.cumsum([len(text) for text in padded])])[:-1]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return (np.repeat(begins, counts) + within).astype(np.int64)
+    starts: Indices = np.repeat(begins, counts) + within
+    return starts

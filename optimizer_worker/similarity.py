@@ -83,7 +83,8 @@ def candidates(matrix: csr_array, threshold: float) -> Indices:
     random = np.random.default_rng(0)
     codes = [_codes(_band(matrix[filled], rows_in_band, random)) for _ in range(PERMUTATIONS // rows_in_band)]
     distinct = np.unique(np.concatenate(codes)) if codes else np.empty(0, np.int64)
-    return filled[np.stack(np.divmod(distinct, max(1, filled.size)), axis=1)]
+    pairs: Indices = filled[np.stack(np.divmod(distinct, max(1, filled.size)), axis=1)]
+    return pairs
 
 
 def band_rows(threshold: float) -> int:

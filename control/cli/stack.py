@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from infra.bus.connect import connect
 from infra.bus.port import Bus
+from infra.bus.traced import TracedBus
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
+from infra.telemetry import Tracing
 
 if TYPE_CHECKING:
     from control.service import Control
@@ -33,16 +35,13 @@ class Assembly:
         """Control, consuming."""
         from control.service import Control, Parts
         from control.store.postgres import PostgresStore
-        from infra.telemetry import Tracing
 
-        settings = self._settings
-        tracing = Tracing.connect(settings, "control", settings.identity("control", os.getpid()))
-        self._stack.push_async_callback(tracing.close)
+        settings, tracing = self._settings, self._tracing("control")
         store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
         self._stack.push_async_callback(store.close)
-        control = Control(Parts(settings, await self._bus(), store, await self._objects(), tracing))
-        await control.start()
+        control = Control(Parts(settings, await self._bus(tracing), store, await self._objects(), tracing))
         self._stack.push_async_callback(control.stop)
+        await control.start()
         return control
 
     async def gateway(self, control: Control) -> str:
@@ -65,20 +64,29 @@ class Assembly:
         from infra.worker.discover import load
         from infra.worker.host import WorkerHost
 
-        host = WorkerHost(load(name), await self._bus(), await self._objects(), self._settings)
+        bus = await self._bus(self._tracing(name))
+        host = WorkerHost(load(name), bus, await self._objects(), self._settings)
         await host.start()
         self._stack.push_async_callback(host.stop)
 
-    async def _bus(self) -> Bus:
-        """A connection of one's own; the one shared object where the bus is in process."""
-        if self._shared is not None:
-            return self._shared
+    async def _bus(self, tracing: Tracing) -> Bus:
+        """A connection of one's own; the one shared object where the bus is in process. Its messages are traced."""
+        bus = self._shared or await self._connected()
+        if self._settings.bus_url.get_secret_value() == IN_PROCESS:
+            self._shared = bus
+        return TracedBus(bus, tracing) if tracing.on else bus
+
+    async def _connected(self) -> Bus:
         bus = connect(self._settings)
         await bus.start()
         self._stack.push_async_callback(bus.close)
-        if self._settings.bus_url.get_secret_value() == IN_PROCESS:
-            self._shared = bus
         return bus
+
+    def _tracing(self, service: str) -> Tracing:
+        """The traces of one service."""
+        tracing = Tracing.connect(self._settings, service, self._settings.identity(service, os.getpid()))
+        self._stack.push_async_callback(tracing.close)
+        return tracing
 
     async def _objects(self) -> ObjectStore:
         """An object store of one's own."""

@@ -16,7 +16,7 @@ from contracts.errors import TreadleError
 from contracts.http import IterationView, TaskView
 from contracts.tasks import TaskStatus
 from control.cli.client import Gateway
-from control.demo import banking77, requests
+from control.demo import banking77
 
 TINY_BASE = "trainer_worker.programs.tiny_base"
 Follow = Callable[[TaskView], Awaitable[None]]
@@ -107,9 +107,9 @@ async def run(ready: Prepared, gateway: Gateway, parts: dict[str, str], follow: 
     demo = ready.demo
     ids = await upload(gateway, ready.files)
     base = await ready.base
-    pretrained = await _completed(gateway, "standard", requests.pretraining(base, ids, demo.seed), follow)
+    pretrained = await _completed(gateway, "standard", banking77.pretraining(base, ids, demo.seed), follow)
     model = f"task:{pretrained.task_id}"
-    task = await _completed(gateway, "continuous", requests.loop(model, ids, demo.arm, demo.seed), follow)
+    task = await _completed(gateway, "continuous", banking77.loop(model, ids, demo.arm, demo.seed), follow)
     return Outcome(demo, task, parts, time.monotonic() - demo.began)
 
 
@@ -144,7 +144,7 @@ async def upload(gateway: Gateway, files: banking77.Uploads) -> dict[str, str]:
                 name=f"banking77 {name}",
                 dataset_type=name,
                 domain="banking",
-                user_id=requests.USER,
+                user_id=banking77.USER,
             )
         ).dataset_id
         for name in banking77.Uploads.__dataclass_fields__

@@ -30,6 +30,7 @@ from trainer_worker.programs.output import save_model, save_record, save_tokeniz
 from trainer_worker.programs.packing import pack
 from trainer_worker.programs.precision import bfloat16_pays
 from trainer_worker.programs.progress import Progress
+from trainer_worker.programs.threads import use_threads
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import CHECKPOINT, ROWS, TrainResult
 from trainer_worker.spec import TrainSpec as Spec
@@ -83,6 +84,7 @@ def _examples(rows: list[Row], chat: ChatFormat, spec: Spec, longest: int) -> Ex
 def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
     """A training at step 0."""
     hyper = spec.hyperparameters
+    use_threads(model, hyper)
     stream = BatchStream(examples.lengths(), hyper.tokens_per_batch, spec.seed)
     steps = hyper.max_steps or max(1, round(hyper.epochs * stream.per_epoch()))
     return Training(
