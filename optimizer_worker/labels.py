@@ -49,7 +49,8 @@ def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int) -> list
     out_of_fold = _out_of_fold(features, labels, len(rows), len(classes), seed)
     own = out_of_fold[np.arange(len(rows)), labels[: len(rows)]]
     best = out_of_fold.argmax(axis=1)
-    flagged = np.flatnonzero((out_of_fold.max(axis=1) >= SURE) & (own < DOUBTED)).tolist()
+    sure = np.maximum(SURE, _self_confidence(own, labels[: len(rows)], len(classes)))[best]
+    flagged = np.flatnonzero((out_of_fold.max(axis=1) >= sure) & (own < DOUBTED)).tolist()
     return [_wrong(rows[i], str(classes[best[i]]), out_of_fold[i, best[i]], own[i]) for i in flagged]
 
 
@@ -65,6 +66,12 @@ def restored_labels(quarantined: Sequence[Row], rows: Sequence[Row], trusted: Se
         if classes[best] == row.response and chance[best] >= RESTORED:
             verdicts.append(Verdict(row.id, Action.RELEASED, "label_restored", round(float(chance[best]), 4), RESTORED))
     return verdicts
+
+
+def _self_confidence(own: Probabilities, labels: NDArray[np.int64], classes: int) -> Probabilities:
+    """How sure the classifier is, in the mean, of the rows that bear each label."""
+    counts = np.bincount(labels, minlength=classes)
+    return np.asarray(np.bincount(labels, own, minlength=classes) / np.maximum(counts, 1))
 
 
 def _features(rows: Sequence[Row]) -> csr_array:

@@ -131,7 +131,10 @@ async def make_base(folder: Path, texts: Path, seed: int) -> Path:
 
 
 def _write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise DemoFailed(f"{folder.parent} holds a demo already: choose another --folder") from error
     (folder / "spec.json").write_text(json.dumps(spec))
 
 

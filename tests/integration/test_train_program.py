@@ -20,8 +20,6 @@ from trainer_worker.programs import train
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import TrainResult, TrainSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's call
-
 SMALL = {"tokens_per_batch": 96, "max_length": 48, "epochs": 5, "learning_rate": 5e-3, "checkpoint_every": 4}
 LORA = {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}
 FULL = {"method": "full"}
