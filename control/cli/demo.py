@@ -76,7 +76,8 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> Outcome:
             async with running(settings) as url, Gateway(url) as gateway:
 
                 async def shown(task: TaskView) -> None:
-                    await follow(gateway, str(task.task_id), console)
+                    board = await follow(gateway, str(task.task_id), console, transient=True)
+                    console.print(f"{board.name}: {board.status}, {len(board.iterations)} turn(s)")
 
                 outcome = await run(ready, gateway, parts, shown)
                 report(console, outcome)

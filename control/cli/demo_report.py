@@ -50,12 +50,12 @@ def _summary(console: Console, outcome: Outcome) -> None:
 
 
 def _places(outcome: Outcome) -> list[tuple[str, str]]:
-    """Where the artifacts are: as keys in the bucket, and the folder that all of it lies in."""
+    """Where the artifacts are: keys below the bucket, which the S3 server keeps as plain files."""
     best = outcome.best
     return [
-        ("model", f"s3: {best.model_path}"),
-        ("evaluation", f"s3: {best.evaluation_path}"),
+        ("model", best.model_path),
+        ("evaluation", best.evaluation_path),
         ("data", str(outcome.demo.folder / "data")),
-        ("bucket", str(outcome.demo.folder / "stack" / "s3")),
+        ("bucket", str(outcome.demo.folder / "stack" / "s3" / "data")),
         ("log", str(outcome.demo.folder / "treadle.log")),
     ]

@@ -12,6 +12,7 @@ from contracts.http import ExecutionView, IterationView, TaskPage, TaskView
 from contracts.report import Score
 from contracts.tasks import TaskStatus
 
+ACTIONS_SHOWN = 4
 COLOUR = {
     TaskStatus.COMPLETED: "green",
     TaskStatus.FAILED: "red",
@@ -32,9 +33,10 @@ def score_text(score: Score | None) -> str:
 
 
 def actions_text(actions: dict[str, int]) -> str:
-    """What the optimizer did, the greatest first, e.g. `120 added targeted, 12 exact duplicate`."""
+    """What the optimizer did most, e.g. `120 added targeted, 12 exact duplicate`."""
     done = sorted((item for item in actions.items() if item[1]), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {rule.replace('_', ' ')}" for rule, count in done)
+    named = [f"{count} {rule.replace('_', ' ')}" for rule, count in done[:ACTIONS_SHOWN]]
+    return ", ".join(named) + (", …" if len(done) > ACTIONS_SHOWN else "")
 
 
 def iterations_table(iterations: Sequence[IterationView], best: int | None) -> Table:

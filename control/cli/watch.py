@@ -48,12 +48,12 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
     asyncio.run(until_end())
 
 
-async def follow(gateway: Gateway, task_id: str, console: Console) -> Board:
-    """Show a task's stream on `console` until the task ends; the board as it was then."""
+async def follow(gateway: Gateway, task_id: str, console: Console, *, transient: bool = False) -> Board:
+    """Show a task's stream on `console` until the task ends; the board as it was then. `transient`: wipe it off."""
     from control.cli.board import Board
 
     board = Board.of(await gateway.task(task_id))
-    with _live(board, console) as live:
+    with _live(board, console, transient) as live:
         async for line in _lines(gateway, task_id, board):
             if live is None:
                 console.print(line, highlight=False, markup=False)
@@ -69,7 +69,7 @@ async def _lines(gateway: Gateway, task_id: str, board: Board) -> AsyncIterator[
             return
 
 
-def _live(board: Board, console: Console) -> AbstractContextManager[Live | None]:
+def _live(board: Board, console: Console, transient: bool) -> AbstractContextManager[Live | None]:
     """A display that redraws itself, where there is a terminal to redraw."""
     if not console.is_terminal:
         return nullcontext()
@@ -77,4 +77,4 @@ def _live(board: Board, console: Console) -> AbstractContextManager[Live | None]
 
     from control.cli.board_view import render
 
-    return Live(get_renderable=lambda: render(board), console=console, refresh_per_second=REFRESH)
+    return Live(get_renderable=lambda: render(board), console=console, refresh_per_second=REFRESH, transient=transient)

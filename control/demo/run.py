@@ -87,7 +87,7 @@ class Outcome:
             "database": self.parts["database"],
             "object_store": self.parts["object_store"],
         }
-        return json.dumps(line)
+        return json.dumps(line, separators=(",", ":"))
 
 
 @asynccontextmanager
