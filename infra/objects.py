@@ -161,7 +161,8 @@ class ObjectStore:
         hint = "check TREADLE_S3_ENDPOINT and that the store runs"
         if status in {401, 403}:
             hint = "check TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY"
-        return ObjectStoreUnavailable(f"the object store at {self._endpoint} does not serve us ({error}); {hint}")
+        what = f"it answered {status}" if status else str(error)
+        return ObjectStoreUnavailable(f"the object store at {self._endpoint} does not serve us ({what}); {hint}")
 
 
 class _MadeByAnother(Exception):

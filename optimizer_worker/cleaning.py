@@ -13,7 +13,7 @@ from optimizer_worker.ledger import Action, Verdict
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]")
 _SPACES = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]{2,}|[\t\u00a0\u2000-\u200a\u202f\u205f]")
 _LINE_END = re.compile(r"[ \t]+(?=\n)")
-_UNTIDY = re.compile(r"[^\n -~]| [ \n]|^\s|\s$")
+_UNUSUAL = re.compile(r"[^\n -~]")
 
 
 def tidy(text: str) -> str:
@@ -21,12 +21,18 @@ def tidy(text: str) -> str:
 
     The lines of longer text keep their inner spacing: it may be code.
     """
-    if not _UNTIDY.search(text):
+    if _is_tidy(text):
         return text
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _INVISIBLE.sub("", text)
     one_line = "\n" not in text.strip()
     return (_SPACES.sub(" ", text) if one_line else _LINE_END.sub("", text)).strip()
+
+
+def _is_tidy(text: str) -> bool:
+    """Whether nothing is to be done, said fast: most text is plain."""
+    spaced = "  " in text and "\n" not in text
+    return not (spaced or " \n" in text or _UNUSUAL.search(text)) and text == text.strip()
 
 
 def clean(rows: Sequence[Row]) -> tuple[list[Row], list[Verdict]]:

@@ -99,11 +99,16 @@ def _short(prompts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
 def _same_letters(text: str, secret: str) -> float | None:
     """The share of letters that a near copy of a short prompt has in common with it; None where it is none."""
     mine, needed = words(text), words(secret)
-    if len(set(needed) & set(mine)) < CONTAINED * len(set(needed)):
+    if _figures(mine) != _figures(needed) or len(set(needed) & set(mine)) < CONTAINED * len(set(needed)):
         return None
     letters = fuzz.ratio(" ".join(mine), " ".join(needed)) / 100
     one_word = len(needed) >= ONE_WORD and Levenshtein.distance(mine, needed, score_cutoff=1) <= 1
     return letters if letters >= SAME_LETTERS or one_word else None
+
+
+def _figures(tokens: Sequence[str]) -> list[str]:
+    """Numbers and operators: a sum with another one is another sum."""
+    return [token for token in tokens if not token.isalpha()]
 
 
 def _long(texts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:

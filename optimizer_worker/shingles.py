@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def runs(tokens: Sequence[Sequence[str]], length: int) -> csr_array:
     counts = np.array([max(0, len(text) - length + 1) for text in padded], dtype=np.int64)
     keys = _keys(_numbered(padded), length)[_starts(padded, counts)]
     distinct, columns = np.unique(keys, return_inverse=True)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     matrix = csr_array((np.ones(keys.size, np.int32), columns, offsets), shape=(len(tokens), max(1, distinct.size)))
     matrix.sum_duplicates()
     matrix.data[:] = 1
@@ -65,8 +66,8 @@ def sizes(matrix: csr_array) -> Indices:
 
 def _numbered(padded: Sequence[Sequence[str]]) -> NDArray[np.uint64]:
     """Every token of every text, one after another, as the number of its distinct string."""
-    numbers: dict[str, int] = {}
-    found = (numbers.setdefault(token, len(numbers) + 1) for token in chain.from_iterable(padded))
+    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
+    found = map(numbers.__getitem__, chain.from_iterable(padded))
     return np.fromiter(found, dtype=np.uint64, count=sum(map(len, padded)))
 
 
@@ -80,7 +81,8 @@ def _keys(numbered: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
 
 def _starts(padded: Sequence[Sequence[str]], counts: Indices) -> Indices:
     """Where the runs begin that do not cross the end of their text."""
-    begins = np.concatenate([[0], np.cumsum([len(text) for text in padded])])[:-1]
+    lengths = np.array([len(text) for text in padded], dtype=np.int64)
+    begins = np.cumsum(lengths) - lengths
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     starts: Indices = np.repeat(begins, counts) + within
     return starts

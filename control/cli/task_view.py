@@ -32,9 +32,14 @@ def score_text(score: Score | None) -> str:
     return "" if score is None else f"{score.value:.3f} [{score.low:.2f}, {score.high:.2f}]"
 
 
+def _by_weight(item: tuple[str, int]) -> tuple[bool, int, str]:
+    """What changed most rows first; that spaces were tidied comes last."""
+    return item[0].endswith("tidied"), -item[1], item[0]
+
+
 def actions_text(actions: dict[str, int]) -> str:
     """What the optimizer did most, e.g. `120 added targeted, 12 exact duplicate`."""
-    done = sorted((item for item in actions.items() if item[1]), key=lambda item: (-item[1], item[0]))
+    done = sorted((item for item in actions.items() if item[1]), key=_by_weight)
     named = [f"{count} {rule.replace('_', ' ')}" for rule, count in done[:ACTIONS_SHOWN]]
     return ", ".join(named) + (", …" if len(done) > ACTIONS_SHOWN else "")
 

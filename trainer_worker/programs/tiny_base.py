@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +21,8 @@ from infra.program import Job
 
 PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM = "<pad>", "<unk>", "<end>", "<user>", "<assistant>", "<system>"
 SPECIAL = [PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM]
+INSIDE = "##"
+"""Before a piece that does not begin a word."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<' + message['role'] + '>' }}"
@@ -75,19 +77,13 @@ def _texts(path: Path) -> Iterator[str]:
         yield text
 
 
-def train_tokenizer(texts: Iterator[str], spec: Spec) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], spec: Spec) -> PreTrainedTokenizerFast:
     """Lower-case WordPiece with words, digits and each mark apart; decoding joins `_` to its neighbours again."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    marks = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}_]"), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
-    joined = decoders.Replace(" _ ", "_")
-    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(), decoders.Fuse(), joined])
-    alphabet = [c for c in string.printable if not c.isspace() and not c.isupper()]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=spec.vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    tokenizer = Tokenizer(models.WordPiece(_vocabulary(list(texts), spec.vocabulary), unk_token=UNKNOWN))
+    _split_words(tokenizer)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.WordPiece(prefix=INSIDE), decoders.Fuse(), decoders.Replace(" _ ", "_")]
     )
-    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -97,6 +93,33 @@ def train_tokenizer(texts: Iterator[str], spec: Spec) -> PreTrainedTokenizerFast
         model_max_length=spec.context,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def _vocabulary(texts: list[str], size: int) -> dict[str, int]:
+    """The most useful pieces, the same for the same texts.
+
+    The trainer numbers characters inside words in the order of a hash map, and breaks ties by those numbers. Given
+    to it as special tokens they are numbered first; the tokenizer that is kept takes the vocabulary alone.
+    """
+    trained = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    _split_words(trained)
+    alphabet = sorted(set(string.printable) | {c for text in texts for c in trained.normalizer.normalize_str(text)})
+    alphabet = [c for c in alphabet if not c.isspace() and not c.isupper()]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*SPECIAL, *(INSIDE + c for c in alphabet)],
+        initial_alphabet=alphabet,
+        continuing_subword_prefix=INSIDE,
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    return trained.get_vocab()
+
+
+def _split_words(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    marks = pre_tokenizers.Split(Regex(r"[\p{P}\p{S}_]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
 
 
 def random_llama(spec: Spec, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

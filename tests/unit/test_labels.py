@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import random
+
+from optimizer_worker.labels import looks_like_classification, restored_labels, wrong_labels
+from tests.examples import Row, row
+
+TOPICS = {
+    "card_arrival": ("card", "delivery", "arrive", "post", "mail"),
+    "exchange_rate": ("rate", "euro", "dollar", "convert", "currency"),
+    "lost_phone": ("phone", "stolen", "device", "missing", "lost"),
+}
+
+
+def questions(each: int, seed: int, prefix: str) -> list[Row]:
+    choose = random.Random(seed)
+    return [
+        row(f"please help {' '.join(choose.choices(words, k=4))} now", label, f"{prefix}{label}{n}")
+        for label, words in TOPICS.items()
+        for n in range(each)
+    ]
+
+
+def mislabelled() -> tuple[list[Row], set[str]]:
+    rows = questions(20, 1, "train")
+    wrong = {0: "lost_phone", 25: "card_arrival", 45: "exchange_rate"}
+    for place, label in wrong.items():
+        rows[place] = row(rows[place].prompt, label, rows[place].id)
+    return rows, {rows[place].id for place in wrong}
+
+
+def test_planted_wrong_labels_are_found_and_no_others() -> None:
+    rows, wrong = mislabelled()
+    assert {verdict.row for verdict in wrong_labels(rows, [], seed=1)} == wrong
+
+
+def test_the_verdict_tells_what_the_classifier_believes() -> None:
+    rows, _ = mislabelled()
+    verdict = next(v for v in wrong_labels(rows, [], seed=1) if v.row == rows[0].id)
+    assert "a classifier gives 'card_arrival'" in verdict.reason
+
+
+def test_trusted_rows_teach_and_are_not_judged() -> None:
+    few = questions(2, 3, "train")
+    wrong = row("rate euro dollar convert", "lost_phone", "wrong")
+    assert [v.row for v in wrong_labels([*few, wrong], questions(30, 4, "dev"), seed=1)] == ["wrong"]
+
+
+def test_a_quarantined_row_comes_back_where_its_label_is_predicted() -> None:
+    right, wrong = row("card delivery arrive post", "card_arrival", "right"), row("rate euro", "lost_phone", "wrong")
+    assert [v.row for v in restored_labels([right, wrong], questions(20, 1, "train"), [])] == ["right"]
+
+
+def test_few_short_labels_look_like_classification() -> None:
+    assert looks_like_classification(questions(20, 1, "train"))
+
+
+def test_free_answers_do_not_look_like_classification() -> None:
+    assert not looks_like_classification([row(f"q{n}", f"a long free answer, the {n}th of them") for n in range(60)])
+
+
+def test_plain_text_does_not_look_like_classification() -> None:
+    assert not looks_like_classification([Row(id=str(n), text="x") for n in range(60)])
+
+
+def test_one_label_for_nearly_all_is_judged_without_error() -> None:
+    rows = [row(f"question {n}", "yes" if n else "no", str(n)) for n in range(45)]
+    assert wrong_labels(rows, [], seed=1) == []
