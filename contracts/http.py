@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
 from contracts.message import Text
@@ -28,7 +28,7 @@ def _from_json_string(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected an object, or a string that holds one as JSON: {error}") from error
 
 
@@ -70,6 +70,13 @@ class ContinuousTaskRequest(TaskBody):
     plateau_iterations: int | None = Field(default=None, ge=1, le=1000)
     gpu_seconds: float | None = Field(default=None, gt=0)
     labels: int | None = Field(default=None, ge=1)
+
+    @field_validator("threshold_by_lower_bound")
+    @classmethod
+    def _has_a_threshold(cls, asked: bool, info: ValidationInfo) -> bool:
+        if asked and info.data.get("performance_threshold") is None:
+            raise ValueError("needs a performanceThreshold to compare the lower end with")
+        return asked
 
     def stop_rules(self) -> StopRules:
         """The part of the body that says when to stop."""

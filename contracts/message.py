@@ -27,9 +27,9 @@ Text = Annotated[str, AfterValidator(_without_nul)]
 
 
 class Frozen(BaseModel):
-    """A value: it cannot be changed, and it refuses fields it does not know."""
+    """A value: it cannot be changed, and it refuses unknown fields and numbers that JSON cannot hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Message(Frozen):

@@ -80,7 +80,7 @@ def field_errors(error: ValidationError, *, drop: tuple[str, ...] = ()) -> tuple
 def _object(body: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UndecodableMessage(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise UndecodableMessage(f"expected a JSON object, got {type(raw).__name__}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import get_args
 
+import structlog
+
 from contracts.errors import UndecodableMessage
 from contracts.events import NextIteration, WorkerEvent
 from contracts.topology import CONTROL_QUEUE
@@ -16,6 +18,8 @@ from infra.bus.dead import dead_letter
 from infra.bus.port import Bus, Incoming, Subscription
 
 PREFETCH = 512
+
+log = structlog.get_logger(__name__)
 
 
 class EventIntake:
@@ -36,5 +40,10 @@ class EventIntake:
             await patiently(partial(self._applier.submit, event, actor=actor))
         except (UndecodableMessage, TaskNotFound) as error:
             await patiently(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, str(error)))
+            return
+        except Exception as error:
+            log.exception("event_not_applied", message_id=message.message_id)
+            reason = f"{type(error).__name__}: {error}"
+            await patiently(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, reason))
             return
         await message.ack()

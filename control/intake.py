@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from contracts.errors import InvalidInput, UndecodableMessage
+from contracts.errors import FieldError, InvalidInput, UndecodableMessage
 from contracts.message import Message
 from contracts.submissions import (
     CreateTask,
@@ -47,7 +47,7 @@ class SubmissionIntake:
 
     async def _handle(self, message: Incoming) -> None:
         try:
-            asked: CreateTask | TaskRequest = decode(message.body, CreateTask, *get_args(TaskRequest))
+            asked = _decoded(message.body)
         except UndecodableMessage as error:
             await self._refuse(message, _submission_id(message.body), problem_of(error))
             return
@@ -55,6 +55,11 @@ class SubmissionIntake:
             task = await patiently(partial(self._do, asked))
         except (InvalidInput, TaskNotFound, SubmissionConflict, IllegalTransition) as error:
             await self._refuse(message, asked.submission_id, problem_of(error))
+            return
+        except Exception:
+            log.exception("submission_broke", submission_id=str(asked.submission_id))
+            problem = Problem(title="Broken", status=500, detail="something went wrong; control's log says what")
+            await self._refuse(message, asked.submission_id, problem)
             return
         await self._reply(message, _accepted(asked, task))
         await message.ack()
@@ -65,17 +70,16 @@ class SubmissionIntake:
         return await self._submissions.request(asked)
 
     async def _refuse(self, message: Incoming, submission_id: UUID | None, problem: Problem) -> None:
-        if _answerable(message):
-            await self._reply(message, SubmissionRefused(submission_id=submission_id, problem=problem))
+        if await self._reply(message, SubmissionRefused(submission_id=submission_id, problem=problem)):
             await message.ack()
             return
         work = partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, problem.detail)
         await patiently(work)
 
-    async def _reply(self, message: Incoming, answer: Message) -> None:
-        """Answer, where an answer was asked for; one that nobody can receive any more is dropped."""
+    async def _reply(self, message: Incoming, answer: Message) -> bool:
+        """Answer, where an answer was asked for; whether the broker took it."""
         if not _answerable(message) or message.reply_to is None:
-            return
+            return False
         reply = Outgoing(
             exchange="",
             routing_key=message.reply_to,
@@ -88,11 +92,22 @@ class SubmissionIntake:
             await self._bus.publish(reply)
         except PublishFailed as error:
             log.warning("reply_not_sent", reply_to=message.reply_to, error=str(error))
+            return False
+        return True
 
 
 def _answerable(message: Incoming) -> bool:
     """A `reply_to` that names one of Treadle's own queues would feed answers to services as if they were orders."""
     return message.reply_to is not None and message.reply_to not in OWN_QUEUES
+
+
+def _decoded(body: bytes) -> CreateTask | TaskRequest:
+    """The request in `body`. One without an id of its own would be done again at every redelivery."""
+    asked: CreateTask | TaskRequest = decode(body, CreateTask, *get_args(TaskRequest))
+    if "submission_id" not in asked.model_fields_set:
+        missing = FieldError(field="submission_id", message="expected a UUID made by you, the same at every try")
+        raise UndecodableMessage(f"{missing.field}: {missing.message}", (missing,))
+    return asked
 
 
 def _accepted(asked: CreateTask | TaskRequest, task: Task) -> SubmissionAccepted:
@@ -104,5 +119,5 @@ def _submission_id(body: bytes) -> UUID | None:
     try:
         raw = json.loads(body)
         return UUID(raw["submission_id"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -26,8 +26,7 @@ class LeaseDesk:
         self._bus = bus
         self._store = store
         self._subscription: Subscription | None = None
-        self._since = time.monotonic()
-        self._checked = self._since
+        self._since = self._checked = _now()
 
     async def start(self) -> Subscription:
         """Begin to consume."""
@@ -37,11 +36,11 @@ class LeaseDesk:
 
     def interrupted(self) -> None:
         """Heartbeats may have gone unheard until now."""
-        self._since = self._checked = time.monotonic()
+        self._since = self._checked = _now()
 
     def serving_for(self, longest_gap: float) -> float:
         """Seconds for which heartbeats have been heard; asked more rarely than `longest_gap`, they start anew."""
-        now = time.monotonic()
+        now = _now()
         attached = self._subscription is not None and self._subscription.attached
         if not attached or now - self._checked > longest_gap:
             self._since = now
@@ -72,6 +71,11 @@ class LeaseDesk:
             await self._bus.publish(_reply(reply, message.reply_to, message.correlation_id))
         except PublishFailed as error:
             log.warning("reply_not_sent", worker=request.worker.worker_id, error=str(error))
+
+
+def _now() -> float:
+    """Seconds that go on while the machine is suspended, as the database's clock does: a nap is a gap."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _reply(reply: LeaseReply, to: str, correlation_id: str | None) -> Outgoing:

@@ -200,12 +200,13 @@ def _result(task: Task, event: ModelEvaluated) -> IterationResult:
 
 def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
     """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff."""
-    out_of_memory = kind is FailureKind.OUT_OF_MEMORY
+    out_of_memory = kind is FailureKind.OUT_OF_MEMORY  # a smaller batch cannot go on from a larger one's checkpoint
     task = replace(
         task,
         live=False,
         failures=task.failures + 1,
         memory_failures=task.memory_failures + out_of_memory,
+        checkpoint=None if out_of_memory else task.checkpoint,
     )
     if not kind.retryable or task.failures > task.spec.max_failures:
         held = task.held or task.status

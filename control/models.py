@@ -12,7 +12,8 @@ from control.store.port import Store
 from infra.settings import Settings
 
 FIELD = "modelName"
-_TASK = re.compile(r"task:(?P<task>[0-9a-fA-F-]{36})(/(?P<iteration>[1-9]\d*))?")
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_TASK = re.compile(rf"task:(?P<task>{_UUID})(/(?P<iteration>[1-9]\d{{0,8}}))?")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -43,6 +43,10 @@ def next_iteration(task: Task) -> NextIteration:
 
 def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
     latest = task.latest
+    options = task.spec.optimization
+    if task.spec.stop.labels is not None:
+        left = max(0, task.spec.stop.labels - task.labels)
+        options = options.model_copy(update={"label_budget": min(options.label_budget, left)})
     return OptimizeData(
         key=key,
         output=attempt_prefix(key),
@@ -52,7 +56,7 @@ def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
         current=latest.dataset if latest else None,
         splits=task.splits if latest else None,
         report=latest.report if latest else None,
-        options=task.spec.optimization,
+        options=options,
     )
 
 

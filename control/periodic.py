@@ -40,4 +40,6 @@ class Periodic(ABC):
                 await self.tick()
             except TreadleError as error:
                 log.warning("tick_failed", of=self.name, error=str(error))
+            except Exception:  # a loop that ends in silence is worse than one that fails aloud at every tick
+                log.exception("tick_broke", of=self.name)
             await asyncio.sleep(self._seconds)

@@ -46,7 +46,7 @@ class Reaper(Periodic):
         serving = self._desk.serving_for(longest_gap=3 * self._settings.reaper_tick)
         if not await self._store.lead(self.name):
             return
-        for run in await self._store.expired(0.0, BATCH):
+        for run in await self._store.expired(BATCH):
             if serving >= self._settings.ttl(run.key.phase):
                 await self._reap(run)
 
@@ -57,9 +57,15 @@ class Reaper(Periodic):
         except ObjectStoreUnavailable as error:
             log.warning("reaper_waits", key=str(run.key), error=str(error))
             return
+        if result is None and not await self._is_still_silent(run):
+            return
         event = result or LeaseLost(key=run.key, claim_id=run.claim_id)
         reason = "adopted from its manifest" if result else f"no heartbeat from {run.worker_id}"
         await self._applier.submit(event, actor="reaper", reason=reason)
+
+    async def _is_still_silent(self, run: Run) -> bool:
+        """Whether no heartbeat came while the object store was asked."""
+        return any((now.key, now.claim_id) == (run.key, run.claim_id) for now in await self._store.expired(BATCH))
 
     async def _result(self, key: AttemptKey, claim_id: UUID) -> WorkerEvent | None:
         """The completion event in the attempt's manifest, under the claim that holds the attempt now."""

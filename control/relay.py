@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
 from contracts.leases import AttemptSignal
 from contracts.topology import SIGNALS
 from contracts.wire import encode
+from control.periodic import Periodic
 from control.store.port import OutboxRow, Store, StoreUnavailable
 from infra.bus.port import Bus, Outgoing, PublishFailed
 
@@ -22,10 +24,11 @@ RETRY = 0.2
 log = structlog.get_logger(__name__)
 
 
-class Relay:
+class Relay(Periodic):
     """Publishes rows handed over after their commit at once, and those of crashed relays when their hold ends."""
 
     def __init__(self, store: Store, bus: Bus) -> None:
+        super().__init__("relay", TICK)
         self._store = store
         self._bus = bus
         self._pending: list[OutboxRow] = []
@@ -35,11 +38,12 @@ class Relay:
 
     def start(self) -> None:
         """Begin to publish."""
-        for loop in (self._publishing(), self._looking()):
-            self._spawn(loop)
+        self._spawn(self._publishing())
+        super().start()
 
     async def stop(self) -> None:
         """Stop; rows not confirmed stay in the outbox."""
+        await super().stop()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -82,18 +86,14 @@ class Relay:
                 self._pending.extend(failed)
                 await asyncio.sleep(RETRY)
 
-    async def _looking(self) -> None:
-        while True:
-            try:
-                confirmed = self.take_confirmed()
-                if confirmed:
-                    await self._forget(confirmed)
-                held = {row.id for row in self._pending}
-                rows = await self._store.take_outbox(BATCH, HOLD)
-                self.offer([row for row in rows if row.id not in held])
-            except StoreUnavailable as error:
-                log.warning("outbox_unreachable", error=str(error))
-            await asyncio.sleep(TICK)
+    async def tick(self) -> None:
+        """Forget what was confirmed, and take over what nobody publishes."""
+        confirmed = self.take_confirmed()
+        if confirmed:
+            await self._forget(confirmed)
+        held = {row.id for row in self._pending}
+        rows = await self._store.take_outbox(BATCH, HOLD)
+        self.offer([row for row in rows if row.id not in held])
 
     async def _forget(self, confirmed: list[int]) -> None:
         try:
@@ -108,8 +108,8 @@ class Relay:
         except PublishFailed as error:
             log.warning("signal_not_sent", error=str(error))
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]  # a coroutine of None
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -20,7 +20,7 @@ from control.store.port import Store, StoreUnavailable
 from control.submissions import Submissions
 from control.sweep import Sweep
 from infra.bus.port import Bus, Subscription
-from infra.objects import ObjectStore, ObjectStoreUnavailable
+from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.telemetry import Tracing
 
@@ -96,6 +96,6 @@ class Control:
             missing["database"] = str(error)
         try:
             await self.parts.objects.ping()
-        except ObjectStoreUnavailable as error:
+        except (ObjectStoreUnavailable, ObjectRefused) as error:
             missing["object_store"] = str(error)
         return missing

@@ -11,7 +11,7 @@ from contracts.topology import CONTROL_QUEUE, PHASE_QUEUES
 from control.orders import Order, command_for, next_iteration
 from control.periodic import Periodic
 from control.relay import Relay
-from control.store.port import Store
+from control.store.port import Run, Store
 from infra.bus.port import Bus
 from infra.settings import IN_PROCESS, Settings
 
@@ -45,14 +45,13 @@ class Sweep(Periodic):
             self._relay.offer(await self._store.enqueue(orders))
 
     async def _commands(self, older_than: float) -> list[tuple[UUID, Order]]:
-        keys = [run.key for run in await self._store.unclaimed(older_than, BATCH)]
-        empty = {phase for phase in Phase if await self._is_empty(phase, keys)}
-        found = [await self._command(key) for key in keys if key.phase in empty]
-        return [order for order in found if order is not None]
+        keys = [run.key for phase in Phase for run in await self._unclaimed(phase, older_than)]
+        return [order for key in keys if (order := await self._command(key)) is not None]
 
-    async def _is_empty(self, phase: Phase, keys: list[AttemptKey]) -> bool:
-        wanted = any(key.phase is phase for key in keys)
-        return wanted and await self._bus.depth(PHASE_QUEUES[phase].name) == 0
+    async def _unclaimed(self, phase: Phase, older_than: float) -> list[Run]:
+        """Attempts that nobody claimed, though no command for this phase waits to be taken."""
+        found = await self._store.unclaimed(phase, older_than, BATCH)
+        return found if found and await self._bus.depth(PHASE_QUEUES[phase].name) == 0 else []
 
     async def _command(self, key: AttemptKey) -> tuple[UUID, Order] | None:
         task = (await self._store.task(key.task_id)).task

@@ -12,7 +12,6 @@ from contracts.tasks import (
     DatasetRef,
     ModelSource,
     Phase,
-    StopReason,
     TaskSpec,
     TaskStatus,
 )
@@ -115,11 +114,6 @@ class Task:
     def labels(self) -> int:
         """Rows drawn from the pool so far."""
         return sum(result.labels for result in self.results)
-
-    @property
-    def completed_by(self) -> StopReason | None:
-        """Why it COMPLETED; None in any other status."""
-        return StopReason(self.reason) if self.status is TaskStatus.COMPLETED and self.reason else None
 
 
 class IllegalTransition(TreadleError):

@@ -32,6 +32,8 @@ CONNECT_TIMEOUT = 10.0
 PLANS_LAST = 10
 """Seconds after which a statement is planned anew: a plan made for empty tables scans them when they are big."""
 DEADLOCK_ATTEMPTS = 5
+KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+"""For a session that holds a lock: the server notices within half a minute that its owner's machine is gone."""
 
 AWAY = (
     OSError,
@@ -133,7 +135,11 @@ class Database:
     async def session(self) -> Session:
         """A connection of its own, outside the pool. Raises DatabaseUnavailable."""
         try:
-            return Session(await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT))
+            return Session(
+                await asyncpg.connect(
+                    self._dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=KEEPALIVE
+                )
+            )
         except (*AWAY, *REFUSED) as error:
             raise DatabaseUnavailable(f"no database at {_address(self._dsn)}: {_reason(error)}") from error
 
@@ -155,7 +161,7 @@ class Database:
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 yield connection
-        except AWAY as error:
+        except (*AWAY, *REFUSED) as error:
             raise DatabaseUnavailable(_reason(error)) from error
 
 

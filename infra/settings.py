@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.tasks import Phase
@@ -56,17 +57,23 @@ class Settings(BaseSettings):
     allow_remote_code: bool = False
     """Let models from the hub run code of their own."""
 
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_json: bool = False
     otlp_endpoint: str | None = None
     """An OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`; None: no traces leave the process."""
 
-    @model_validator(mode="after")
-    def _bus_is_known(self) -> Self:
-        url = self.bus_url.get_secret_value()
-        if url != IN_PROCESS and not url.startswith(("amqp://", "amqps://")):
-            raise ValueError(f"TREADLE_BUS_URL: expected amqp://…, amqps://… or {IN_PROCESS}")
-        return self
+    @field_validator("bus_url")
+    @classmethod
+    def _bus_is_known(cls, given: SecretStr) -> SecretStr:
+        if given.get_secret_value() != IN_PROCESS:
+            _check_address(given, ("amqp", "amqps"), f"amqp://…, amqps://… or {IN_PROCESS}")
+        return given
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_known(cls, given: SecretStr) -> SecretStr:
+        _check_address(given, ("postgresql", "postgres"), "postgresql://user:password@host:port/database")
+        return given
 
     def ttl(self, phase: Phase) -> float:
         """How long a lease of this phase lasts without a heartbeat."""
@@ -75,3 +82,14 @@ class Settings(BaseSettings):
     def identity(self, role: str, pid: int) -> str:
         """This process's name among its peers."""
         return self.worker_id or f"{socket.gethostname()}-{role}-{pid}"
+
+
+def _check_address(given: SecretStr, schemes: tuple[str, ...], expected: str) -> None:
+    """Refuse an address that could never be reached; the text does not show it, for it holds a password."""
+    parts = urlsplit(given.get_secret_value())
+    try:
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        usable = False
+    if not usable:
+        raise ValueError(f"expected {expected}")

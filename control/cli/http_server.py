@@ -17,12 +17,15 @@ GRACE = 5
 """Seconds that open requests have to end."""
 
 
-class PortTaken(TreadleError):
-    """Something else listens where the gateway should."""
+class CannotListen(TreadleError):
+    """Something else listens where the gateway should, or the address is not ours."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, error: OSError) -> None:
         self.port = port
-        super().__init__(f"port {port} of {host} is taken: choose another with --port, or TREADLE_HTTP_PORT")
+        taken = error.errno == errno.EADDRINUSE
+        why = "it is taken" if taken else error.strerror or str(error)
+        mend = "choose another port with --port, or TREADLE_HTTP_PORT" if taken else "check TREADLE_HTTP_HOST and _PORT"
+        super().__init__(f"cannot listen on port {port} of {host}: {why}; {mend}")
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +72,4 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise PortTaken(host, port) from error
+        raise CannotListen(host, port, error) from error

@@ -62,22 +62,23 @@ WITH seen AS (
 SELECT verdict FROM decided ORDER BY position;
 
 -- name: expired
--- $1 seconds of grace, $2 how many.
+-- $1 how many.
 SELECT * FROM phase_runs
-WHERE state = 'running' AND lease_expires_at < now() - make_interval(secs => $1::double precision)
+WHERE state = 'running' AND lease_expires_at < now()
 ORDER BY lease_expires_at
-LIMIT $2;
+LIMIT $1;
 
 -- name: unclaimed
--- $1 seconds since the command was due, $2 how many.
+-- $1 phase, $2 seconds since the command was due, $3 how many.
 SELECT run.*
 FROM phase_runs AS run JOIN tasks AS task USING (task_id)
 WHERE run.state = 'dispatched'
-  AND run.ordered_at <= now() - make_interval(secs => $1::double precision)
+  AND run.phase = $1
+  AND run.ordered_at <= now() - make_interval(secs => $2::double precision)
   AND task.status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING')
   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.message_id = run.command_id)
 ORDER BY run.ordered_at
-LIMIT $2;
+LIMIT $3;
 
 -- name: looping
 -- $1 seconds, $2 how many.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
-from contracts.tasks import AttemptKey, TaskStatus
+from contracts.tasks import AttemptKey, Phase, TaskStatus
 from control.machine import RunState
 from control.store.memory_tables import MemoryBase, RunRow
 from control.store.port import Run
@@ -27,9 +27,9 @@ class MemoryLeases(MemoryBase):
         beaten = [self._answer(b.claim_id, b.key, self._beat(b)) for b in beats]
         return [*claimed, *beaten]
 
-    async def expired(self, grace: float, limit: int) -> list[Run]:
-        """Running attempts whose lease ended more than `grace` seconds ago."""
-        before = self._ago(grace)
+    async def expired(self, limit: int) -> list[Run]:
+        """Running attempts whose lease has ended."""
+        before = self._ago(0.0)
         late = [
             (row.run.lease_expires_at, row.run)
             for row in self.tables.all_runs()
@@ -37,14 +37,15 @@ class MemoryLeases(MemoryBase):
         ]
         return [run for _, run in sorted(late, key=lambda found: found[0])][:limit]
 
-    async def unclaimed(self, older_than: float, limit: int) -> list[Run]:
-        """Attempts ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
+    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[Run]:
+        """Attempts at a phase, ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
         before = self._ago(older_than)
         waiting = {entry.row.message_id for entry in self.tables.outbox.values()}
         found = [
             row
             for row in self.tables.all_runs()
             if row.run.state is RunState.DISPATCHED
+            and row.run.key.phase is phase
             and row.ordered_at <= before
             and row.command_id not in waiting
             and self.tables.tasks[row.run.key.task_id].task.status in ACTIVE

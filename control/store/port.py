@@ -10,7 +10,7 @@ from uuid import UUID
 
 from contracts.errors import TreadleError
 from contracts.leases import AttemptSignal, Claim, Heartbeat, LeaseAnswer, WorkerState
-from contracts.tasks import AttemptKey, ModelSource, TaskStatus
+from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
 from control.machine import MachineEvent, RunState
 from control.orders import Order
 from control.task import Task
@@ -199,12 +199,12 @@ class Store(Protocol):
         """Decide claims and renew leases, and note that the worker is there. One statement. Idempotent by claim id."""
         ...
 
-    async def expired(self, grace: float, limit: int) -> list[Run]:
-        """Running attempts whose lease ended more than `grace` seconds ago, by the store's clock."""
+    async def expired(self, limit: int) -> list[Run]:
+        """Running attempts whose lease has ended, by the store's clock; those silent longest first."""
         ...
 
-    async def unclaimed(self, older_than: float, limit: int) -> list[Run]:
-        """Live attempts, of tasks not suspended, that nobody has claimed and that no outbox row will publish."""
+    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[Run]:
+        """Live attempts at this phase, of tasks not suspended, that nobody claimed and no outbox row will publish."""
         ...
 
     async def looping(self, older_than: float, limit: int) -> list[UUID]:

@@ -41,13 +41,13 @@ class PostgresLeases(PostgresBase):
             for one, row in zip(asked, rows, strict=True)
         ]
 
-    async def expired(self, grace: float, limit: int) -> list[Run]:
-        """Running attempts whose lease ended more than `grace` seconds ago."""
-        return [run_from(row) for row in await self._fetch("expired", grace, limit)]
+    async def expired(self, limit: int) -> list[Run]:
+        """Running attempts whose lease has ended."""
+        return [run_from(row) for row in await self._fetch("expired", limit)]
 
-    async def unclaimed(self, older_than: float, limit: int) -> list[Run]:
-        """Attempts ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
-        return [run_from(row) for row in await self._fetch("unclaimed", older_than, limit)]
+    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[Run]:
+        """Attempts at a phase, ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
+        return [run_from(row) for row in await self._fetch("unclaimed", phase.value, older_than, limit)]
 
     async def looping(self, older_than: float, limit: int) -> list[UUID]:
         """Tasks LOOPING for `older_than` seconds that no outbox row will turn."""

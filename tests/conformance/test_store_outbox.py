@@ -90,32 +90,32 @@ async def test_the_depth_tells_the_age_of_the_oldest_due_row(bench: Bench) -> No
 async def test_a_command_that_vanished_is_unclaimed(bench: Bench) -> None:
     task = await bench.started()
     await _publish_all(bench)
-    assert [run.key for run in await bench.store.unclaimed(0.0, 10)] == [key_of(task)]
+    assert [run.key for run in await bench.store.unclaimed(Phase.OPTIMIZE, 0.0, 10)] == [key_of(task)]
 
 
 async def test_a_command_is_given_time_to_be_claimed(bench: Bench) -> None:
     await bench.started()
     await _publish_all(bench)
-    assert await bench.store.unclaimed(60.0, 10) == []
+    assert await bench.store.unclaimed(Phase.OPTIMIZE, 60.0, 10) == []
 
 
 async def test_a_command_that_the_outbox_still_holds_is_not_unclaimed(bench: Bench) -> None:
     await bench.started()
-    assert await bench.store.unclaimed(0.0, 10) == []
+    assert await bench.store.unclaimed(Phase.OPTIMIZE, 0.0, 10) == []
 
 
 async def test_a_claimed_attempt_is_not_unclaimed(bench: Bench) -> None:
     task = await bench.started()
     await _publish_all(bench)
     await bench.claim(key_of(task), uuid4())
-    assert await bench.store.unclaimed(0.0, 10) == []
+    assert await bench.store.unclaimed(Phase.OPTIMIZE, 0.0, 10) == []
 
 
 async def test_an_attempt_of_a_suspended_task_is_not_unclaimed(bench: Bench) -> None:
     task = await bench.started()
     await _publish_all(bench)
     await bench.after(task, PauseTask(task_id=task.task_id))
-    assert await bench.store.unclaimed(0.0, 10) == []
+    assert await bench.store.unclaimed(Phase.OPTIMIZE, 0.0, 10) == []
 
 
 async def test_a_command_ordered_again_is_given_time_anew(bench: Bench) -> None:
@@ -124,7 +124,7 @@ async def test_a_command_ordered_again_is_given_time_anew(bench: Bench) -> None:
     await bench.pass_time(60)
     await bench.store.enqueue([(task.task_id, Order(command_for(task)))])
     await _publish_all(bench)
-    assert await bench.store.unclaimed(30.0, 10) == []
+    assert await bench.store.unclaimed(Phase.OPTIMIZE, 30.0, 10) == []
 
 
 async def test_a_loop_that_does_not_turn_is_found(bench: Bench) -> None:

@@ -33,6 +33,10 @@ WRONG = [
     ({"datasetId": "nothing"}, "datasetId"),
     ({"modelName": "qwen-7b"}, "modelName"),
     ({"modelName": f"task:{uuid4()}"}, "modelName"),
+    ({"modelName": f"task:{'-' * 36}"}, "modelName"),
+    ({"modelName": f"task:{uuid4()}/99999999999"}, "modelName"),
+    ({"thresholdByLowerBound": True, "performanceThreshold": None}, "thresholdByLowerBound"),
+    ({"hyperparameters": "[" * 100_000}, "hyperparameters"),
     ({"surprise": 1}, "surprise"),
 ]
 
@@ -78,7 +82,7 @@ async def test_a_task_by_http_and_one_by_the_broker_are_alike(running: Running, 
     assert await shown(running, by_broker["task_id"]) == await shown(running, by_http["taskId"])
 
 
-@pytest.mark.parametrize(("change", "field"), WRONG, ids=[f for _, f in WRONG])
+@pytest.mark.parametrize(("change", "field"), WRONG, ids=[f"{f}-{n}" for n, (_, f) in enumerate(WRONG)])
 async def test_a_wrong_field_is_named_alike_on_both_roads(
     running: Running, bus_url: str, change: dict[str, Any], field: str
 ) -> None:
@@ -95,6 +99,15 @@ async def test_a_submission_that_comes_twice_creates_one_task(running: Running, 
     first, second = await send(bus_url, message), await send(bus_url, message)
     assert first == second
     assert (await running.http.get("/api/tasks")).json()["total"] == 1
+
+
+async def test_a_submission_without_an_id_is_refused_for_it_would_be_done_at_every_redelivery(
+    running: Running, bus_url: str
+) -> None:
+    message = create(BODY)
+    del message["submission_id"]
+    answer = await send(bus_url, message)
+    assert [error["field"] for error in answer["problem"]["errors"]] == ["submission_id"]
 
 
 async def test_a_submission_id_used_again_with_another_body_is_a_conflict(running: Running, bus_url: str) -> None:

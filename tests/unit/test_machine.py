@@ -7,6 +7,7 @@ import pytest
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, NextIteration, PhaseFailed, PhasePaused
 from contracts.leases import Verdict
+from contracts.options import OptimizationOptions, StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
 from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, advance, fold
@@ -329,3 +330,21 @@ def test_the_best_iteration_is_remembered_apart_from_the_latest() -> None:
     assert task.best is not None
     assert task.latest is not None
     assert (task.best.iteration, task.latest.iteration) == (1, 2)
+
+
+def test_after_running_out_of_memory_an_attempt_starts_without_the_larger_batchs_checkpoint() -> None:
+    training = complete(started(), 1)
+    suspended = advance(training, pause(PauseMode.CHECKPOINT)).task
+    resumed = advance(advance(suspended, paused(training)).task, resume()).task
+    command = advance(resumed, failed(resumed, FailureKind.OUT_OF_MEMORY)).orders[0].message
+    assert isinstance(command, TrainModel)
+    assert command.resume_from is None
+
+
+def test_an_iteration_may_not_draw_more_labels_than_the_budget_has_left() -> None:
+    task = started(stop=StopRules(labels=100), optimization=OptimizationOptions(label_budget=80))
+    task = advance(task, completed(task, labels=80)).task
+    looping = complete(task, 2)
+    command = advance(looping, an("next_iteration", looping)).orders[0].message
+    assert isinstance(command, OptimizeData)
+    assert command.options.label_budget == 20

@@ -61,6 +61,7 @@ def test_an_unknown_field_is_refused_by_name(message: type[Message]) -> None:
     [
         (b"\xff", "not JSON"),
         (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b"[]", "expected a JSON object, got list"),
         (b"{}", "kind None version None is not known here; expected pause_task"),
         (b'{"kind": "explode", "version": 1}', "kind 'explode' version 1"),
@@ -91,3 +92,9 @@ def test_the_body_of_a_task_is_accepted_in_camel_case_too() -> None:
     camel = {"taskName": "n", "modelName": "m", "datasetId": "d", "userId": 1, "mode": "STANDARD"}
     found = decode(json.dumps({**raw, "task": camel}).encode(), CreateTask)
     assert found.task.task_name == "n"
+
+
+def test_a_number_that_json_cannot_hold_is_refused_by_name() -> None:
+    raw = golden(DataOptimized).read_text().replace('"gpu_seconds": 0.0', '"gpu_seconds": 1e999')
+    with pytest.raises(UndecodableMessage, match="gpu_seconds"):
+        decode(raw.encode(), DataOptimized)

@@ -39,9 +39,9 @@ class Spec(Frozen):
 
     texts: Path
     """JSON lines, each an object with `text`: what the vocabulary is made of."""
-    vocabulary: int = Field(default=2000, ge=300, le=100_000)
+    vocabulary: int = Field(default=1200, ge=300, le=100_000)
     hidden: int = Field(default=128, ge=16, le=4096)
-    intermediate: int = Field(default=384, ge=16, le=16_384)
+    intermediate: int = Field(default=512, ge=16, le=16_384)
     layers: int = Field(default=2, ge=1, le=64)
     heads: int = Field(default=4, ge=1, le=64)
     context: int = Field(default=256, ge=32, le=131_072)

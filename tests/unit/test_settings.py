@@ -1,0 +1,33 @@
+"""Settings that could never work are refused by name, and without showing what they hold."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from infra.settings import IN_PROCESS, Settings
+
+WRONG = [
+    ("bus_url", "http://127.0.0.1/"),
+    ("bus_url", "amqp://user:s3cret@host:abc/"),
+    ("database_url", "foo"),
+    ("database_url", "postgresql://user:s3cret@host:abc/x"),
+    ("log_level", "LOUD"),
+    ("http_port", "70000"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_setting_that_cannot_work_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TREADLE_{name.upper()}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (error,) = refused.value.errors(include_input=False)
+    assert error["loc"] == (name,)
+    assert "s3cret" not in error["msg"]
+
+
+@pytest.mark.parametrize("url", [IN_PROCESS, "amqp://a:b@host/", "amqps://host:5671/vhost"])
+def test_every_known_kind_of_bus_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("TREADLE_BUS_URL", url)
+    assert Settings().bus_url.get_secret_value() == url
