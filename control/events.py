@@ -41,7 +41,7 @@ class EventIntake:
         except (UndecodableMessage, TaskNotFound) as error:
             await patiently(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, str(error)))
             return
-        except Exception as error:
+        except Exception as error:  # poison of a kind nobody foresaw is kept with its reason, not bounced for ever
             log.exception("event_not_applied", message_id=message.message_id)
             reason = f"{type(error).__name__}: {error}"
             await patiently(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, reason))

@@ -56,7 +56,7 @@ class SubmissionIntake:
         except (InvalidInput, TaskNotFound, SubmissionConflict, IllegalTransition) as error:
             await self._refuse(message, asked.submission_id, problem_of(error))
             return
-        except Exception:
+        except Exception:  # whoever asked is answered, whatever went wrong
             log.exception("submission_broke", submission_id=str(asked.submission_id))
             problem = Problem(title="Broken", status=500, detail="something went wrong; control's log says what")
             await self._refuse(message, asked.submission_id, problem)

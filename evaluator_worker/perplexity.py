@@ -29,7 +29,7 @@ def log_probabilities(
     model: PreTrainedModel, rendered: Sequence[Rendered], batch_size: int, job: Job, stage: str
 ) -> list[float]:
     """For each row the sum of its scored tokens' natural log-probabilities. Raises Stopped between batches."""
-    most_tokens = MOST_LOGITS // model.config.vocab_size
+    most_tokens = MOST_LOGITS // model.config.get_text_config().vocab_size
     batches = by_length([len(r.ids) for r in rendered], batch_size, most_tokens)
     sums = [0.0] * len(rendered)
     for batch in job.track(batches, stage, len(batches)):
@@ -48,5 +48,6 @@ def _batch(model: PreTrainedModel, rendered: list[Rendered]) -> list[float]:
     mask = padded([[1] * len(r.ids) for r in rendered], 0, left=False, device=model.device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     losses = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-    per_row = (losses.view_as(scored) * scored).double().sum(dim=1)
+    # Not multiplied by the mask: a token that is given no probability costs infinity, and infinity times 0 is NaN.
+    per_row = losses.view_as(scored).masked_fill(scored == 0, 0).double().sum(dim=1)
     return [-float(loss) for loss in per_row]

@@ -10,17 +10,30 @@ from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_any,
+    stop_base,
+    wait_random_exponential,
+)
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from contracts.errors import TreadleError
 from contracts.message import Message
-from infra.objects import ObjectNotFound, ObjectStore, ObjectStoreUnavailable
+from infra.objects import ObjectNotFound, ObjectStore, ObjectStoreDenied, ObjectStoreUnavailable
 
 S = TypeVar("S")
 T = TypeVar("T")
 AT_ONCE = 4
 """Files of one artifact that travel at a time."""
+STORE_PATIENCE = 15 * 60.0
+"""Seconds for which a worker waits, at each file, for a store that is away."""
+MOST_DENIALS = 4
+"""Tries at a store that does not let us in: some deny while they start."""
 
 log = structlog.get_logger(__name__)
 
@@ -39,12 +52,26 @@ def _say(state: RetryCallState) -> None:
 
 
 ONCE = AsyncRetrying(stop=stop_after_attempt(1), reraise=True)
-PATIENTLY = AsyncRetrying(
-    retry=retry_if_exception_type(ObjectStoreUnavailable),
-    wait=wait_random_exponential(multiplier=0.2, max=15.0),
-    before_sleep=_say,
-)
-"""Wait for as long as the store is away, file by file: what was moved stays moved."""
+
+
+class _DeniedTooOften(stop_base):
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        return isinstance(error, ObjectStoreDenied) and retry_state.attempt_number >= MOST_DENIALS
+
+
+def patiently(seconds: float) -> AsyncRetrying:
+    """Wait for a store that is away, file by file: what was moved stays moved. Then raises ObjectStoreUnavailable."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(ObjectStoreUnavailable),
+        stop=stop_any(stop_after_delay(seconds), _DeniedTooOften()),
+        wait=wait_random_exponential(multiplier=0.2, max=15.0),
+        before_sleep=_say,
+        reraise=True,
+    )
+
+
+PATIENTLY = patiently(STORE_PATIENCE)
 
 
 async def upload(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from infra.child_environment import child_environment
@@ -20,6 +21,10 @@ from infra.child_pipes import ChildPipes
 
 LOG = "log.txt"
 """A child's standard error, in its job's folder."""
+LAST_WORDS = 3.0
+"""Seconds for which the output of a child that has ended is still read."""
+
+log = structlog.get_logger(__name__)
 
 
 class Step(BaseModel):
@@ -51,6 +56,7 @@ class Child:
         with log.open("wb") as errors, pipes.theirs() as (stdin, stdout):
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # whatever lies in the worker's working directory is no module of ours
                 "-m",
                 "infra.program",
                 module,
@@ -85,7 +91,7 @@ class Child:
             raise
         finally:
             self._end_group()
-            await listening
+            await _last_words(listening)
             self._pipes.close()
         return explain(folder, self._log, status, time.monotonic() - started, stopping=self._stopping)
 
@@ -118,6 +124,14 @@ class Child:
         """End the child and whatever it started; harmless where nothing is left."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _last_words(listening: asyncio.Task[None]) -> None:
+    """Hear what a dead child had still said, but not for ever: a daemon that it started may hold its output."""
+    try:
+        await asyncio.wait_for(listening, LAST_WORDS)
+    except TimeoutError:
+        log.warning("output_held_after_the_end")
 
 
 class Children:

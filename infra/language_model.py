@@ -7,12 +7,13 @@ How a row becomes tokens is in `infra.chat_format`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 FIELD = "model"
 LONGEST_REASON = 400
+NAMED_KEYS = 5
+"""Missing tensors that an error names, at most."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -41,14 +44,16 @@ def load(
     source = _source(location, job)
     options = {"trust_remote_code": location.trust_remote_code, "local_files_only": location.kind != "hub"}
     tokenizer = _attempt(location, source, AutoTokenizer.from_pretrained, **options)
-    model = _attempt(
+    model, found = _attempt(
         location,
         source,
         AutoModelForCausalLM.from_pretrained,
         use_safetensors=True,
         dtype=dtype or (torch.float32 if where.type == "cpu" else "auto"),
+        output_loading_info=True,
         **options,
     )
+    _require_all_weights(found["missing_keys"], location)
     for name in location.adapters:
         model = _merge(model, job.input(name), f"{location} with {name}")
     return model.to(where).eval(), tokenizer
@@ -94,18 +99,34 @@ def _require_safetensors(folder: Path, name: str) -> None:
     raise BadConfiguration(f"model {name}: expected weights as *.safetensors, found {found}", field=FIELD)
 
 
+def _require_all_weights(missing: set[str], location: ModelLocation) -> None:
+    """Left alone, transformers draws missing tensors at random. A head tied to the embeddings is not missing."""
+    if not missing:
+        return
+    names = ", ".join(sorted(missing)[:NAMED_KEYS]) + (" and more" if len(missing) > NAMED_KEYS else "")
+    raise BadConfiguration(
+        f"model {location}: its *.safetensors lack {len(missing)} of its tensors: {names}; "
+        "expected all that its config.json asks for",
+        field=FIELD,
+    )
+
+
 def _attempt(location: ModelLocation, source: str, read: Any, **options: Any) -> Any:  # noqa: ANN401  # untyped library
     """Call `from_pretrained`; whatever it finds wrong with the model becomes one sentence."""
-    try:
+    tried = _tried(location, source)
+    with _worded(f"model {location}: could not be loaded as a causal language model; tried {tried}"):
         return read(source, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise BadConfiguration(
-            f"model {location}: could not be loaded as a causal language model; "
-            f"tried {_tried(location, source)}: {_reason(error)}",
-            field=FIELD,
-        ) from error
+
+
+@contextmanager
+def _worded(sentence: str) -> Iterator[None]:
+    """Turn what the libraries raise into BadConfiguration; a lack of memory stays what it is."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a malformed file makes these libraries raise anything, tokenizers a bare Exception
+        raise BadConfiguration(f"{sentence}: {_reason(error)}", field=FIELD) from error
 
 
 def _tried(location: ModelLocation, source: str) -> str:
@@ -124,10 +145,8 @@ def _reason(error: Exception) -> str:
 def _merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
     """The adapter of `folder` folded into the weights, checked for NaN by peft."""
     _require_safetensors(folder, name)
-    try:
+    with _worded(f"model {name}: the adapter does not fit"):
         merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadConfiguration(f"model {name}: the adapter does not fit: {_in_one_line(error)}", field=FIELD) from error
     return merged
 
 

@@ -30,6 +30,7 @@ BLOCK = 1024 * 1024
 CALLS, STREAMS = 8, 16
 """Threads for calls, and for uploads that wait for a client."""
 NOT_FOUND, CONFLICT = 404, 409
+DENIALS = frozenset({401, 403})
 REFUSALS = frozenset({400, 405, 411, 412, 413, 414, 416, 501})
 """Statuses that asking again does not change."""
 
@@ -44,6 +45,10 @@ class ObjectNotFound(TreadleError):
 
 class ObjectStoreUnavailable(TreadleError):
     """The store is away, or does not let us in; the same call may succeed later."""
+
+
+class ObjectStoreDenied(ObjectStoreUnavailable):
+    """The store does not let us in: a person must mend a key or a right."""
 
 
 class ObjectRefused(TreadleError):
@@ -158,11 +163,11 @@ class ObjectStore:
             return ObjectNotFound(key)
         if status in REFUSALS:
             return ObjectRefused(f"the object store at {self._endpoint} refused {key or self._bucket}: {error}")
-        hint = "check TREADLE_S3_ENDPOINT and that the store runs"
-        if status in {401, 403}:
-            hint = "check TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY"
         what = f"it answered {status}" if status else str(error)
-        return ObjectStoreUnavailable(f"the object store at {self._endpoint} does not serve us ({what}); {hint}")
+        sentence = f"the object store at {self._endpoint} does not serve us ({what}); check"
+        if status in DENIALS:
+            return ObjectStoreDenied(f"{sentence} TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY")
+        return ObjectStoreUnavailable(f"{sentence} TREADLE_S3_ENDPOINT and that the store runs")
 
 
 class _MadeByAnother(Exception):

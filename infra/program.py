@@ -114,7 +114,10 @@ def run(module: str, folder: Path, program: Program, progress: TextIO | None = N
 
 
 def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> int:
-    (folder / "error.json").write_text(json.dumps({"failure": kind.value, "message": message, "field": field}))
+    """Say why, in `error.json` and for a person; half a surrogate pair, which no reader takes, becomes a mark."""
+    error = json.dumps({"failure": kind.value, "message": message, "field": field}, ensure_ascii=False)
+    (folder / "error.json").write_bytes(error.encode(errors="replace"))
+    print(message, file=sys.stderr, flush=True)
     return FAILED
 
 
@@ -151,7 +154,7 @@ def main(arguments: list[str]) -> int:
     if not folder:
         return 0
     watch_parent()
-    return _run_in(Path(folder), module, program, progress)
+    return _run_in(Path(folder).resolve(), module, program, progress)
 
 
 def _run_in(folder: Path, module: str, program: Program, progress: TextIO | None) -> int:

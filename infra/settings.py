@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -36,7 +37,7 @@ class Settings(BaseSettings):
     worker_id: str | None = None
     """None: made of the host's name and the phase, with the process id."""
     worker_slots: int = Field(default=1, ge=1, le=1024)
-    work_dir: Path = Path(tempfile.gettempdir()) / "treadle"
+    work_dir: Path = Path(tempfile.gettempdir()) / f"treadle-{os.getuid()}"
     """Job folders and the spool of events that the broker has not confirmed yet."""
     warm_children: bool = True
     """Keep one child with its imports done waiting for the next job."""
@@ -61,6 +62,12 @@ class Settings(BaseSettings):
     log_json: bool = False
     otlp_endpoint: str | None = None
     """An OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`; None: no traces leave the process."""
+
+    @field_validator("work_dir")
+    @classmethod
+    def _work_dir_is_absolute(cls, given: Path) -> Path:
+        """Programs change their working directory."""
+        return given.expanduser().absolute()
 
     @field_validator("bus_url")
     @classmethod

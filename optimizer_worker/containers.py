@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def records(path: Path, where: str) -> Iterator[Record]:
         case b"[":
             return _json_array(path, where)
         case _:
-            return _csv_rows(path)
+            return _csv_rows(path, where)
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -74,17 +75,21 @@ def _checked(number: int, value: object, raw: str) -> Record:
     return Record(number, None, raw, f"expected an object, got {kind(value)}")
 
 
-def _csv_rows(path: Path) -> Iterator[Record]:
+def _csv_rows(path: Path, where: str) -> Iterator[Record]:
     """Rows under a header. After a row that cannot be read, reading goes on at the next line."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    lines = _csv_lines(path)
     if not lines:
         return
+    if _shown(lines[0]) != lines[0]:
+        raise BadInput(f"{where}:1 is not UTF-8; expected UTF-8", field=f"{where}:1")
     delimiter = max(",;\t", key=lines[0].count)
     header = [name.strip() for name in next(csv.reader(lines[:1], delimiter=delimiter))]
     start = 1
     while start < len(lines):
-        reader = csv.reader(lines[start:], delimiter=delimiter, strict=True)
+        # By index: a slice would copy the rest of the file for every row that cannot be read.
+        rest = map(lines.__getitem__, range(start, len(lines)))
+        reader = csv.reader(rest, delimiter=delimiter, strict=True)
         begin = start
         try:
             for values in reader:
@@ -92,15 +97,26 @@ def _csv_rows(path: Path) -> Iterator[Record]:
                 if values:
                     yield _csv_row(line + 1, header, values, "".join(lines[line:begin]))
         except csv.Error as error:
-            yield Record(begin + 1, None, lines[begin].rstrip(), f"not CSV: {error}")
+            yield Record(begin + 1, None, _shown(lines[begin]).rstrip(), f"not CSV: {error}")
         else:
             return
         start = begin + 1
 
 
+def _csv_lines(path: Path) -> list[str]:
+    """The lines with their ends. A byte that is not UTF-8 costs its row alone, and so stands as a surrogate."""
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    # Not str.splitlines: it also breaks a line inside a field, at U+2028 and its like.
+    return list(io.StringIO(text, newline=""))
+
+
+def _shown(text: str) -> str:
+    """`text` with a replacement character for what is not UTF-8: surrogates cannot be written to a file."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _csv_row(line: int, header: list[str], values: list[str], raw: str) -> Record:
-    if not raw.isascii() and any("\udc80" <= c <= "\udcff" for c in raw):
-        shown = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if (shown := _shown(raw)) != raw:
         return Record(line, None, shown.rstrip(), "not UTF-8")
     if len(values) != len(header):
         return Record(line, None, raw.rstrip(), f"expected {len(header)} fields, got {len(values)}")

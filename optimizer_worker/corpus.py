@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, Verdict
@@ -49,13 +49,16 @@ class Corpus:
         for verdict in verdicts:
             self._record(verdict)
 
-    def hold_out(self, rows: Iterable[Row], name: str, *, told: bool) -> None:
-        """Move rows to a split. Of a sealed split the ledger tells the number only."""
-        for row in rows:
-            del self._rows[row.id]
-            self.actions[f"held_out_{name}"] += 1
-            if told:
-                self.ledger.append(Verdict(row.id, Action.HELD_OUT, name))
+    def hold_out(self, rows: Sequence[Row], name: str, *, told: bool) -> None:
+        """Move rows to a split. Of a sealed split only the number is told, and what was told before is taken back."""
+        moved = {row.id for row in rows}
+        for row_id in moved:
+            del self._rows[row_id]
+        self.actions[f"held_out_{name}"] += len(moved)
+        if told:
+            self.ledger += [Verdict(row.id, Action.HELD_OUT, name) for row in rows]
+        else:
+            self.ledger = [verdict for verdict in self.ledger if verdict.row not in moved]
 
     def keep(self) -> None:
         """Record every row that is in and of which nothing was said before."""

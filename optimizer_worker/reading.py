@@ -16,6 +16,7 @@ from optimizer_worker.containers import Record, records
 from optimizer_worker.fields import Fields, Unfit
 from optimizer_worker.formats import FORMATS, Format, detect
 from optimizer_worker.quarantine import Quarantined
+from optimizer_worker.spec import REQUEST_FIELDS
 
 UNREADABLE = "unreadable"
 SHOWN = 500
@@ -40,10 +41,20 @@ def read_dataset(folder: Path, name: str, dataset_id: str) -> Reading:
     for path in _files(folder):
         _read_file(path, f"{name}/{path.relative_to(folder)}", name == SEALED, reading)
     if not reading.rows:
-        first = reading.unreadable[0] if reading.unreadable else None
-        why = f"; {first.file}:{first.line}: {first.reason}" if first else ""
-        raise BadInput(f"dataset {dataset_id} ({name}) holds no rows{why}", field=f"{name}_dataset_id")
+        why = _why_empty(reading)
+        raise BadInput(f"dataset {dataset_id} ({name}) holds no rows; {why}", field=REQUEST_FIELDS[name])
     return reading
+
+
+def _why_empty(reading: Reading) -> str:
+    if reading.unreadable:
+        first = reading.unreadable[0]
+        return f"{first.file}:{first.line}: {first.reason}"
+    return f"expected JSON lines, a JSON array or CSV with a header, with the fields of {_known_formats()}"
+
+
+def _known_formats() -> str:
+    return "; ".join(str(form) for form in FORMATS)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -78,9 +89,8 @@ def _detected(found: Iterator[Record], where: str) -> tuple[Format | None, Itera
         if form := detect(record.fields):
             return form, chain(seen, found)
     if readable is not None and readable.fields is not None:
-        known = "; ".join(str(form) for form in FORMATS)
         place, names = f"{where}:{readable.line}", ", ".join(readable.fields) or "none"
-        raise BadInput(f"{place} has the fields {names}, of no known format; known are {known}", field=place)
+        raise BadInput(f"{place} has the fields {names}, of no known format; known are {_known_formats()}", field=place)
     return None, seen
 
 

@@ -10,6 +10,9 @@ from contracts.options import OptimizationOptions
 CURRENT, SPLITS, REPORT = "current", "splits", "report"
 """Names of a later iteration's inputs; those of the first are `train`, `dev`, `test` and `pool`."""
 
+REQUEST_FIELDS = {"train": "datasetId", "dev": "devDatasetId", "test": "testDatasetId", "pool": "poolDatasetId"}
+"""The field of a request that names the dataset behind an input: what an error tells the user to mend."""
+
 
 class Spec(Frozen):
     """What to optimise, and how."""

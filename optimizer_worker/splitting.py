@@ -14,6 +14,7 @@ from contracts.rows import Row
 from infra.errors import BadInput
 from optimizer_worker.normalization import normal
 from optimizer_worker.similarity import similar_pairs
+from optimizer_worker.spec import REQUEST_FIELDS
 
 Cluster = list[int]
 """Places of rows whose prompts are near-duplicates of one another, directly or through others."""
@@ -29,7 +30,7 @@ def split_off(rows: Sequence[Row], fractions: Mapping[str, float], threshold: fl
         raise BadInput(
             f"{len(rows)} rows in {len(groups)} near-duplicate clusters cannot be split into train and "
             f"{' and '.join(fractions)}; give more rows, or datasets of their own for these",
-            field="dataset_id",
+            field=REQUEST_FIELDS["train"],
         )
     # A reproducible split is wanted, no secret.
     chosen = _choose(rows, groups, fractions, random.Random(seed))  # noqa: S311

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from contracts.rows import Row
 from infra.errors import BadInput
 from infra.program import Job
 from optimizer_worker.cleaning import clean
 from optimizer_worker.corpus import Corpus
+from optimizer_worker.decontamination import contaminated
 from optimizer_worker.duplicates import exact_duplicates
-from optimizer_worker.ledger import Action, Verdict
-from optimizer_worker.normalization import normal
 from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading import SEALED, UNREADABLE, Reading, read_dataset
-from optimizer_worker.spec import Spec
+from optimizer_worker.spec import REQUEST_FIELDS, Spec
 from optimizer_worker.splitting import split_off
 from optimizer_worker.workspace import Splits, Workspace
 
@@ -31,7 +31,7 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
     splits = Splits(**{name: part.rows for name, part in given.items()}, **_missing(corpus, set(given), spec))
     for name, part in given.items():
         _account(corpus, part, name)
-    splits.dev = _apart(splits.dev, splits.test, corpus)
+    splits.dev = _apart(splits, corpus, spec.options.near_duplicate)
     return Workspace(corpus=corpus, splits=splits, new_splits=True, formats=formats)
 
 
@@ -40,7 +40,7 @@ def _cleaned(reading: Reading, name: str) -> Corpus:
     corpus = Corpus(rows, reading.unreadable)
     corpus.apply(verdicts)
     if not corpus.rows:
-        raise BadInput(f"{name}: all {len(rows)} rows are empty or repeat their prompt", field=f"{name}_dataset_id")
+        raise BadInput(f"{name}: all {len(rows)} rows are empty or repeat their prompt", field=REQUEST_FIELDS[name])
     if reading.unreadable:
         corpus.actions[UNREADABLE] = len(reading.unreadable)
     return corpus
@@ -79,14 +79,16 @@ def _nameless(item: Quarantined) -> Quarantined:
     return item.model_copy(update={"row": None})
 
 
-def _apart(dev: Sequence[Row], test: Sequence[Row], corpus: Corpus) -> list[Row]:
-    """The dev rows whose prompt is not in test. Raises BadInput where none is left."""
-    sealed = {normal(row.prompt) for row in test}
-    inside = [row for row in dev if normal(row.prompt) in sealed]
-    corpus.ledger += [Verdict(row.id, Action.DROPPED, "dev_in_test", 1.0, 1.0) for row in inside]
+def _apart(splits: Splits, corpus: Corpus, threshold: float) -> list[Row]:
+    """The dev rows that give no test row away. Raises BadInput where none is left."""
+    inside = contaminated(splits.dev, {"test": splits.test}, threshold)
+    corpus.ledger += [replace(verdict, rule="dev_in_test") for verdict in inside]
     if inside:
         corpus.actions["dev_in_test"] = len(inside)
-    if len(inside) == len(dev):
-        raise BadInput("every dev row stands in test too; expected two different sets", field="dev_dataset_id")
-    out = {row.id for row in inside}
-    return [row for row in dev if row.id not in out]
+    if len(inside) == len(splits.dev):
+        raise BadInput(
+            "every dev row stands in test too, or a near copy of it; give a dev set of other rows",
+            field=REQUEST_FIELDS["dev"],
+        )
+    out = {verdict.row for verdict in inside}
+    return [row for row in splits.dev if row.id not in out]

@@ -19,6 +19,7 @@ from contracts.topology import CLAIMS_QUEUE, COMMANDS, CONTROL_QUEUE, DEAD_QUEUE
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Incoming, Outgoing
 from infra.settings import Settings
+from infra.worker.folders import WorkerFolder
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from tests.programs.scripted import Action, Result, Spec
 
@@ -156,4 +157,4 @@ class Script:
 
 def job_of(settings: Settings, command: TrainModel) -> Path:
     """Where the worker named "w" runs a command."""
-    return settings.work_dir / "train" / "w" / "jobs" / f"{command.key.task_id}-1-train-a1"
+    return WorkerFolder.of(settings, Phase.TRAIN, "w").job_path(command.key)

@@ -13,14 +13,29 @@ from urllib.parse import urlsplit
 import httpx
 
 from contracts.errors import TreadleError
-from control.cli.client import RequestRefused, problem_of
+from control.cli.client import RequestRefused, checked, problem_of
 from infra.bus.connect import connect
 from infra.database import Database
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.rabbitmq import rabbitmq_script
 
-TRAIN_EXTRA = ("torch", "transformers", "peft", "accelerate", "scikit-learn", "rouge-score")
+TRAIN_EXTRA = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "jinja2",
+    "numpy",
+    "rapidfuzz",
+    "rouge-score",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "threadpoolctl",
+    "tokenizers",
+)
+"""What the programs of the workers import; the same names stand in pyproject.toml."""
 POSTGRES_PORT = 5432
 PATIENCE = 5.0
 """Seconds that a part may take to answer."""
@@ -153,7 +168,7 @@ async def _answered(name: str, where: str, probe: Awaitable[object], mend: str) 
 
 async def _ready(url: str) -> None:
     """Raise with what the gateway says is missing."""
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=checked(url)) as http:
         answer = await http.get("/readyz")
     if answer.is_error:
         raise RequestRefused(problem_of(answer))

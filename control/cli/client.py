@@ -16,12 +16,13 @@ from uuid import UUID
 import httpx
 from httpx_sse import EventSource, SSEError, aconnect_sse
 
-from contracts.errors import TreadleError
+from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.http import DatasetView, TaskView
 from contracts.submissions import Problem
 
 TIMEOUT = 30.0
 """Seconds for a request to be answered; uploads and streams take as long as they take."""
+PORTS = range(1, 1 << 16)
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 """Seconds between two tries to get a lost stream back."""
 
@@ -54,10 +55,10 @@ class Update:
 
 
 class Gateway:
-    """An HTTP client for one gateway. Raises GatewayUnreachable and RequestRefused, nothing of httpx."""
+    """An HTTP client for one gateway. Raises InvalidInput, GatewayUnreachable and RequestRefused, nothing of httpx."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = checked(url).rstrip("/")
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -131,6 +132,19 @@ class Gateway:
 
 _PATIENT = httpx.Timeout(TIMEOUT, read=60.0)
 """A stream is read until it is silent for a minute: the gateway sends a comment more often than that."""
+
+
+def checked(url: str) -> str:
+    """The address itself. Raises InvalidInput, naming --url, where no gateway can have it."""
+    try:
+        parts = httpx.URL(url)
+        known = parts.scheme in {"http", "https"} and parts.host and (parts.port is None or parts.port in PORTS)
+    except httpx.InvalidURL:
+        known = False
+    if known:
+        return url
+    message = f"{url!r} is no address; expected http://HOST:PORT, as in http://127.0.0.1:8080"
+    raise InvalidInput((FieldError(field="--url", message=message),))
 
 
 def problem_of(answer: httpx.Response) -> Problem:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from control.cli.options import made
 from control.cli.serve import Broker
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def demo(
 
     from control.demo.run import Demo
 
-    place = folder.expanduser().resolve() if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
+    place = made(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
     outcome = asyncio.run(_run(Demo(arm.value, seed, place), broker, keep))
     typer.echo(outcome.as_json())
 

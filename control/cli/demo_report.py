@@ -13,7 +13,7 @@ OF_ARM = {
     "targeted": "The gain shows new labels at work as much as their targeting: an arm that draws as many rows at "
     "random is the fair comparison. See it with: treadle demo --arm random --seed {seed}",
     "random": "This is the control arm: as many new labels, drawn at random. Compare: treadle demo --seed {seed}",
-    "none": "This arm draws no new labels; what moves is cleaning and weights. Compare: treadle demo --seed {seed}",
+    "none": "This arm draws no new labels; what moves is cleaning. Compare: treadle demo --seed {seed}",
 }
 """What the numbers do and do not show."""
 WIDEST = 100

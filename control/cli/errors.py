@@ -22,6 +22,10 @@ class Readable(TyperGroup):
         except TreadleError as error:
             wrong = isinstance(error, InvalidInput) or getattr(error, "wrong_input", False)
             fail(str(error), status=WRONG_INPUT if wrong else FAILED)
+        except OSError as error:
+            if error.filename is None:
+                raise  # about no file that a person named
+            fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

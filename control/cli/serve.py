@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from control.cli.options import made
+
 HOME = Path("~/.treadle/up")
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Where HTTP answers; 0 takes a free one.")]
 
@@ -46,7 +48,7 @@ def up(
     """
     import asyncio
 
-    asyncio.run(_up(folder.expanduser(), port, broker))
+    asyncio.run(_up(made(folder), port, broker))
 
 
 async def _up(folder: Path, port: int | None, broker: Broker) -> None:

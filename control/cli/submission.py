@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,12 @@ def body_of(file: Path | None, options: Mapping[str, Any], continuous: bool | No
         raise _refused("mode", f"{named!r} is not a mode; expected STANDARD or CONTINUOUS")
     given = {name: options[name] for name in FIELD_OF if options.get(name) is not None}
     for name, value in given.items():
+        _require_finite(value, f"--{name.replace('_', '-')}")
         _lay(body, FIELD_OF[name], value)
     body.setdefault("user_id", 1)
     body.setdefault("task_name", f"{body.get('model_name', 'task')} on {body.get('dataset_id', 'data')}"[:200])
+    for name, value in body.items():
+        _require_finite(value, name)
     return _mode(named, given, continuous), body
 
 
@@ -57,6 +61,18 @@ def _lay(body: dict[str, Any], path: tuple[str, ...], value: object) -> None:
         body[path[0]] = {**_object(body.get(path[0]), path[0]), path[1]: value}
     else:
         body[path[0]] = value
+
+
+def _require_finite(value: object, name: str) -> None:
+    """Python reads NaN and infinities from JSON and from options; JSON cannot say them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _refused(name, f"expected a finite number, found {value}")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_finite(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _require_finite(item, f"{name}.{index}")
 
 
 def _mode(named: str, given: dict[str, Any], continuous: bool | None) -> str:

@@ -92,7 +92,11 @@ class Outcome:
 
 @asynccontextmanager
 async def prepared(demo: Demo) -> AsyncIterator[Prepared]:
-    """Write the data, and begin to make the tiny model; it takes as long as a stack takes to start."""
+    """Write the data, and begin to make the tiny model; it takes as long as a stack takes to start.
+
+    Raises DemoFailed where the folder is not empty, before anything is written.
+    """
+    _require_empty(demo.folder)
     files = banking77.write(banking77.draw(demo.seed), demo.folder / "data")
     base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed), name="tiny base")
     try:
@@ -130,11 +134,13 @@ async def make_base(folder: Path, texts: Path, seed: int) -> Path:
     return folder / "out"
 
 
+def _require_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise DemoFailed(f"{folder} is not empty: choose another --folder, or leave it out for a fresh one")
+
+
 def _write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise DemoFailed(f"{folder.parent} holds a demo already: choose another --folder") from error
+    folder.mkdir(parents=True)
     (folder / "spec.json").write_text(json.dumps(spec))
 
 

@@ -27,6 +27,8 @@ async def dead_letter(bus: Bus, message: Incoming, queue: str, reason: str) -> N
             body=message.body,
             message_id=message.message_id or "",
             headers={**message.headers, REASON: reason[:LONGEST_REASON], QUEUE: queue},
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
         )
     )
     await message.ack()

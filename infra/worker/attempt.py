@@ -19,13 +19,18 @@ CARRIED = ("traceparent", "tracestate")
 log = structlog.get_logger(__name__)
 
 
+def carried(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of a command's headers that are carried on."""
+    return {name: headers[name] for name in CARRIED if name in headers}
+
+
 class Attempt:
     """Registered before its claim is sent, so that a cancel which comes in between stops the start."""
 
     def __init__(self, command: PhaseCommand, headers: Mapping[str, str]) -> None:
         self.command = command
         self.claim_id: UUID = uuid4()
-        self.headers = {name: headers[name] for name in CARRIED if name in headers}
+        self.headers = carried(headers)
         self.ended_by: Verdict | None = None
         """Control wants nothing more of it: stop, publish nothing."""
         self.paused = asyncio.Event()

@@ -66,6 +66,10 @@ class LeaseClient:
         self._wake.set()
         try:
             return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled():
+                raise
+            return answer.result()  # it came while we were being ended; a grant must not be lost on the way
         finally:
             self._claims.pop(claim.claim_id, None)
 

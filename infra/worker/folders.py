@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
 from contracts.errors import TreadleError
-from contracts.tasks import AttemptKey
+from contracts.tasks import AttemptKey, Phase
 from infra.child_environment import end_leftovers
+from infra.settings import Settings
 from infra.worker.spool import Spool
 
 LOCK = "lock"
+PRIVATE = 0o700
+"""Inputs and logs of jobs are nobody else's, also where the folder lies in a shared temporary one."""
 PATIENCE, RETRY_AFTER = 10.0, 0.2
 """Seconds for which a dying worker, or one that looks for orphans, may still hold the lock."""
 KEPT_JOBS = 5
@@ -41,6 +46,11 @@ class WorkerFolder:
         self.spool = Spool(folder / "spool")
         self._lock: int | None = None
 
+    @classmethod
+    def of(cls, settings: Settings, phase: Phase, worker_id: str) -> WorkerFolder:
+        """This worker's, beside those of its peers at the same broker: a spool is never sent to another one."""
+        return cls(settings.work_dir / broker_hash(settings.bus_url.get_secret_value()) / phase.value / worker_id)
+
     async def take(self) -> None:
         """Make it ours. Raises FolderInUse where another worker keeps it for longer than a start lasts."""
         for _ in range(int(PATIENCE / RETRY_AFTER)):
@@ -51,7 +61,7 @@ class WorkerFolder:
 
     def lock(self) -> bool:
         """Whether it is ours now; then what an earlier life left running is ended."""
-        self.jobs.mkdir(parents=True, exist_ok=True)
+        _make_private(self.jobs)
         lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         if not _locked(lock, self.path / LOCK):
             os.close(lock)
@@ -68,12 +78,16 @@ class WorkerFolder:
             os.close(self._lock)
             self._lock = None
 
-    def orphans(self) -> Iterator[WorkerFolder]:
+    async def orphans(self) -> AsyncIterator[WorkerFolder]:
         """The folders of dead workers beside this one, locked for the caller: their spools want sending."""
-        for path in sorted(self.path.parent.iterdir()):
-            orphan = WorkerFolder(path)
-            if path != self.path and (path / LOCK).exists() and orphan.lock():
+        for path in sorted(os.listdir(self.path.parent)):
+            orphan = WorkerFolder(self.path.parent / path)
+            if await asyncio.to_thread(self._is_dead, orphan):
                 yield orphan
+
+    def _is_dead(self, other: WorkerFolder) -> bool:
+        """Whether it is the folder of a dead worker; then it is locked. It may take seconds."""
+        return other.path != self.path and (other.path / LOCK).exists() and other.lock()
 
     def inherit(self, orphan: WorkerFolder) -> None:
         """Take over the job folders of a dead worker whose spool was sent, and remove the rest of it."""
@@ -100,6 +114,19 @@ class WorkerFolder:
         kept = [path for path in self.jobs.iterdir() if path not in active]
         for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT_JOBS:]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def broker_hash(bus_url: str) -> str:
+    """A short name for the broker at an address, whoever logs in there and with whatever password."""
+    address = urlsplit(bus_url)
+    place = f"{address.hostname}:{address.port}/{address.path.strip('/')}"
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone."""
+    for path in (*reversed(folder.parents), folder):
+        path.mkdir(mode=PRIVATE, exist_ok=True)
 
 
 def _locked(lock: int, path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from contracts.commands import PhaseCommand
 from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed
 from contracts.leases import AttemptSignal, Claim, Verdict, WorkerState
@@ -25,12 +26,15 @@ from infra.worker.claims import Lease, LeaseClient
 from infra.worker.folders import WorkerFolder
 from infra.worker.job import Jobs
 from infra.worker.plan import PhaseWorker
-from infra.worker.publishing import bury, publish
+from infra.worker.poison import Poison
+from infra.worker.publishing import publish
 from infra.worker.reporting import Reporter
 from infra.worker.slots import Hold, Slots
 
 PUBLISHING_GRACE = 10.0
 """Seconds, beyond the children's grace, that a stopping host gives its attempts to be given back."""
+CLAIMS_GRACE = 2.0
+"""Seconds for which a stopping host awaits the answers to claims that control has heard."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,16 +47,16 @@ class WorkerHost:
         self._bus = bus
         self._settings = settings
         self.worker_id = settings.identity(worker.phase.value, os.getpid())
-        self._queue = PHASE_QUEUES[worker.phase].name
-        self._folder = WorkerFolder(settings.work_dir / worker.phase.value / self.worker_id)
+        self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
         self._children = Children(self._folder.path, settings.stop_grace, warm=settings.warm_children)
         self._jobs = Jobs(worker, objects, self._folder, self._children, self.worker_id)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
-        self._slots = Slots(bus, self._queue, self._take, settings.worker_slots)
+        self._poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
+        self._slots = Slots(bus, PHASE_QUEUES[worker.phase].name, self._take, settings.worker_slots)
         self._attempts: list[Attempt] = []
         self._running: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
-        """Claims and resent events: what a stop may break off, for it will be done again."""
+        self._admitting: set[asyncio.Task[None]] = set()
+        self._resending: set[asyncio.Task[None]] = set()
         self._signals: Subscription | None = None
 
     async def start(self) -> None:
@@ -60,7 +64,7 @@ class WorkerHost:
         await self._folder.take()
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
-        self._keep(asyncio.create_task(self._resend(), name="resend"), self._waiting)
+        self._keep(asyncio.create_task(self._resend(), name="resend"), self._resending)
         if self._worker.module is not None:
             await self._children.warm(self._worker.module)
         self._slots.open()
@@ -71,7 +75,8 @@ class WorkerHost:
     async def stop(self) -> None:
         """Take no more; stop the programs and give their attempts back, with their checkpoints."""
         await self._slots.close()
-        await _cancelled(self._waiting)
+        await _cancelled(self._resending)
+        await self._end_claims()
         for attempt in self._attempts:
             attempt.paused.set()
         if self._running:
@@ -100,44 +105,70 @@ class WorkerHost:
     async def _take(self, message: Incoming, hold: Hold) -> None:
         """Handle a delivery in a task of its own: a bus that loses the delivery does not lose our claim."""
         task = asyncio.create_task(self._admit(message, hold))
-        self._keep(task, self._waiting)
+        self._keep(task, self._admitting)
         await asyncio.shield(task)
 
+    async def _end_claims(self) -> None:
+        """Hear the answers that are on their way: a grant to a worker that is gone would wait for its ttl."""
+        if self._admitting and self._leases.heard:
+            await asyncio.wait(self._admitting, timeout=CLAIMS_GRACE)
+        await _cancelled(self._admitting)
+
     async def _admit(self, message: Incoming, hold: Hold) -> None:
-        """Claim the attempt; granted, acknowledge the delivery and run it, else drop it."""
-        attempt = await self._attempt(message)
-        if attempt is None:
+        """Run what the delivery asks for, or drop it. Broken off, it gives the delivery back."""
+        try:
+            work = self._claim(Attempt(self._command(message.body), message.headers), message, hold)
+        except UndecodableMessage as error:
+            work = self._bury(message, hold, error)
+        try:
+            await work
+        except asyncio.CancelledError:
+            await message.requeue()
+            raise
+
+    def _command(self, body: bytes) -> PhaseCommand:
+        """What the delivery asks for. Raises UndecodableMessage where nobody here can understand it."""
+        command: PhaseCommand = decode(body, self._worker.command)
+        if command.key.phase is not self._worker.phase:
+            raise UndecodableMessage(f"key.phase: got {command.key.phase}, expected {self._worker.phase}")
+        return command
+
+    async def _bury(self, message: Incoming, hold: Hold, error: UndecodableMessage) -> None:
+        try:
+            await self._poison.settle(message, error)
+        finally:
             hold.drop()
-            return
+
+    async def _claim(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
+        """Claim the attempt; granted, run it, else drop its delivery."""
         self._attempts.append(attempt)
         try:
             verdict = await self._leases.claim(Claim(key=attempt.key, claim_id=attempt.claim_id))
         except asyncio.CancelledError:
             self._attempts.remove(attempt)
-            await message.requeue()
             raise
         if verdict is Verdict.GRANTED and attempt.ended_by is None:
-            self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
-            await hold.run(message)
-            self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._running)
+            # not awaited here, where a stop might break it off between the grant and the run
+            self._keep(asyncio.create_task(self._begin(attempt, message, hold)), self._running)
             return
         log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
         self._attempts.remove(attempt)
         await message.ack()
         hold.drop()
 
-    async def _attempt(self, message: Incoming) -> Attempt | None:
-        """What the delivery asks for; None where nobody here can understand it, and it was dead-lettered."""
+    async def _begin(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
+        """From here on the attempt is ours: send heartbeats, acknowledge its delivery, run it."""
+        self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
         try:
-            command = decode(message.body, self._worker.command)
-        except UndecodableMessage as error:
-            await bury(self._bus, message, self._queue, str(error))
-            return None
-        if command.key.phase is not self._worker.phase:
-            reason = f"key.phase: got {command.key.phase}, expected {self._worker.phase}"
-            await bury(self._bus, message, self._queue, reason)
-            return None
-        return Attempt(command, message.headers)
+            await hold.run(message)
+        except BaseException:
+            self._let_go(attempt)
+            raise
+        await self._run(attempt)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        self._leases.release(attempt.claim_id)
+        self._attempts.remove(attempt)
 
     async def _run(self, attempt: Attempt) -> None:
         """One granted attempt; its heartbeats go on until its event is confirmed."""
@@ -151,8 +182,7 @@ class WorkerHost:
             if attempt.ended_by is None:  # the host ends: what is in the spool is sent in its next life
                 raise
         finally:
-            self._leases.release(attempt.claim_id)
-            self._attempts.remove(attempt)
+            self._let_go(attempt)
             self._slots.free()
             await reporter.close()
             await asyncio.to_thread(self._jobs.tidy, attempt, failed=failed, active=list(self._attempts))
@@ -177,11 +207,14 @@ class WorkerHost:
         for spooled in self._folder.spool.entries():
             await publish(self._bus, spooled.message)
             spooled.remove()
-        for orphan in self._folder.orphans():
-            for spooled in orphan.spool.entries():
-                await publish(self._bus, spooled.message)
-                spooled.remove()
-            self._folder.inherit(orphan)
+        async for orphan in self._folder.orphans():
+            try:
+                for spooled in orphan.spool.entries():
+                    await publish(self._bus, spooled.message)
+                    spooled.remove()
+                await asyncio.to_thread(self._folder.inherit, orphan)
+            finally:
+                orphan.unlock()
 
     async def _on_signal(self, message: Incoming) -> None:
         """Obey at once what the next heartbeat would say too."""

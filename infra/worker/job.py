@@ -19,7 +19,7 @@ from infra.artifacts import PATIENTLY, BadArtifact, download, read_manifest, upl
 from infra.child import Child, Children, Step
 from infra.child_outcome import Ended, Failure, Outcome
 from infra.errors import BadInput, PhaseError
-from infra.objects import ObjectRefused, ObjectStore
+from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.folders import WorkerFolder
 from infra.worker.plan import Finished, PhaseWorker, Plan
@@ -61,6 +61,8 @@ class Jobs:
             return await self._adopted(attempt) or await self._made(attempt, reporter)
         except PhaseError as error:
             return self._failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
+        except ObjectStoreUnavailable as error:  # for longer than we wait
+            return self._failed(attempt, Failure(failure=FailureKind.STORE_UNAVAILABLE, message=str(error)))
         except Exception as error:  # the boundary: a fault in a room or on the disk fails the attempt, not the host
             log.exception("attempt_broke")
             message = f"the worker could not run it: {type(error).__name__}: {error}"
@@ -117,7 +119,14 @@ class Jobs:
             for task in (running, stopping):
                 task.cancel()
             await asyncio.gather(running, stopping, return_exceptions=True)
-            await self._children.warm(plan.module)
+            await self._warm(plan.module)
+
+    async def _warm(self, module: str) -> None:
+        """Have a child ready for the next job. Where none can be started, this job's outcome stands."""
+        try:
+            await self._children.warm(module)
+        except OSError as error:
+            log.warning("no_warm_child", error=str(error))
 
     async def _concluded(self, attempt: Attempt, ended: Ended, folder: Path, reporter: Reporter) -> WorkerEvent:
         """The event of a success, once it and the output are in the store."""

@@ -15,7 +15,7 @@ from optimizer_worker.drawing import buy, draw
 from optimizer_worker.duplicates import exact_duplicates, near_duplicates
 from optimizer_worker.earlier import read_earlier
 from optimizer_worker.labels import looks_like_classification, restored_labels, wrong_labels
-from optimizer_worker.spec import Result, Spec
+from optimizer_worker.spec import REQUEST_FIELDS, Result, Spec
 from optimizer_worker.uploads import read_uploads
 from optimizer_worker.weighting import reweight, slice_weights
 from optimizer_worker.workspace import Workspace
@@ -69,7 +69,12 @@ def decontaminate(work: Workspace, spec: Spec) -> None:
     """Drop rows that give a dev or test row away."""
     work.corpus.apply(contaminated(work.corpus.rows, work.splits.protected, spec.options.near_duplicate))
     if not work.corpus.rows:
-        raise BadInput("no rows are left to train on; report.json's rules took all of them", field="dataset_id")
+        counts = ", ".join(f"{rule} {count}" for rule, count in sorted(work.corpus.actions.items()))
+        raise BadInput(
+            f"no rows are left to train on; rows touched by each rule: {counts}; give training rows that do not stand "
+            "in dev or test, or a near copy of them, and that have one answer for each prompt",
+            field=REQUEST_FIELDS["train"],
+        )
 
 
 def answer_report(work: Workspace, spec: Spec) -> None:

@@ -11,10 +11,10 @@ from contracts.report import DevReport, TestReport
 from contracts.rows import Row, Turn
 from evaluator_worker.programs import evaluate
 from evaluator_worker.spec import Result, Spec
-from infra.errors import BadInput
+from infra.errors import BadConfiguration, BadInput
 from infra.model_inputs import ModelLocation
 from infra.program import Job, run
-from tests.models import colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
+from tests.models import TEMPLATE, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,52 @@ def test_rows_that_cannot_be_scored_are_counted_apart(model: Path, tmp_path: Pat
 def test_a_split_without_a_row_that_can_be_scored_is_bad_input(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no row of dev could be scored by exact_match: a row has no reference answer"):
         _evaluate(tmp_path, _spec(model), [Row(id="1", text="sky is blue")])
+
+
+def test_a_row_without_a_finite_probability_is_unscored_and_not_a_zero(tmp_path: Path) -> None:
+    import torch
+
+    tokenizer = tiny_tokenizer()
+    network = tiny_model(len(tokenizer))
+    with torch.no_grad():
+        network.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("coal")] = math.nan
+    network.config.tie_word_embeddings = False  # else every logit has a part of that row
+    network.lm_head.weight = torch.nn.Parameter(network.lm_head.weight.detach().nan_to_num())
+    network.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [_chat("fine", "sky", "blue"), _chat("broken", "coal", "black")]
+    score = _evaluate(tmp_path, _spec(tmp_path / "model", Metric.PERPLEXITY), rows).dev
+    assert (score.scored, score.unscored) == (1, 1)
+    assert score.value > 0
+
+
+@pytest.mark.parametrize("metric", [Metric.EXACT_MATCH, Metric.PERPLEXITY])
+def test_a_row_that_the_template_refuses_is_unscored(tmp_path: Path, metric: Metric) -> None:
+    refusing = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    model = save_tiny_model(tmp_path / "model", template=refusing + TEMPLATE)
+    refused = Row(id="refused", turns=(Turn(role="system", content="sky"), *_chat("", "sky", "blue").turns))
+    score = _evaluate(tmp_path, _spec(model, metric), [*colour_rows(), refused]).dev
+    assert (score.scored, score.unscored) == (6, 1)
+
+
+def test_answers_as_long_as_the_context_are_a_fault_of_the_option(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match=r"max_new_tokens is 128, .* 128 positions") as caught:
+        _evaluate(tmp_path, _spec(model, max_new_tokens=128), colour_rows())
+    assert caught.value.field == "max_new_tokens"
+
+
+def test_a_model_whose_sizes_stand_in_its_text_config_is_scored(tmp_path: Path) -> None:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    tokenizer = tiny_tokenizer()
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": len(tokenizer), "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+    config = Gemma3Config(text_config=text | small, vision_config={"image_size": 28, "patch_size": 14} | small)
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [*colour_rows(), _chat("too long", "sky", "a " * 70)]
+    score = _evaluate(tmp_path, _spec(tmp_path / "model", Metric.PERPLEXITY), rows).dev
+    assert (score.scored, score.unscored) == (6, 1)
 
 
 def test_a_limit_on_bad_cases_leaves_each_slice_one(model: Path, tmp_path: Path) -> None:

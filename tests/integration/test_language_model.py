@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from infra.errors import BadConfiguration
 from infra.language_model import device, load
@@ -25,6 +27,12 @@ def model(tmp_path: Path) -> Path:
 
 def _at(folder: Path, **more: object) -> ModelLocation:
     return ModelLocation(kind="path", name=str(folder), **more)
+
+
+def _change(file: Path, change: Any) -> None:
+    """Lay an object's fields on top of the file's; put anything else in its place."""
+    old = json.loads(file.read_text())
+    file.write_text(json.dumps(old | change if isinstance(change, dict) else change))
 
 
 def test_a_model_is_loaded_from_a_folder(model: Path, job: Job) -> None:
@@ -64,6 +72,49 @@ def test_damaged_weights_are_refused(model: Path, job: Job) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(BadConfiguration, match="could not be loaded"):
+        load(_at(model), job)
+
+
+def test_a_model_that_lacks_a_tensor_is_refused_by_its_name(model: Path, job: Job) -> None:
+    weights = load_file(model / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadConfiguration, match=r"lack 1 of its tensors: model\.layers\.0\.mlp\.up_proj\.weight;"):
+        load(_at(model), job)
+
+
+def test_a_head_that_is_neither_there_nor_tied_is_refused(model: Path, job: Job) -> None:
+    _change(model / "config.json", {"tie_word_embeddings": False})
+    with pytest.raises(BadConfiguration, match=r"lack 1 of its tensors: lm_head\.weight"):
+        load(_at(model), job)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", []),
+        ("config.json", {"hidden_size": "big"}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("tokenizer.json", []),
+        ("tokenizer.json", {"model": {"type": "Phantasm"}}),
+        ("tokenizer_config.json", []),
+    ],
+)
+def test_a_malformed_file_is_a_fault_of_the_model(model: Path, job: Job, file: str, change: Any) -> None:
+    _change(model / file, change)
+    with pytest.raises(BadConfiguration, match=f"^model path:{model}: could not be loaded"):
+        load(_at(model), job)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError()])
+def test_a_lack_of_memory_is_no_fault_of_the_model(
+    model: Path, job: Job, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("infra.language_model.AutoModelForCausalLM.from_pretrained", full)
+    with pytest.raises(type(error)):
         load(_at(model), job)
 
 

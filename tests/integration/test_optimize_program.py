@@ -116,12 +116,44 @@ def test_planted_wrong_labels_lie_in_quarantine_with_a_reason(first: Path) -> No
 
 def test_the_canonical_splits_are_written(first: Path) -> None:
     splits = first / "out" / "splits"
-    assert [len(rows(splits / f"{name}.jsonl")) for name in ("dev", "test", "pool")] == [90, 120, 150]
+    assert [len(rows(splits / f"{name}.jsonl")) for name in ("dev", "test", "pool")] == [
+        84,
+        120,
+        150,
+    ]  # 6 of 90 dev rows: near copies
 
 
 def test_no_test_row_is_named_outside_the_split(first: Path) -> None:
     others = [path for path in (first / "out").iterdir() if path.is_file()]
     assert others and not any(b"test/rows.csv:" in path.read_bytes() for path in others)
+
+
+def test_no_test_row_split_off_the_upload_is_named_outside_the_split(tmp_path: Path) -> None:
+    untidy = [(f"  {text} \u200b", intent) for text, intent in questions("train.csv", 20)]
+    upload(tmp_path, "train", untidy)
+    result(tmp_path)
+    sealed = {row.id for row in rows(tmp_path / "out" / "splits" / "test.jsonl")}
+    files = ("ledger.jsonl", "quarantine.jsonl", "report.json")
+    told = b"".join((tmp_path / "out" / name).read_bytes() for name in files)
+    assert b'"rewritten"' in told and sealed and not any(f'"{row_id}"'.encode() in told for row_id in sealed)
+
+
+def test_a_dev_row_that_is_a_near_copy_of_a_test_row_is_dropped(tmp_path: Path) -> None:
+    test = ("Could you tell me how I can activate my new card today?", "activate")
+    upload(tmp_path, "train", questions("train.csv", 5))
+    copy = ("Could you tell me how I can activate my card today?", "activate")
+    upload(tmp_path, "dev", [*questions("train.csv", 2, 30), copy])
+    upload(tmp_path, "test", [test])
+    done = result(tmp_path)
+    dev = rows(tmp_path / "out" / "splits" / "dev.jsonl")
+    assert done.actions["dev_in_test"] == 1 and len(dev) == 12
+
+
+def test_a_dev_set_that_repeats_test_is_refused(tmp_path: Path) -> None:
+    for name, file in (("train", "train.csv"), ("dev", "test.csv"), ("test", "test.csv")):
+        upload(tmp_path, name, questions(file, 3))
+    failed = optimise(tmp_path)
+    assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "devDatasetId")
 
 
 def test_the_report_counts_the_rows_of_each_slice(first: Path) -> None:
@@ -218,9 +250,28 @@ def test_an_unknown_format_fails_as_bad_input_with_its_place(tmp_path: Path) -> 
     assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "train/a.jsonl:1")
 
 
-def test_rows_that_are_all_in_test_leave_nothing_to_train_on(tmp_path: Path) -> None:
+def test_rows_that_are_all_in_test_leave_nothing_to_train_on_and_the_rules_are_counted(tmp_path: Path) -> None:
     upload(tmp_path, "train", questions("test.csv", 3))
     upload(tmp_path, "test", questions("test.csv", 3))
     upload(tmp_path, "dev", questions("train.csv", 3))
     failed = optimise(tmp_path)
-    assert isinstance(failed, dict) and "no rows are left to train on" in failed["message"]
+    assert isinstance(failed, dict) and failed["field"] == "datasetId"
+    assert "no rows are left to train on; rows touched by each rule: contaminated 18," in failed["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("train", "datasetId"), ("dev", "devDatasetId"), ("test", "testDatasetId"), ("pool", "poolDatasetId")],
+)
+def test_a_dataset_of_empty_rows_is_named_as_the_request_names_it(tmp_path: Path, name: str, field: str) -> None:
+    for each in ("train", name):
+        shutil.rmtree(tmp_path / "input" / each, ignore_errors=True)
+        upload(tmp_path, each, [(" ", "a")] if each == name else [("a", "b")])
+    failed = optimise(tmp_path)
+    assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", field)
+
+
+def test_too_few_rows_to_split_are_refused_as_the_datasets_fault(tmp_path: Path) -> None:
+    upload(tmp_path, "train", [("where is my card?", "card_arrival")])
+    failed = optimise(tmp_path)
+    assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "datasetId")

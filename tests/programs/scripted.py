@@ -22,12 +22,14 @@ Action = Literal[
     "progress",
     "environment",
     "bad_input",
+    "bad_text",
     "crash",
     "memory_error",
     "torch_memory_error",
     "killed",
     "segfault",
     "grandchild",
+    "daemon",
     "wait_for_stop",
     "ignore_stop",
     "checkpoint",
@@ -72,6 +74,12 @@ def _act(action: Action, job: Job) -> None:
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)
+        case "daemon":
+            assert job._progress is not None
+            held = (job._progress.fileno(),)
+            subprocess.Popen(
+                [sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=held, start_new_session=True
+            )
         case "grandchild":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
             (job.folder / "grandchild").write_text(str(child.pid))
@@ -96,6 +104,8 @@ def _end(action: Action) -> None:
     match action:
         case "bad_input":
             raise BadInput("line 3 is no JSON", field="data.jsonl:3")
+        case "bad_text":
+            raise BadInput("half a pair: \ud83d", field="data.jsonl:4")
         case "memory_error":
             raise MemoryError
         case "torch_memory_error":

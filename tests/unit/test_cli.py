@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from control.cli.checks import TRAIN_EXTRA
 from control.cli.main import COMMANDS, app
 
 COMMAND_NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
@@ -136,6 +139,65 @@ def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert result.stderr.strip() == f"{file}: expected a JSON object, found list"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--threshold", "nan"), ("--learning-rate", "inf")])
+def test_a_number_that_is_none_is_named_by_its_option(option: str, value: str) -> None:
+    result = runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", option, value, "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert result.stderr.strip() == f"{option}: expected a finite number, found {value}"
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+def test_a_number_that_is_none_is_named_by_its_place_in_the_file(tmp_path: Path, number: str) -> None:
+    file = tmp_path / "task.json"
+    file.write_text(f'{{"modelName": "m", "hyperparameters": {{"learningRate": {number}}}}}')
+    result = runner.invoke(app, ["submit", "--file", str(file), "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("hyperparameters.learningRate: expected a finite number")
+
+
+@pytest.mark.parametrize("url", ["http://host:port", "127.0.0.1:8080", "localhost:8080", "http://h:99999", "http://"])
+def test_an_address_that_is_none_is_told_what_one_is(url: str) -> None:
+    result = runner.invoke(app, ["tasks", "--url", url])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"--url: '{url}' is no address; expected http://HOST:PORT")
+
+
+def test_doctor_takes_an_address_that_is_none_for_a_broken_gateway() -> None:
+    result = runner.invoke(app, ["doctor", "--only", "gateway", "--url", "http://host:port"])
+
+    assert result.exit_code == 1
+    assert "expected http://HOST:PORT" in result.output
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, command: str, below: str) -> None:
+    (tmp_path / "file").touch()
+    result = runner.invoke(app, [command, "--folder", str(tmp_path / "file" / below)])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"--folder: {tmp_path / 'file' / below} is no folder that can be written to")
+
+
+def test_a_demo_leaves_a_folder_that_is_used_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    result = runner.invoke(app, ["demo", "--folder", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert f"{tmp_path} is not empty: choose another --folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_doctor_looks_for_everything_that_the_programs_import() -> None:
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    names = [re.split("[<>=]", line)[0] for line in declared["project"]["optional-dependencies"]["train"]]
+
+    assert sorted(TRAIN_EXTRA) == sorted(names)
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

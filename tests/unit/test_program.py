@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra import program
+from infra.child_outcome import Failure
 from infra.program import FAILED, STOPPED, Job
 from tests.programs import scripted
 from tests.programs.scripted import Action, Spec
@@ -35,6 +36,17 @@ def test_a_typed_failure_is_written_down(tmp_path: Path) -> None:
         "message": "line 3 is no JSON",
         "field": "data.jsonl:3",
     }
+
+
+def test_a_person_is_told_why_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "bad_input")
+    assert capsys.readouterr().err == "line 3 is no JSON\n"
+
+
+def test_half_a_surrogate_pair_does_not_hide_the_reason(tmp_path: Path) -> None:
+    run(tmp_path, "bad_text")
+    failure = Failure.model_validate_json((tmp_path / "error.json").read_bytes())
+    assert failure.message == "half a pair: ?"
 
 
 def test_what_is_used_of_accelerators_is_written_down_on_failure_too(tmp_path: Path) -> None:

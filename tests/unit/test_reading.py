@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import BadInput
+from optimizer_worker.containers import records
 from optimizer_worker.reading import Reading, read_dataset
 
 DATA = Path(__file__).parent.parent / "data"
@@ -120,6 +121,30 @@ def test_csv_bytes_that_are_not_utf_8_cost_one_row(tmp_path: Path) -> None:
     assert ([row.prompt for row in reading.rows], reading.unreadable[0].reason) == (["b"], "not UTF-8")
 
 
+def test_a_csv_line_both_mis_quoted_and_not_utf_8_can_be_written_to_the_quarantine(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__csv=b"text,category\n" + b"a,b\n" * 20 + b'"caf\xe9" x,lab\n')
+    (item,) = reading.unreadable
+    assert len(reading.rows) == 20 and '"caf\N{REPLACEMENT CHARACTER}\\" x,lab"' in item.model_dump_json()
+
+
+@pytest.mark.parametrize("content", ["text,catégorie\na,b\n".encode("latin-1"), b"\x89PNG\r\n\x1a\n\x00\xff,\xfe\n"])
+def test_a_csv_header_that_is_not_utf_8_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(BadInput, match=r"train/a\.csv:1 is not UTF-8; expected UTF-8") as error:
+        read(tmp_path, a__csv=content)
+    assert error.value.field == "train/a.csv:1"
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+def test_only_line_ends_end_a_csv_row(tmp_path: Path, sign: str) -> None:
+    reading = read(tmp_path, a__csv=f"text,category\r\nbefore{sign}after,lab\r\nb,y\r\n")
+    assert ([row.prompt for row in reading.rows], reading.unreadable) == ([f"before{sign}after", "b"], [])
+
+
+def test_every_one_of_many_mis_quoted_lines_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,category\n" + '"a" x,b\n' * 10_000)
+    assert sum(record.problem != "" for record in records(tmp_path / "a.csv", "a.csv")) == 10_000
+
+
 def test_no_known_format_names_file_line_and_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train/a\.jsonl:1 has the fields foo, of no known format; known are .*alpaca"):
         read(tmp_path, a__jsonl='{"foo": 1}\n')
@@ -131,10 +156,20 @@ def test_an_array_that_breaks_off_names_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "text,category\n", "[]"])
-def test_an_empty_dataset_is_named(tmp_path: Path, content: str) -> None:
-    with pytest.raises(BadInput, match=r"dataset support-2026 \(train\) holds no rows") as error:
+def test_an_empty_dataset_is_named_with_what_was_expected(tmp_path: Path, content: str) -> None:
+    expected = r"\(train\) holds no rows; expected JSON lines, a JSON array or CSV with a header, .*alpaca"
+    with pytest.raises(BadInput, match=r"dataset support-2026 " + expected):
         read(tmp_path, a=content)
-    assert error.value.field == "train_dataset_id"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("train", "datasetId"), ("dev", "devDatasetId"), ("test", "testDatasetId"), ("pool", "poolDatasetId")],
+)
+def test_an_empty_dataset_is_named_as_the_request_names_it(tmp_path: Path, name: str, field: str) -> None:
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, name, a__csv="text,category\n")
+    assert error.value.field == field
 
 
 def test_utf_16_is_refused_by_name(tmp_path: Path) -> None:

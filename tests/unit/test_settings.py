@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -31,3 +33,10 @@ def test_a_setting_that_cannot_work_is_refused_by_name(monkeypatch: pytest.Monke
 def test_every_known_kind_of_bus_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("TREADLE_BUS_URL", url)
     assert Settings().bus_url.get_secret_value() == url
+
+
+def test_the_work_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Settings(work_dir=Path("work")).work_dir == tmp_path / "work"
+    assert Settings(work_dir=Path("~/work")).work_dir == Path("/home/somebody/work")

@@ -5,8 +5,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from contracts.tasks import AttemptKey, Phase
+from infra.settings import Settings
 from infra.worker import folders
 from infra.worker.folders import KEPT_JOBS, FolderInUse, WorkerFolder
 
@@ -42,12 +44,12 @@ async def test_a_second_worker_of_the_same_name_is_refused(
     folder.unlock()
 
 
-def test_a_dead_worker_is_an_orphan_and_a_living_one_is_not(folder: WorkerFolder, tmp_path: Path) -> None:
+async def test_a_dead_worker_is_an_orphan_and_a_living_one_is_not(folder: WorkerFolder, tmp_path: Path) -> None:
     living, dead = WorkerFolder(tmp_path / "living"), WorkerFolder(tmp_path / "dead")
     for other in (folder, living, dead):
         other.lock()
     dead.unlock()
-    assert [orphan.path for orphan in folder.orphans()] == [dead.path]
+    assert [orphan.path async for orphan in folder.orphans()] == [dead.path]
     folder.unlock()
     living.unlock()
 
@@ -77,3 +79,24 @@ def test_an_attempt_begins_in_an_empty_folder(folder: WorkerFolder) -> None:
     attempt = key()
     (folder.job(attempt) / "old").touch()
     assert list(folder.job(attempt).iterdir()) == []
+
+
+def place(bus_url: str) -> Path:
+    settings = Settings(bus_url=SecretStr(bus_url), work_dir=Path("/work"))
+    return WorkerFolder.of(settings, Phase.TRAIN, "w").path
+
+
+def test_workers_at_different_brokers_are_not_beside_one_another() -> None:
+    assert len({place(f"amqp://u:p@{broker}").parent for broker in ("a/", "b/", "a:5673/", "a/v")}) == 4
+
+
+def test_a_new_password_leaves_a_worker_its_folder() -> None:
+    assert place("amqp://u:old@host/") == place("amqp://u:new@host/")
+
+
+def test_a_folder_is_for_its_user_alone_up_to_what_was_there(tmp_path: Path) -> None:
+    folder = WorkerFolder(tmp_path / "work" / "train" / "w")
+    folder.lock()
+    made = [folder.jobs, *folder.jobs.parents]
+    assert {path.stat().st_mode & 0o777 for path in made[: made.index(tmp_path)]} == {0o700}
+    folder.unlock()

@@ -68,13 +68,14 @@ def main(spec: Spec, job: Job) -> Result:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            where = f"{path.name}:{number}"
-            raise BadInput(f"{where}: expected a JSON object with `text`", field=where) from error
-        yield text
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError) as error:
+                where = f"{path.name}:{number}"
+                raise BadInput(f"{where}: expected a JSON object with `text`", field=where) from error
+            yield text
 
 
 def train_tokenizer(texts: Iterable[str], spec: Spec) -> PreTrainedTokenizerFast:

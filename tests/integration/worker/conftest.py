@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,14 @@ from infra.worker.host import WorkerHost
 from tests.fake_control import FakeControl, Script
 from tests.object_store import objects, store_settings
 
+ROOT = Path(__file__).parents[3]
 Running = Callable[[Settings], AbstractAsyncContextManager[WorkerHost]]
+
+
+@pytest.fixture(autouse=True)
+def _children_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children look for modules where they are installed, not in the working directory; tests are not installed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture

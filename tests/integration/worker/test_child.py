@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from contracts.tasks import FailureKind
+from infra import child as child_module
 from infra.child import LOG, Child, Children, Step
 from infra.child_environment import child_environment, end_leftovers
 from infra.child_outcome import Ended, Outcome
@@ -141,6 +142,24 @@ async def test_the_end_of_a_child_is_seen_though_what_it_started_holds_its_outpu
     ended = await asyncio.wait_for(running, 5)
     assert ended.failure is not None
     assert ended.failure.failure is FailureKind.OUT_OF_MEMORY
+
+
+async def test_a_daemon_that_holds_a_childs_output_does_not_hold_up_its_end(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "LAST_WORDS", 0.1)
+    ended = await asyncio.wait_for(run(job, "daemon", "write"), 10)
+    end_leftovers(job.parent)
+    assert ended.outcome is Outcome.SUCCEEDED
+
+
+async def test_modules_in_the_workers_working_directory_are_not_taken_for_ours(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / "infra").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "infra" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (await run(job, "write")).outcome is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize("waiting", [("ignore_stop",)], indirect=True)

@@ -1,17 +1,20 @@
 """How a worker takes commands: slots, claims, heartbeats, poison."""
 
 import asyncio
+import json
 from uuid import uuid4
 
 import pytest
 
-from contracts.leases import Claim, Verdict, WorkerState
-from contracts.tasks import Phase
+from contracts.events import PhaseFailed
+from contracts.leases import Claim, LeaseAnswer, Verdict, WorkerState
+from contracts.tasks import FailureKind, Phase
+from contracts.wire import encode
 from infra.bus.dead import REASON
 from infra.settings import Settings
 from infra.worker.claims import LeaseClient
 from infra.worker.host import WorkerHost
-from tests.fake_control import FakeControl, Script
+from tests.fake_control import TRACE, FakeControl, Script
 from tests.integration.worker.conftest import Running
 
 
@@ -90,13 +93,50 @@ async def test_poison_is_kept_with_its_reason_and_the_next_is_run(
     assert reason in letter.headers[REASON]
 
 
+def unreadable(script: Script) -> bytes:
+    """A command whose attempt can be read, and whose seed cannot."""
+    return json.dumps({**json.loads(encode(script.command("write"))), "seed": "x"}).encode()
+
+
+@pytest.mark.usefixtures("host")
+async def test_the_attempt_of_an_unreadable_command_counts_as_failed(control: FakeControl, script: Script) -> None:
+    await control.publish(unreadable(script))
+    await control.order(script.command("write"))
+    await control.until(lambda: control.dead and len(control.events) == 2)
+    event = control.events[0]
+    assert isinstance(event, PhaseFailed)
+    assert (event.failure, event.field) == (FailureKind.DEAD_LETTERED, "seed")
+    assert (event.key, event.claim_id) == (control.claims[0].key, control.claims[0].claim_id)
+    assert control.headers[0]["traceparent"] == TRACE["traceparent"]
+
+
+@pytest.mark.usefixtures("host")
+async def test_an_unreadable_command_of_an_attempt_that_is_not_granted_is_only_buried(
+    control: FakeControl, script: Script
+) -> None:
+    control.claim_verdict = Verdict.FENCED
+    await control.publish(unreadable(script))
+    await control.until(lambda: control.dead)
+    control.claim_verdict = Verdict.GRANTED
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert [event.kind for event in control.events] == ["model_trained"]
+
+
+@pytest.mark.usefixtures("host")
+async def test_no_attempt_of_another_phase_is_claimed(control: FakeControl, script: Script) -> None:
+    await control.publish(unreadable(script).replace(b'"phase": "train"', b'"phase": "evaluate"'))
+    await control.until(lambda: control.dead)
+    assert control.claims == []
+
+
 async def test_a_worker_that_ends_while_control_is_away_gives_its_delivery_back(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     async with running(worker_settings):
         control.deaf = 1_000_000
         await control.order(script.command("write"))
-        await control.until(lambda: control.claims)
+        await control.until(lambda: len(control.claims) > 1)
         assert await control.waiting() == 0
     assert await control.waiting() == 1
 
@@ -113,6 +153,17 @@ async def test_a_cancel_between_claim_and_answer_stops_the_start(
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
     assert cancelled.key not in {event.key for event in control.events}
+
+
+async def test_a_verdict_that_has_come_is_not_lost_to_a_cancellation(control: FakeControl, script: Script) -> None:
+    state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=1, busy=0)
+    leases = LeaseClient(control.bus, lambda: state, control.ttl)
+    claim = Claim(key=script.command().key, claim_id=uuid4())
+    claiming = asyncio.create_task(leases.claim(claim))
+    await asyncio.sleep(0)
+    leases._hear(LeaseAnswer(claim_id=claim.claim_id, verdict=Verdict.GRANTED, ttl=1))
+    claiming.cancel()
+    assert await claiming is Verdict.GRANTED
 
 
 async def test_claims_that_wait_together_travel_in_one_request(control: FakeControl, script: Script) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from contracts.events import ModelTrained, PhasePaused
 from contracts.leases import Verdict
+from contracts.tasks import Phase
 from infra.objects import ObjectStore
 from infra.settings import Settings
-from infra.worker.spool import Spool
+from infra.worker.folders import WorkerFolder
 from tests.fake_control import FakeControl, Script, job_of
 from tests.integration.worker.conftest import Running
 
@@ -21,10 +22,10 @@ def spooled(script: Script, settings: Settings) -> ModelTrained:
     event = ModelTrained(
         key=command.key, claim_id=command.key.derive("claim"), worker_id="w", model=command.model, steps=1
     )
-    folder = settings.work_dir / "train" / str(settings.worker_id)
-    (folder / "jobs").mkdir(parents=True)
-    (folder / "lock").touch()
-    Spool(folder / "spool").keep(event, {})
+    folder = WorkerFolder.of(settings, Phase.TRAIN, str(settings.worker_id))
+    folder.jobs.mkdir(parents=True)
+    (folder.path / "lock").touch()
+    folder.spool.keep(event, {})
     return event
 
 
@@ -82,6 +83,17 @@ async def test_a_stopping_host_gives_its_attempts_back(
     assert [event.kind for event in control.events] == ["phase_paused"]
 
 
+async def test_a_host_that_stops_while_its_claim_is_answered_gives_the_attempt_back(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    async with running(worker_settings):
+        await control.order(script.command("wait_for_stop"))
+        await control.until(lambda: control.claims)
+    await control.until(lambda: control.events)
+    assert (control.events[0].kind, control.events[0].claim_id) == ("phase_paused", control.claims[0].claim_id)
+    assert await control.waiting() == 0
+
+
 async def test_a_complete_result_is_adopted_under_the_new_claim(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
@@ -115,4 +127,4 @@ async def test_the_spool_of_a_dead_worker_is_sent_by_another(
         await control.order(script.command("write"))
         await control.until(lambda: len(control.events) == 2)
     assert control.events[0] == event
-    assert not (worker_settings.work_dir / "train" / "dead").exists()
+    assert not WorkerFolder.of(dead, Phase.TRAIN, "dead").path.exists()

@@ -8,7 +8,7 @@ import pytest
 from contracts.events import ModelTrained, PhaseFailed
 from contracts.tasks import FailureKind
 from infra.artifacts import read_manifest, upload
-from infra.objects import ObjectStore, ObjectStoreUnavailable
+from infra.objects import ObjectStore, ObjectStoreDenied, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.worker.host import WorkerHost
 from tests.fake_control import TRACE, FakeControl, Script, job_of
@@ -159,6 +159,40 @@ async def test_a_store_that_is_away_does_not_fail_what_was_trained(
     await host.stop()
     await unsteady.close()
     assert (control.events[0].kind, unsteady.away) == ("model_trained", 0)
+
+
+class Locked(ObjectStore):
+    """A store whose keys were changed after the bucket was made."""
+
+    async def get(self, key: str) -> bytes:
+        raise ObjectStoreDenied("it answered 403")
+
+
+async def test_a_store_that_lets_nobody_in_fails_the_attempt(
+    control: FakeControl, script: Script, worker_settings: Settings
+) -> None:
+    locked = Locked(worker_settings)
+    host = WorkerHost(script.worker, control.bus, locked, worker_settings)
+    await host.start()
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    await host.stop()
+    await locked.close()
+    event = control.events[0]
+    assert isinstance(event, PhaseFailed)
+    assert (event.failure, event.message) == (FailureKind.STORE_UNAVAILABLE, "it answered 403")
+
+
+async def test_a_child_that_cannot_be_started_for_the_next_job_does_not_change_this_ones_outcome(
+    control: FakeControl, script: Script, host: WorkerHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_fork(module: str) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(host._children, "warm", no_fork)
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert control.events[0].kind == "model_trained"
 
 
 async def test_the_next_job_is_run_by_the_warm_child(

@@ -1,0 +1,16 @@
+"""The demo's tiny model: where it cannot be made, the reason reaches the person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from control.demo.run import DemoFailed, make_base
+
+
+async def test_the_reason_why_the_tiny_model_cannot_be_made_is_said(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("no JSON\n")
+    with pytest.raises(DemoFailed, match=r"could not be made: .*texts\.jsonl:1: expected a JSON object with `text`"):
+        await make_base(tmp_path / "base", texts, seed=1)
