@@ -17,9 +17,9 @@ from tenacity import (
     stop_after_attempt,
     stop_after_delay,
     stop_any,
-    stop_base,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from contracts.errors import TreadleError
