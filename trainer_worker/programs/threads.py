@@ -11,12 +11,12 @@ from contracts.options import Hyperparameters, Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WORTH_THREADS = 5e9
+WORTH_THREADS = 3e9
 """Floating-point operations of a step from which more than one thread pays.
 
 Measured on two cores with a Llama of 0.65 M parameters: a LoRA step of 1,024 tokens (2.7e9) took the same time on
-two threads and a third more of the processor, which other services share; a full step of 2,048 (8e9) ran 1.7 times
-as fast.
+two threads and a third more of the processor, which other services share; a full step of 1,024 (3.6e9) ran 1.2
+times as fast and one of 2,048 (8e9) 1.7 times.
 """
 
 
