@@ -21,11 +21,16 @@ from infra.errors import OutOfMemory, PhaseError
 from infra.language_model import load
 from infra.program import Job
 
+WORTH_THREADS = 20_000_000
+"""Parameters from which answering gains by more than one thread; below, threads only wait for one another."""
+
 
 def main(spec: Spec, job: Job) -> Result:
     """Write `dev_report.json`, `dev_predictions.jsonl` and, where there is a test split, `test_report.json`."""
     with _memory_errors():
         model, tokenizer = load(spec.model, job)
+        if sum(parameter.numel() for parameter in model.parameters()) < WORTH_THREADS:
+            torch.set_num_threads(1)
         scorer = Scorer(model, tokenizer, spec.metric, spec.options)
         splits = job.input("splits")
         dev = scorer.score(dev_rows(splits), job, "dev")

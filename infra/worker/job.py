@@ -109,17 +109,20 @@ class Jobs:
                 raise BadInput(str(error), field=name) from error
 
     async def _run(self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter) -> Ended:
-        """Run the child to its end; a pause stops it, a cancellation does so too."""
+        """Run the child to its end; a pause stops it, a cancellation does so too.
+
+        The next warm child does its imports beside this job, so that they do not slow the phase that follows it.
+        """
         child = await self._children.take(plan.module)
         running = asyncio.create_task(child.run(folder, reporter.step))
         stopping = asyncio.create_task(_stop_when_paused(attempt, child))
         try:
+            await self._warm(plan.module)
             return await running
         finally:
             for task in (running, stopping):
                 task.cancel()
             await asyncio.gather(running, stopping, return_exceptions=True)
-            await self._warm(plan.module)
 
     async def _warm(self, module: str) -> None:
         """Have a child ready for the next job. Where none can be started, this job's outcome stands."""
