@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.errors import FieldError, InvalidInput, TreadleError, UndecodableMessage
 from contracts.submissions import Problem
-from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
+from control.store.port import SubmissionConflict, TaskNotFound
 from control.task import IllegalTransition
 
 
@@ -22,8 +22,6 @@ def problem_of(error: TreadleError) -> Problem:
             return _about("Idempotency-Key", "Conflict", 409, error)
         case IllegalTransition():
             return _about("status", "Conflict", 409, error)
-        case StoreUnavailable():
-            return Problem(title="Unavailable", status=503, detail="the database is away; try again soon")
         case _:
             return Problem(title="Refused", status=400, detail=str(error))
 

@@ -120,7 +120,7 @@ async def run(ready: Prepared, gateway: Gateway, parts: dict[str, str], follow: 
 async def make_base(folder: Path, texts: Path, seed: int) -> Path:
     """A tiny Llama with a vocabulary of these texts and random weights; the folder that holds it."""
     _write_spec(folder, {"texts": str(texts), "seed": seed})
-    command = (sys.executable, "-m", "infra.program", TINY_BASE, str(folder))
+    command = (sys.executable, "-P", "-m", "infra.program", TINY_BASE, str(folder))
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=pipe)
     try:
