@@ -23,7 +23,7 @@ from infra.settings import Settings
 
 T = TypeVar("T")
 PART = 16 * 1024 * 1024
-"""Bytes of one part of a multipart upload: the memory that one upload holds."""
+"""Bytes of one part of a multipart upload. An upload holds a few of them, whatever its size."""
 MOST_PARTS = 9_000
 """S3 takes 10,000 parts; a larger file gets larger parts."""
 BLOCK = 1024 * 1024
