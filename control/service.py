@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from control.applier import Applier, Outcome
 from control.events import EventIntake
+from control.gauges import Gauges
 from control.intake import SubmissionIntake
 from control.leases import LeaseDesk
 from control.live import Live
@@ -43,14 +44,16 @@ class Control:
         settings, bus, store = parts.settings, parts.bus, parts.store
         self.parts = parts
         self.live = Live()
-        self.metrics = Metrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
+        self.gauges = Gauges(registry, store, bus)
         relay = Relay(store, bus)
         applier = Applier(store, relay, batch_size=settings.batch_size, trace=headers_for)
         self.submissions = Submissions(store, applier, settings)
-        observer = Observer(store, self.metrics, parts.tracing)
+        observer = Observer(store, metrics, parts.tracing)
         applier.on_change(observer.heard)
         applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
-        applier.on_duplicate(lambda: self.metrics.count(Outcome.DUPLICATE))
+        applier.on_duplicate(lambda: metrics.count(Outcome.DUPLICATE))
         self._desk = LeaseDesk(bus, store)
         self._events = EventIntake(bus, applier)
         self._intake = SubmissionIntake(bus, self.submissions)

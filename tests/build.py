@@ -82,8 +82,8 @@ def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | Mo
             return ModelEvaluated(key=key, **WHO, report=f"evaluations/{key.iteration}", dev=score(value), **more)
 
 
-def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED) -> PhaseFailed:
-    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke")
+def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, *, gpu_seconds: float = 0.0) -> PhaseFailed:
+    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke", gpu_seconds=gpu_seconds)
 
 
 def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:

@@ -53,7 +53,7 @@ class Assembly:
         parts = control.parts
         app = build_app(
             GatewayParts(
-                parts.store, control.submissions, parts.objects, control.live, control.metrics, control.readiness
+                parts.store, control.submissions, parts.objects, control.live, control.gauges.scrape, control.readiness
             )
         )
         server = served(app, self._settings.http_host, self._settings.http_port, control.live.close)

@@ -92,6 +92,13 @@ WHERE status = 'LOOPING'
 ORDER BY updated_at
 LIMIT $2;
 
+-- name: silence
+-- Seconds until the first lease of each phase ends.
+SELECT phase, extract(epoch FROM min(lease_expires_at) - clock_timestamp())::double precision AS left
+FROM phase_runs
+WHERE state = 'running'
+GROUP BY phase;
+
 -- name: workers
 -- $1 seconds.
 SELECT worker_id, phase, host, slots, busy

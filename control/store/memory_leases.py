@@ -63,6 +63,16 @@ class MemoryLeases(MemoryBase):
         ]
         return [row.task.task_id for row in sorted(found, key=lambda row: row.updated_at)][:limit]
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest."""
+        now, found = self._clock(), dict[Phase, float]()
+        for run in (row.run for row in self.tables.all_runs() if row.run.state is RunState.RUNNING):
+            assert run.lease_expires_at is not None, "a running attempt has a lease"
+            phase = run.key.phase
+            silent = self._ttl_of(phase) - (run.lease_expires_at - now).total_seconds()
+            found[phase] = max(0.0, silent, found.get(phase, 0.0))
+        return found
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of lately, by name."""
         since = self._ago(within)

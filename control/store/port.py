@@ -235,6 +235,10 @@ class Store(Protocol):
         """History rows with an id above `after`, oldest first."""
         ...
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest, by phase."""
+        ...
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of in the last `within` seconds."""
         ...

@@ -53,6 +53,11 @@ class PostgresLeases(PostgresBase):
         """Tasks LOOPING for `older_than` seconds that no outbox row will turn."""
         return [row["task_id"] for row in await self._fetch("looping", older_than, limit)]
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest."""
+        left = {Phase(row["phase"]): row["left"] for row in await self._fetch("silence")}
+        return {phase: max(0.0, self._ttl_of(phase) - seconds) for phase, seconds in left.items()}
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of lately, by name."""
         return [WorkerState(**row) for row in await self._fetch("workers", within)]

@@ -68,7 +68,9 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
         control = Control(Parts(settings, bus, store, objects, Tracing("test", "test", None)))
         stack.push_async_callback(control.stop)
         await control.start()
-        parts = GatewayParts(store, control.submissions, objects, control.live, control.metrics, control.readiness)
+        parts = GatewayParts(
+            store, control.submissions, objects, control.live, control.gauges.scrape, control.readiness
+        )
         transport = httpx.ASGITransport(app=build_app(parts))
         client = httpx.AsyncClient(transport=transport, base_url="http://control")
         await stack.enter_async_context(client)

@@ -8,9 +8,11 @@ import pytest
 
 from contracts.leases import Claim, WorkerState
 from contracts.tasks import FailureKind, Phase
-from contracts.topology import DEAD_QUEUE, QUEUES
+from contracts.topology import DEAD, DEAD_QUEUE, QUEUES
 from control.store.memory import MemoryStore
 from control.store.port import StoreUnavailable
+from infra.bus.inprocess import InProcessBus
+from infra.bus.port import BusUnavailable, Outgoing
 from tests.build import CLAIM, completed, failed
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
 
@@ -298,6 +300,16 @@ async def test_metrics_say_how_many_slots_are_free(gateway: Gateway) -> None:
     assert 'treadle_worker_slots{phase="train",state="free"} 2.0' in (await gateway.http.get("/metrics")).text
 
 
+async def test_metrics_count_dead_letters(gateway: Gateway) -> None:
+    await gateway.bus.publish(Outgoing(DEAD.name, "treadle.control", b"?", "some-id"))
+    assert "treadle_dead_letters 1.0" in (await gateway.http.get("/metrics")).text
+
+
+async def test_metrics_outlive_the_broker(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InProcessBus, "depth", bus_away)
+    assert "treadle_bus_up 0.0" in (await gateway.http.get("/metrics")).text
+
+
 async def test_metrics_outlive_the_database(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "counts", away)
     assert "treadle_store_up 0.0" in (await gateway.http.get("/metrics")).text
@@ -323,6 +335,10 @@ async def test_the_api_is_described(gateway: Gateway) -> None:
 
 async def away(*_: object) -> None:
     raise StoreUnavailable("the database is away")
+
+
+async def bus_away(*_: object) -> None:
+    raise BusUnavailable("the broker is away")
 
 
 async def broken(*_: object) -> None:
