@@ -25,11 +25,11 @@ from infra.worker.attempt import Attempt
 from infra.worker.claims import Lease, LeaseClient
 from infra.worker.folders import WorkerFolder
 from infra.worker.job import Jobs
-from infra.worker.plan import InProcessWorker, PhaseWorker
+from infra.worker.plan import CoroutineWorker, PhaseWorker
 from infra.worker.poison import Poison
 from infra.worker.publishing import publish
 from infra.worker.reporting import Reporter
-from infra.worker.runner import InProcess, Runner
+from infra.worker.runner import CoroutineRunner, Runner
 from infra.worker.slots import Hold, Slots
 
 PUBLISHING_GRACE = 10.0
@@ -44,7 +44,7 @@ class WorkerHost:
     """Runs one phase's commands, as many at once as it has slots."""
 
     def __init__(
-        self, worker: PhaseWorker[Any] | InProcessWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings
+        self, worker: PhaseWorker[Any] | CoroutineWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings
     ) -> None:
         self._worker = worker
         self._bus = bus
@@ -94,9 +94,9 @@ class WorkerHost:
         """Whether it really consumes (or is full), and control answers it."""
         return self._slots.attached and self._leases.heard
 
-    def _runner_of(self, worker: PhaseWorker[Any] | InProcessWorker[Any], objects: ObjectStore) -> Runner:
-        if isinstance(worker, InProcessWorker):
-            return InProcess(worker, self.worker_id)
+    def _runner_of(self, worker: PhaseWorker[Any] | CoroutineWorker[Any], objects: ObjectStore) -> Runner:
+        if isinstance(worker, CoroutineWorker):
+            return CoroutineRunner(worker, self.worker_id)
         children = Children(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
         return Jobs(worker, objects, self._folder, children, self.worker_id)
 
@@ -197,7 +197,7 @@ class WorkerHost:
     async def _see_through(self, attempt: Attempt, reporter: Reporter) -> bool:
         """Work, then publish until the broker confirms; whether the attempt failed."""
         event = await self._runner.event(attempt, reporter)
-        spooled = self._folder.spool.keep(event, attempt.headers)
+        spooled = await self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
             await publish(self._bus, spooled.message)

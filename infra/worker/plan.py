@@ -55,7 +55,7 @@ class PhaseWorker(Generic[C]):
 
 
 @dataclass(frozen=True, slots=True)
-class InProcessWorker(Generic[C]):
+class CoroutineWorker(Generic[C]):
     """A worker whose program is a coroutine in the host's own process: its event is all that it leaves."""
 
     phase: Phase

@@ -11,7 +11,7 @@ from contracts.events import PhaseFailed, WorkerEvent
 from contracts.tasks import FailureKind
 from infra.errors import PhaseError
 from infra.worker.attempt import Attempt
-from infra.worker.plan import InProcessWorker
+from infra.worker.plan import CoroutineWorker
 from infra.worker.reporting import Reporter
 
 log = structlog.get_logger(__name__)
@@ -37,10 +37,10 @@ class Runner(Protocol):
         ...
 
 
-class InProcess:
-    """Runs the coroutine of an InProcessWorker. There is nothing to adopt, to upload or to tidy."""
+class CoroutineRunner:
+    """Runs the coroutine of a CoroutineWorker. There is nothing to adopt, to upload or to tidy."""
 
-    def __init__(self, worker: InProcessWorker[Any], worker_id: str) -> None:
+    def __init__(self, worker: CoroutineWorker[Any], worker_id: str) -> None:
         self._worker = worker
         self._worker_id = worker_id
 

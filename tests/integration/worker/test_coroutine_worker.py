@@ -13,7 +13,7 @@ from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
 from infra.worker.host import WorkerHost
-from infra.worker.plan import InProcessWorker
+from infra.worker.plan import CoroutineWorker
 from tests.fake_control import FakeControl, Script
 
 
@@ -41,7 +41,7 @@ def room() -> Room:
 async def in_process(
     room: Room, control: FakeControl, objects: ObjectStore, worker_settings: Settings
 ) -> AsyncIterator[WorkerHost]:
-    worker = InProcessWorker(phase=Phase.TRAIN, command=TrainModel, work=room.work)
+    worker = CoroutineWorker(phase=Phase.TRAIN, command=TrainModel, work=room.work)
     host = WorkerHost(worker, control.bus, objects, worker_settings)
     await host.start()
     yield host
