@@ -55,9 +55,10 @@ class MemoryStore(MemoryChanges, MemoryLeases):
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
         return [_stored(row) for row in found[(page - 1) * size : page * size]], len(found)
 
-    async def runs(self, task_id: UUID) -> list[Run]:
-        """All attempts of a task, oldest first."""
-        return [row.run for row in self.tables.runs.get(task_id, {}).values()]
+    async def runs(self, *task_ids: UUID) -> list[Run]:
+        """All attempts of these tasks, oldest first."""
+        found = [row.run for task_id in set(task_ids) for row in self.tables.runs.get(task_id, {}).values()]
+        return sorted(found, key=lambda run: run.created_at)
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
@@ -75,6 +76,10 @@ class MemoryStore(MemoryChanges, MemoryLeases):
     async def dataset(self, dataset_id: str) -> Dataset | None:
         """One dataset."""
         return self.tables.datasets.get(dataset_id)
+
+    async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
+        """Those of these datasets that there are."""
+        return {name: self.tables.datasets[name] for name in dataset_ids if name in self.tables.datasets}
 
     async def datasets(self, user_id: int) -> list[Dataset]:
         """A user's datasets, newest first."""

@@ -227,8 +227,8 @@ class Store(Protocol):
         """A page (from 1) of tasks, newest first, and how many there are in all."""
         ...
 
-    async def runs(self, task_id: UUID) -> list[Run]:
-        """All attempts of a task, oldest first."""
+    async def runs(self, *task_ids: UUID) -> list[Run]:
+        """All attempts of these tasks, oldest first."""
         ...
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
@@ -257,6 +257,10 @@ class Store(Protocol):
 
     async def dataset(self, dataset_id: str) -> Dataset | None:
         """One dataset."""
+        ...
+
+    async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
+        """Those of these datasets that there are, by their ids. One statement."""
         ...
 
     async def datasets(self, user_id: int) -> list[Dataset]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,6 +54,15 @@ class Jobs:
         self._folder = folder
         self._children = children
         self._worker_id = worker_id
+
+    async def start(self) -> None:
+        """Have a warm child for the first job, where it is known what program that will run."""
+        if self._worker.module is not None:
+            await self._children.warm(self._worker.module)
+
+    async def stop(self) -> None:
+        """End the warm child."""
+        await self._children.close()
 
     async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
         """Do the attempt's work. Whatever goes wrong becomes an event too; only a cancellation leaves here."""
@@ -181,12 +190,13 @@ class Jobs:
             "gpu_seconds": ended.seconds * ended.accelerators if ended else 0.0,
         }
 
-    def tidy(self, attempt: Attempt, *, failed: bool, active: list[Attempt]) -> None:
+    async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
         """Remove the job's folder, or keep it where it failed, with the last few others that did."""
         if failed:
-            self._folder.prune({self._folder.job_path(other.key) for other in (attempt, *active)})
+            kept = {self._folder.job_path(other.key) for other in (attempt, *active)}
+            await asyncio.to_thread(self._folder.prune, kept)
         else:
-            shutil.rmtree(self._folder.job_path(attempt.key), ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, self._folder.job_path(attempt.key), ignore_errors=True)
 
 
 def _step(checkpoint: Path) -> int:

@@ -51,7 +51,7 @@ class Poison:
             return
         self._leases.hold(Lease(key, claim.claim_id, lambda _: None))
         try:
-            spooled = self._spool.keep(self._event(claim, error), carried(message.headers))
+            spooled = await self._spool.keep(self._event(claim, error), carried(message.headers))
             await publish(self._bus, spooled.message)
             spooled.remove()
         finally:

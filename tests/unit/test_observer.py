@@ -107,10 +107,10 @@ async def test_an_observer_whose_database_is_away_goes_on() -> None:
     async with House() as house:
         read, failures = house.store.runs, iter([True])
 
-        async def once_away(task_id: object) -> object:
+        async def once_away(*task_ids: object) -> object:
             if next(failures, False):
                 raise StoreUnavailable("away")
-            return await read(task_id)  # type: ignore[arg-type]
+            return await read(*task_ids)  # type: ignore[arg-type]
 
         house.store.runs = once_away  # type: ignore[method-assign, assignment]
         await house.complete()
