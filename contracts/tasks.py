@@ -82,6 +82,11 @@ class FailureKind(StrEnum):
             FailureKind.OUT_OF_BUDGET,
         }
 
+    @property
+    def resumable(self) -> bool:
+        """Whether another attempt may go on from a checkpoint: a smaller batch cannot go on from a larger one's."""
+        return self.retryable and self is not FailureKind.OUT_OF_MEMORY
+
 
 Attempt = Annotated[int, Field(ge=1, lt=2**31)]
 Iteration = Annotated[int, Field(ge=1, lt=2**31)]

@@ -100,11 +100,12 @@ def advance(task: Task, event: MachineEvent) -> Step:
         case DataOptimized() | ModelTrained() | ModelEvaluated():
             return _completed(_spend(task, event), event)
         case PhaseFailed():
-            return _failed(_spend(task, event), event.failure, event.message)
+            return _failed(_keep(_spend(task, event), event), event.failure, event.message)
         case LeaseLost():
-            return _failed(task, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
+            kept = _keep(task, event)
+            return _failed(kept, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
         case PhasePaused():
-            return _paused(_spend(task, event), event)
+            return _paused(_keep(_spend(task, event), event))
         case NextIteration():
             return _enter(replace(task, iteration=task.iteration + 1, turn=Turn()), TaskStatus.OPTIMIZING)
         case _:
@@ -127,6 +128,11 @@ def _is_current(task: Task, event: AttemptEnded | NextIteration) -> bool:
 
 def _spend(task: Task, event: PhaseEvent) -> Task:
     return replace(task, gpu_seconds=task.gpu_seconds + event.gpu_seconds)
+
+
+def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost) -> Task:
+    """The next attempt goes on from the newest checkpoint there is, whichever attempt left it."""
+    return replace(task, checkpoint=event.checkpoint or task.checkpoint)
 
 
 def _enter(task: Task, status: TaskStatus) -> Step:
@@ -200,13 +206,12 @@ def _result(task: Task, event: ModelEvaluated) -> IterationResult:
 
 def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
     """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff."""
-    out_of_memory = kind is FailureKind.OUT_OF_MEMORY  # a smaller batch cannot go on from a larger one's checkpoint
     task = replace(
         task,
         live=False,
         failures=task.failures + 1,
-        memory_failures=task.memory_failures + out_of_memory,
-        checkpoint=None if out_of_memory else task.checkpoint,
+        memory_failures=task.memory_failures + (kind is FailureKind.OUT_OF_MEMORY),
+        checkpoint=task.checkpoint if kind.resumable else None,
     )
     if not kind.retryable or task.failures > task.spec.max_failures:
         held = task.held or task.status
@@ -218,9 +223,9 @@ def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = R
     return _issue(task, delay=delay, closed=closed)
 
 
-def _paused(task: Task, event: PhasePaused) -> Step:
+def _paused(task: Task) -> Step:
     """The attempt gave its slot back. A task that was resumed meanwhile goes on with the next attempt."""
-    task = replace(task, live=False, checkpoint=event.checkpoint or task.checkpoint)
+    task = replace(task, live=False)
     if task.status is TaskStatus.SUSPENDED:
         return Step(task, closed=RunState.PAUSED)
     return _issue(task, closed=RunState.PAUSED)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -76,16 +77,18 @@ class ObjectStore:
             raise ObjectStoreUnavailable(f"the object store at {self._endpoint} has no bucket {self._bucket}")
 
     async def put(self, key: str, data: bytes) -> None:
-        """Write a small object."""
-        await self._call(self._client.put_object, self._bucket, key, io.BytesIO(data), len(data), key=key)
+        """Write a small object. Cancelled, it returns once nothing is on its way any more."""
+        source = io.BytesIO(data)
+        await _sent(self._call(self._client.put_object, self._bucket, key, source, len(data), key=key), source)
 
     async def get(self, key: str) -> bytes:
         """Read a small object. Raises ObjectNotFound."""
         return await self._call(self._read, key, key=key)
 
     async def put_file(self, key: str, path: Path) -> None:
-        """Upload a file of any size."""
-        await self._call(self._upload, key, path, key=key)
+        """Upload a file of any size. Cancelled, it gives up at the next part, and returns as `put` does."""
+        file = path.open("rb")
+        await _sent(self._call(self._upload, key, file, key=key), file)
 
     async def get_file(self, key: str, path: Path) -> None:
         """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
@@ -115,9 +118,10 @@ class ObjectStore:
             response.close()
             response.release_conn()
 
-    def _upload(self, key: str, path: Path) -> None:
-        part = max(PART, -(-path.stat().st_size // MOST_PARTS))
-        self._client.fput_object(self._bucket, key, str(path), part_size=part)
+    def _upload(self, key: str, file: BinaryIO) -> None:
+        size = os.fstat(file.fileno()).st_size
+        part = max(PART, -(-size // MOST_PARTS))
+        self._client.put_object(self._bucket, key, file, size, part_size=part)
 
     def _download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +176,16 @@ class ObjectStore:
 
 class _MadeByAnother(Exception):
     """Two services made the bucket at once; one was first."""
+
+
+async def _sent(call: Coroutine[Any, Any, object], source: BinaryIO) -> None:
+    """See a call that writes to its end. Its thread cannot be cancelled, but gets no more from a closed source."""
+    sending = asyncio.create_task(call)
+    try:
+        await asyncio.shield(sending)
+    finally:
+        source.close()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 def _client(settings: Settings) -> Minio:

@@ -82,16 +82,16 @@ def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | Mo
             return ModelEvaluated(key=key, **WHO, report=f"evaluations/{key.iteration}", dev=score(value), **more)
 
 
-def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, *, gpu_seconds: float = 0.0) -> PhaseFailed:
-    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke", gpu_seconds=gpu_seconds)
+def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, **more: Any) -> PhaseFailed:
+    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke", **more)
 
 
 def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:
     return PhasePaused(key=key_of(task), **WHO, checkpoint=checkpoint)
 
 
-def lost(task: Task) -> LeaseLost:
-    return LeaseLost(key=key_of(task), claim_id=CLAIM)
+def lost(task: Task, checkpoint: str | None = None) -> LeaseLost:
+    return LeaseLost(key=key_of(task), claim_id=CLAIM, checkpoint=checkpoint)
 
 
 def through(task: Task, *events: MachineEvent) -> Task:

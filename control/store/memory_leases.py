@@ -120,8 +120,12 @@ class MemoryLeases(MemoryBase):
             return _ended(run)
         if run.claim_id != beat.claim_id:
             return Verdict.FENCED
-        fraction = run.fraction if beat.fraction is None else beat.fraction
-        row.run = replace(run, fraction=fraction, lease_expires_at=self._until(beat.key))
+        row.run = replace(
+            run,
+            fraction=run.fraction if beat.fraction is None else beat.fraction,
+            checkpoint=beat.checkpoint or run.checkpoint,
+            lease_expires_at=self._until(beat.key),
+        )
         return Verdict.PAUSE if self._is_pausing(row) else Verdict.GRANTED
 
     def _until(self, key: AttemptKey) -> datetime:

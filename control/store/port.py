@@ -110,6 +110,8 @@ class Run:
     claimed_at: datetime | None
     lease_expires_at: datetime | None
     ended_at: datetime | None
+    checkpoint: str | None = None
+    """Prefix of the newest one that its heartbeats named: complete in the object store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ def run_from(row: Row) -> Run:
         claimed_at=row["claimed_at"],
         lease_expires_at=row["lease_expires_at"],
         ended_at=row["ended_at"],
+        checkpoint=row["checkpoint"],
     )
 
 

@@ -165,7 +165,7 @@ class WorkerHost:
 
     async def _begin(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
         """From here on the attempt is ours: send heartbeats, acknowledge its delivery, run it."""
-        self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
+        self._leases.hold(Lease(attempt.claim_id, attempt.heartbeat, attempt.obey))
         try:
             await hold.run(message)
         except BaseException:

@@ -1,8 +1,11 @@
 """What the object store and its artifacts promise, on a real S3 server."""
 
+import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from pydantic import SecretStr
@@ -78,6 +81,29 @@ async def test_a_stream_that_breaks_off_leaves_no_object(objects: ObjectStore) -
         await objects.put_stream("s/broken", broken())
     with pytest.raises(ObjectNotFound):
         await objects.get("s/broken")
+
+
+async def test_an_upload_that_was_cancelled_sends_nothing_more(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    started, given_up = threading.Event(), threading.Event()
+
+    def slowly(_bucket: str, _key: str, source: BinaryIO, _size: int, **_: object) -> None:
+        started.set()
+        try:
+            while True:
+                source.seek(0)
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(objects._client, "put_object", slowly)
+    sending = asyncio.create_task(objects.put_file("u/given-up", tmp_path / "file"))
+    await asyncio.to_thread(started.wait, 10)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert given_up.is_set()
 
 
 async def test_a_wrong_secret_is_told_from_a_missing_object(store_settings: Settings) -> None:

@@ -102,6 +102,16 @@ async def test_a_heartbeat_renews_the_lease_and_notes_the_progress(bench: Bench)
     assert run.fraction == 0.5
 
 
+async def test_the_newest_checkpoint_that_a_heartbeat_named_is_kept(bench: Bench) -> None:
+    task = await running(bench)
+    for checkpoint in ("models/checkpoint-5", "models/checkpoint-9", None):
+        await bench.beat(key_of(task), MINE, checkpoint=checkpoint)
+    await bench.beat(key_of(task), OTHER, checkpoint="models/of-another-claim")
+    await bench.pass_time(16)
+    (run,) = await bench.store.expired(10)
+    assert run.checkpoint == "models/checkpoint-9"
+
+
 async def test_a_heartbeat_under_another_claim_is_fenced(bench: Bench) -> None:
     task = await running(bench)
     assert await bench.beat(key_of(task), OTHER) is Verdict.FENCED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
@@ -10,7 +12,7 @@ from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, advance, fold
+from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance, fold
 from control.task import IllegalTransition, Task
 from tests.build import (
     ROWS,
@@ -29,6 +31,7 @@ from tests.build import (
     started,
 )
 
+Ending = Callable[..., MachineEvent]
 EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 
 # One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
@@ -332,13 +335,37 @@ def test_the_best_iteration_is_remembered_apart_from_the_latest() -> None:
     assert (task.best.iteration, task.latest.iteration) == (1, 2)
 
 
+@pytest.mark.parametrize("ended", [failed, lost, paused])
+def test_the_next_attempt_goes_on_from_the_checkpoint_of_one_that_ended_early(ended: Ending) -> None:
+    training = complete(started(), 1)
+    step = advance(training, ended(training, checkpoint="models/a1/checkpoint-5"))
+    assert resume_from(step) == "models/a1/checkpoint-5"
+
+
+@pytest.mark.parametrize("ended", [failed, lost, paused])
+def test_an_attempt_that_left_no_checkpoint_does_not_lose_the_one_before(ended: Ending) -> None:
+    training = complete(started(), 1)
+    second = advance(training, lost(training, "models/a1/checkpoint-5")).task
+    assert resume_from(advance(second, ended(second, checkpoint=None))) == "models/a1/checkpoint-5"
+
+
+def test_a_suspended_task_remembers_the_checkpoint_of_an_attempt_that_was_lost() -> None:
+    training = complete(started(), 1)
+    suspended = advance(advance(training, pause()).task, lost(training, "models/a1/checkpoint-5")).task
+    assert resume_from(advance(suspended, resume())) == "models/a1/checkpoint-5"
+
+
 def test_after_running_out_of_memory_an_attempt_starts_without_the_larger_batchs_checkpoint() -> None:
     training = complete(started(), 1)
-    suspended = advance(training, pause(PauseMode.CHECKPOINT)).task
-    resumed = advance(advance(suspended, paused(training)).task, resume()).task
-    command = advance(resumed, failed(resumed, FailureKind.OUT_OF_MEMORY)).orders[0].message
+    second = advance(training, lost(training, "models/a1/checkpoint-5")).task
+    step = advance(second, failed(second, FailureKind.OUT_OF_MEMORY, "models/a2/checkpoint-7"))
+    assert resume_from(step) is None
+
+
+def resume_from(step: Step) -> str | None:
+    command = step.orders[0].message
     assert isinstance(command, TrainModel)
-    assert command.resume_from is None
+    return command.resume_from
 
 
 def test_an_iteration_may_not_draw_more_labels_than_the_budget_has_left() -> None:
