@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from infra.bus.handling import guarded
@@ -97,9 +98,13 @@ class MemoryQueue:
 
 
 class MemoryConsumer:
-    """A consumer with at most `prefetch` letters unsettled. It is the subscription that its caller holds."""
+    """A consumer with at most `prefetch` letters unsettled. It is the subscription that its caller holds.
+
+    Handlers run in the context of whoever consumes: what a publisher has bound there (to its logs) is not theirs.
+    """
 
     def __init__(self, queue: MemoryQueue, handler: Handler, prefetch: int) -> None:
+        self._context = copy_context()
         self._queue = queue
         self._handler = handler
         self._prefetch = prefetch
@@ -125,26 +130,34 @@ class MemoryConsumer:
 
     async def cancel(self) -> None:
         """Take no more; what was taken stays with its handlers."""
-        self.attached = False
-        self._queue.remove(self)
+        self._detach()
 
     async def lose(self) -> None:
-        """End as by a lost connection: handlers are cancelled, unsettled letters go back."""
-        await self.cancel()
-        letters, self._unsettled = list(self._unsettled.values()), {}
+        """End as by a lost connection: unsettled letters go back, handlers are cancelled."""
+        self.sever()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def sever(self) -> None:
+        """What the broker does about a lost connection: no more letters, and those not settled go back."""
+        self._detach()
+        letters, self._unsettled = list(self._unsettled.values()), {}
         self._queue.put_back(letters)
 
     def take(self, letter: Letter) -> None:
         """Hand a letter to the handler, in a task of its own."""
         self._delivery_tag += 1
         self._unsettled[self._delivery_tag] = letter
-        task = asyncio.get_running_loop().create_task(self._handle(self._delivery_tag, letter))
+        handling = self._handle(self._delivery_tag, letter)
+        task = asyncio.get_running_loop().create_task(handling, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _detach(self) -> None:
+        self.attached = False
+        self._queue.remove(self)
 
     async def _handle(self, tag: int, letter: Letter) -> None:
         async def ack() -> None:

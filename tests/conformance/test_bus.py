@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from uuid import uuid4
 
 import pytest
@@ -29,6 +30,7 @@ from infra.bus.rabbitmq import RabbitMQBus
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
 PATIENCE = 10.0
+WHOSE = ContextVar("whose", default="nobody's")
 
 
 @pytest.fixture(params=["in-process", "rabbitmq"])
@@ -221,6 +223,21 @@ async def test_a_consumer_knows_whether_it_is_attached(bus: Bus) -> None:
     assert (before, subscription.attached) == (True, False)
 
 
+async def test_a_handler_does_not_run_in_its_publishers_context(bus: Bus) -> None:
+    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def handler(message: Incoming) -> None:
+        await message.ack()
+        heard.set_result(WHOSE.get())
+
+    await bus.consume(TRAIN, handler, prefetch=1)
+    token = WHOSE.set("the publisher's")
+    await bus.publish(outgoing())
+    WHOSE.reset(token)
+    async with asyncio.timeout(PATIENCE):
+        assert await heard == "nobody's"
+
+
 async def test_a_handler_goes_on_after_its_consumer_was_cancelled(bus: Bus) -> None:
     go_on, finished = asyncio.Event(), asyncio.Event()
 
@@ -407,7 +424,7 @@ async def test_a_cancelled_listener_leaves_no_queue_behind(bus: Bus) -> None:
 
 
 async def test_a_slow_listener_loses_the_oldest(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("infra.bus.inprocess", "infra.bus.rabbitmq_topology"):
+    for module in ("infra.bus.inprocess_broker", "infra.bus.rabbitmq_topology"):
         monkeypatch.setattr(f"{module}.PRIVATE_QUEUE_LENGTH", 5)
     go_on, heard = asyncio.Event(), Inbox()
 
