@@ -73,7 +73,7 @@ class ObjectStore:
     async def ping(self) -> None:
         """Raise ObjectStoreUnavailable where the store is away or the bucket is missing."""
         if not await self._call(self._client.bucket_exists, self._bucket):
-            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} has no bucket {self._bucket}")
+            raise self._no_bucket()
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a small object."""
@@ -159,7 +159,9 @@ class ObjectStore:
 
     def _ours(self, error: Exception, key: str | None) -> TreadleError:
         status = _status(error)
-        if status == NOT_FOUND and key is not None and "NoSuchBucket" not in str(error):
+        if status == NOT_FOUND and "NoSuchBucket" in str(error):
+            return self._no_bucket()
+        if status == NOT_FOUND and key is not None:
             return ObjectNotFound(key)
         if status in REFUSALS:
             return ObjectRefused(f"the object store at {self._endpoint} refused {key or self._bucket}: {error}")
@@ -168,6 +170,10 @@ class ObjectStore:
         if status in DENIALS:
             return ObjectStoreDenied(f"{sentence} TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY")
         return ObjectStoreUnavailable(f"{sentence} TREADLE_S3_ENDPOINT and that the store runs")
+
+    def _no_bucket(self) -> ObjectStoreUnavailable:
+        what = f"the object store at {self._endpoint} has no bucket {self._bucket}"
+        return ObjectStoreUnavailable(f"{what}; check TREADLE_S3_BUCKET, or start a service, which makes it")
 
 
 class _MadeByAnother(Exception):

@@ -10,7 +10,13 @@ from pydantic import SecretStr
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from infra.artifacts import BadArtifact, download, read_manifest, upload
 from infra.errors import BadConfiguration
-from infra.objects import PART, ObjectNotFound, ObjectStore, ObjectStoreUnavailable
+from infra.objects import (
+    PART,
+    ObjectNotFound,
+    ObjectStore,
+    ObjectStoreDenied,
+    ObjectStoreUnavailable,
+)
 from infra.settings import Settings
 
 
@@ -80,11 +86,19 @@ async def test_a_stream_that_breaks_off_leaves_no_object(objects: ObjectStore) -
         await objects.get("s/broken")
 
 
-async def test_a_wrong_secret_is_told_from_a_missing_object(store_settings: Settings) -> None:
-    stranger = ObjectStore(store_settings.model_copy(update={"s3_access_key": SecretStr("nobody")}))
-    with pytest.raises(ObjectStoreUnavailable, match="TREADLE_S3_ACCESS_KEY"):
+@pytest.mark.parametrize("wrong", ["s3_access_key", "s3_secret_key"])
+async def test_a_wrong_key_is_told_from_a_missing_object(store_settings: Settings, wrong: str) -> None:
+    stranger = ObjectStore(store_settings.model_copy(update={wrong: SecretStr("nobody")}))
+    with pytest.raises(ObjectStoreDenied, match="TREADLE_S3_ACCESS_KEY"):
         await stranger.get("a/b")
     await stranger.close()
+
+
+async def test_a_missing_bucket_is_told_from_a_missing_object(store_settings: Settings) -> None:
+    nowhere = ObjectStore(store_settings)
+    with pytest.raises(ObjectStoreUnavailable, match=store_settings.s3_bucket):
+        await nowhere.get("a/b")
+    await nowhere.close()
 
 
 async def test_a_server_that_is_away_is_unavailable_soon() -> None:
