@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 
 from contracts.topology import DEAD, DELIVERY_LIMIT, EXCHANGES, PRIVATE_QUEUE_LENGTH, QUEUES, ExchangeKind, Queue
 from infra.bus.handling import serial
 from infra.bus.inprocess_queue import Letter, MemoryConsumer, MemoryQueue
-from infra.bus.port import BusUnavailable, Handler, Outgoing, PublishFailed, Subscription, Unroutable
+from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription, Unroutable
 from infra.bus.replies import Replies
 from infra.bus.routing import routes
 
@@ -75,9 +76,18 @@ class InProcessBus:
 
     async def depth(self, queue: str) -> int:
         """Messages ready."""
+        return self._known(queue).depth()
+
+    @asynccontextmanager
+    async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
+        """Browse a shared queue."""
+        with self._known(queue).browse(limit) as messages:
+            yield messages
+
+    def _known(self, queue: str) -> MemoryQueue:
         if queue not in self._queues:
             raise BusUnavailable(f"the queue {queue} does not exist")
-        return self._queues[queue].depth()
+        return self._queues[queue]
 
     async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> MemoryConsumer:
         name = f"private.{next(self._names)}"
