@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from contracts.errors import TreadleError
@@ -28,6 +29,8 @@ PART = 16 * 1024 * 1024
 MOST_PARTS = 9_000
 """S3 takes 10,000 parts; a larger file gets larger parts."""
 BLOCK = 1024 * 1024
+DELETED_AT_ONCE = 1_000
+"""Keys that S3 takes in one deletion."""
 CALLS, STREAMS = 8, 16
 """Threads for calls, and for uploads that wait for a client."""
 NOT_FOUND, CONFLICT = 404, 409
@@ -74,7 +77,7 @@ class ObjectStore:
     async def ping(self) -> None:
         """Raise ObjectStoreUnavailable where the store is away or the bucket is missing."""
         if not await self._call(self._client.bucket_exists, self._bucket):
-            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} has no bucket {self._bucket}")
+            raise self._no_bucket()
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a small object. Cancelled, it returns once nothing is on its way any more."""
@@ -103,7 +106,16 @@ class ObjectStore:
 
     async def names(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
-        return await self._call(self._names, prefix)
+        return list(await self.sizes(prefix))
+
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Keys that begin with `prefix`, sorted, and the bytes of each."""
+        return await self._call(self._sizes, prefix)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects, a request for every thousand; one that is not there is as good as deleted."""
+        for first in range(0, len(keys), DELETED_AT_ONCE):
+            await self._call(self._delete, keys[first : first + DELETED_AT_ONCE])
 
     async def close(self) -> None:
         """Let go of threads; a call in flight ends by itself."""
@@ -136,9 +148,14 @@ class ObjectStore:
             response.release_conn()
         beside.replace(path)
 
-    def _names(self, prefix: str) -> list[str]:
+    def _sizes(self, prefix: str) -> dict[str, int]:
         found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
-        return sorted(item.object_name for item in found if item.object_name and not item.is_dir)
+        objects = [item for item in found if item.object_name and not item.is_dir]
+        return {item.object_name: item.size or 0 for item in sorted(objects, key=lambda item: item.object_name)}
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        for error in self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]):
+            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} did not delete {error.name}: {error}")
 
     def _make_bucket(self) -> None:
         with suppress(_MadeByAnother):
@@ -163,7 +180,9 @@ class ObjectStore:
 
     def _ours(self, error: Exception, key: str | None) -> TreadleError:
         status = _status(error)
-        if status == NOT_FOUND and key is not None and "NoSuchBucket" not in str(error):
+        if status == NOT_FOUND and "NoSuchBucket" in str(error):
+            return self._no_bucket()
+        if status == NOT_FOUND and key is not None:
             return ObjectNotFound(key)
         if status in REFUSALS:
             return ObjectRefused(f"the object store at {self._endpoint} refused {key or self._bucket}: {error}")
@@ -172,6 +191,10 @@ class ObjectStore:
         if status in DENIALS:
             return ObjectStoreDenied(f"{sentence} TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY")
         return ObjectStoreUnavailable(f"{sentence} TREADLE_S3_ENDPOINT and that the store runs")
+
+    def _no_bucket(self) -> ObjectStoreUnavailable:
+        what = f"the object store at {self._endpoint} has no bucket {self._bucket}"
+        return ObjectStoreUnavailable(f"{what}; check TREADLE_S3_BUCKET, or start a service, which makes it")
 
 
 class _MadeByAnother(Exception):

@@ -49,6 +49,7 @@ class Delivery:
             redelivered=bool(message.redelivered),
             ack=self.ack,
             requeue=self.requeue,
+            published_at=message.timestamp,
         )
 
     async def ack(self) -> None:

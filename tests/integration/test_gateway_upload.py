@@ -11,6 +11,9 @@ import pytest
 from contracts.artifacts import Manifest
 from infra.objects import ObjectStore
 from tests.gateway import UPLOAD_LIMIT, Gateway, fields
+from tests.object_store import s3_settings
+
+__all__ = ["s3_settings"]
 
 ROWS = b'{"text": "one"}\n{"text": "two"}\n'
 FORM = {"name": "my rows", "datasetType": "training", "domain": "bank", "userId": "1"}
