@@ -76,7 +76,7 @@ class CancelTask(TaskRequestMessage):
 
 
 class RetryTask(TaskRequestMessage):
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration."""
+    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
 
     kind: Literal["retry_task"] = "retry_task"
     version: Literal[1] = 1

@@ -72,7 +72,7 @@ def _walk(start: Task) -> Iterator[Edge]:
 
 
 def _shape(task: Task) -> tuple[object, ...]:
-    return task.status, task.held, task.live, min(task.iteration, 3), task.failures
+    return task.status, task.held, task.live, min(task.iteration, 3), min(task.failures, 2)
 
 
 def _events(task: Task) -> Iterator[MachineEvent]:

@@ -199,7 +199,10 @@ def _result(task: Task, event: ModelEvaluated) -> IterationResult:
 
 
 def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
-    """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff."""
+    """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff.
+
+    A paused task never fails: whoever resumes it asks for one more attempt, whatever became of the last one.
+    """
     out_of_memory = kind is FailureKind.OUT_OF_MEMORY  # a smaller batch cannot go on from a larger one's checkpoint
     task = replace(
         task,
@@ -208,12 +211,11 @@ def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = R
         memory_failures=task.memory_failures + out_of_memory,
         checkpoint=None if out_of_memory else task.checkpoint,
     )
-    if not kind.retryable or task.failures > task.spec.max_failures:
-        held = task.held or task.status
-        ended = replace(task, status=TaskStatus.FAILED, held=held, reason=kind.value, message=message)
-        return Step(ended, closed=closed)
     if task.status is TaskStatus.SUSPENDED:
         return Step(task, closed=closed)
+    if not kind.retryable or task.failures > task.spec.max_failures:
+        ended = replace(task, status=TaskStatus.FAILED, held=task.status, reason=kind.value, message=message)
+        return Step(ended, closed=closed)
     delay = 0.0 if closed is RunState.LOST else min(BACKOFF * 2 ** (task.failures - 1), LONGEST_BACKOFF)
     return _issue(task, delay=delay, closed=closed)
 
@@ -261,13 +263,14 @@ def _cancel(task: Task, reason: str | None) -> Step:
 
 
 def _retry(task: Task, event: RetryTask) -> Step:
+    """Without a phase, the one that failed goes on from its checkpoint; a phase that is named begins afresh."""
     phase = event.phase or task.phase
     assert phase is not None and task.phase is not None, "a task fails in a phase"
     order = list(Phase)
     if order.index(phase) > order.index(task.phase):
         raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
-    cleared = replace(task, held=None, status=STATUS_OF[phase], reason=None, message=None)
-    return _enter(cleared, STATUS_OF[phase])
+    cleared = replace(task, held=None, status=STATUS_OF[phase], failures=0, reason=None, message=None)
+    return _issue(cleared) if event.phase is None else _enter(cleared, STATUS_OF[phase])
 
 
 def fold(task: Task, events: tuple[MachineEvent, ...], seen: Callable[[Step], None] = lambda _: None) -> Task:

@@ -164,17 +164,17 @@ def cancel(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
 
 def retry(
     task: TaskId,
-    phase: Annotated[str | None, typer.Option("--from", help="optimize, train or evaluate; the failed one.")] = None,
+    from_phase: Annotated[str | None, typer.Option(help="optimize, train or evaluate: begin that one afresh.")] = None,
     reason: Reason = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration.
+    """Try a FAILED task again, from where it failed or from a phase of that iteration.
 
     **Example**
 
-        treadle retry TASK --from train
+        treadle retry TASK --from-phase train
     """
-    _request(url, task, "retry", phase=phase, reason=reason)
+    _request(url, task, "retry", phase=from_phase, reason=reason)
 
 
 def _request(url: str, task: str, what: str, **body: str | None) -> None:

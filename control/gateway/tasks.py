@@ -102,7 +102,7 @@ async def cancel(task_id: TaskId, parts: Parts, body: ReasonRequest | None = Non
 
 @router.post("/{taskId}/retry")
 async def retry(task_id: TaskId, parts: Parts, body: RetryRequest | None = None) -> TaskView:
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration."""
+    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
     asked = body or RetryRequest()
     return await _request(parts, RetryTask(task_id=task_id, actor=ACTOR, reason=asked.reason, phase=asked.phase))
 

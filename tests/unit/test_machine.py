@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
-from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, NextIteration, PhaseFailed, PhasePaused
+from contracts.events import NextIteration
 from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, advance, fold
+from control.machine import ALLOWED, LONGEST_BACKOFF, RunState, advance, fold
 from control.task import IllegalTransition, Task
 from tests.build import (
-    ROWS,
     TASK,
-    WHO,
+    an,
+    cancel,
     complete,
     completed,
     failed,
     key_of,
     lost,
     new_task,
+    pause,
     paused,
-    request_id,
-    score,
+    resume,
+    retry,
     start,
     started,
 )
@@ -55,22 +55,6 @@ CELLS = [
 ]
 
 
-def pause(mode: PauseMode = PauseMode.DRAIN) -> PauseTask:
-    return PauseTask(task_id=TASK, submission_id=request_id(2), mode=mode)
-
-
-def resume() -> ResumeTask:
-    return ResumeTask(task_id=TASK, submission_id=request_id(3))
-
-
-def cancel() -> CancelTask:
-    return CancelTask(task_id=TASK, submission_id=request_id(4))
-
-
-def retry(phase: Phase | None = None) -> RetryTask:
-    return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
-
-
 def standing(where: str) -> Task:
     """A task in the status (and, where it is suspended, from the status) that `where` names."""
     status, _, held = where.partition(":")
@@ -90,27 +74,6 @@ def standing(where: str) -> Task:
             return advance(started(), failed(started(), FailureKind.BAD_INPUT)).task
         case _:
             return advance(started(), cancel()).task
-
-
-def an(event: str, task: Task) -> MachineEvent:
-    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
-    key = task.key or key_of(started())
-    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
-    samples: list[MachineEvent] = [
-        start(task),
-        pause(),
-        resume(),
-        cancel(),
-        retry(),
-        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
-        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
-        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
-        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
-        PhasePaused(key=key, **WHO),
-        lost(task) if task.key else lost(started()),
-        NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
-    ]
-    return next(sample for sample in samples if sample.kind == event)
 
 
 def test_the_table_has_every_status_and_every_event() -> None:
