@@ -16,7 +16,7 @@ from contracts.events import (
 )
 from contracts.options import Metric
 from contracts.report import Score
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask, StartTask
+from contracts.submissions import CancelTask, FailTask, KickTask, PauseTask, ResumeTask, RetryTask, StartTask
 from contracts.tasks import (
     AttemptKey,
     DatasetRef,
@@ -130,6 +130,14 @@ def retry(phase: Phase | None = None) -> RetryTask:
     return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
 
 
+def kick() -> KickTask:
+    return KickTask(task_id=TASK, submission_id=request_id(6), reason="it is stuck")
+
+
+def fail() -> FailTask:
+    return FailTask(task_id=TASK, submission_id=request_id(7), reason="it is stuck")
+
+
 def an(event: str, task: Task) -> MachineEvent:
     """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
     key = task.key or key_of(started())
@@ -140,6 +148,8 @@ def an(event: str, task: Task) -> MachineEvent:
         resume(),
         cancel(),
         retry(),
+        kick(),
+        fail(),
         DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
         ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
         ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),

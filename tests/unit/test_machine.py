@@ -33,22 +33,22 @@ EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 
 # One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
 HEADING = (
-    "start_task pause_task resume_task cancel_task retry_task data_optimized model_trained model_evaluated "
-    "phase_failed phase_paused lease_lost next_iteration"
+    "start_task pause_task resume_task cancel_task retry_task kick_task fail_task data_optimized model_trained "
+    "model_evaluated phase_failed phase_paused lease_lost next_iteration"
 )
 TABLE = {
-    "PENDING": "OPTIMIZING - - CANCELLED - . . . . . . .",
-    "OPTIMIZING": "- SUSPENDED - CANCELLED - TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
-    "TRAINING": "- SUSPENDED - CANCELLED - . EVALUATING . TRAINING TRAINING TRAINING .",
-    "EVALUATING": "- SUSPENDED - CANCELLED - . . LOOPING EVALUATING EVALUATING EVALUATING .",
-    "LOOPING": "- SUSPENDED - CANCELLED - . . . . . . OPTIMIZING",
-    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - . . . . . . .",
-    "COMPLETED": "- - - - - . . . . . . .",
-    "FAILED": "- - - - OPTIMIZING . . . . . . .",
-    "CANCELLED": "- - - - - . . . . . . .",
+    "PENDING": "OPTIMIZING - - CANCELLED - - - . . . . . . .",
+    "OPTIMIZING": "- SUSPENDED - CANCELLED - OPTIMIZING FAILED TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
+    "TRAINING": "- SUSPENDED - CANCELLED - TRAINING FAILED . EVALUATING . TRAINING TRAINING TRAINING .",
+    "EVALUATING": "- SUSPENDED - CANCELLED - EVALUATING FAILED . . LOOPING EVALUATING EVALUATING EVALUATING .",
+    "LOOPING": "- SUSPENDED - CANCELLED - - - . . . . . . OPTIMIZING",
+    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - - - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - - - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - - - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - - - . . . . . . .",
+    "COMPLETED": "- - - - - - - . . . . . . .",
+    "FAILED": "- - - - OPTIMIZING - - . . . . . . .",
+    "CANCELLED": "- - - - - - - . . . . . . .",
 }
 CELLS = [
     (status, event, answer) for status, row in TABLE.items() for event, answer in zip(EVENTS, row.split(), strict=True)

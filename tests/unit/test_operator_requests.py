@@ -7,10 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.commands import TrainModel
+from contracts.leases import AttemptSignal, Verdict
+from contracts.submissions import StartTask
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
 from control.machine import ALLOWED, RunState, Step, advance
 from control.task import IllegalTransition, Task
-from tests.build import an, complete, failed, lost, pause, paused, resume, retry, started
+from tests.build import (
+    TASK,
+    an,
+    complete,
+    completed,
+    fail,
+    failed,
+    key_of,
+    kick,
+    lost,
+    new_task,
+    pause,
+    paused,
+    resume,
+    retry,
+    started,
+)
 
 KINDS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 SURPRISES = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(FailureKind)), max_size=40)
@@ -76,3 +94,50 @@ def test_a_retried_phase_has_its_whole_retry_budget() -> None:
     task = advance(task, failed(task)).task
     dead = advance(task, failed(task)).task
     assert advance(dead, retry()).task.failures == 0
+
+
+def test_a_kick_fences_the_attempt_and_issues_the_next_at_once() -> None:
+    task = started()
+    step = advance(task, kick())
+    assert (step.closed, step.signal) == (RunState.FENCED, AttemptSignal(key=key_of(task), verdict=Verdict.FENCED))
+    assert (step.task.attempt, step.orders[0].delay) == (2, 0.0)
+    assert advance(step.task, completed(task)).stale
+
+
+def test_a_kick_spends_no_failure() -> None:
+    task = started(max_failures=0)
+    assert advance(task, kick()).task.failures == 0
+
+
+def test_a_kick_goes_on_from_the_newest_checkpoint() -> None:
+    assert train_command(advance(training_from_a_checkpoint(), kick())).resume_from == "models/checkpoint"
+
+
+def test_a_kick_ends_a_backoff() -> None:
+    task = started()
+    backing_off = advance(task, failed(task))
+    assert backing_off.orders[0].delay > 0
+    assert advance(backing_off.task, kick()).orders[0].delay == 0
+
+
+def test_a_task_failed_by_hand_says_so_and_why() -> None:
+    task = started()
+    step = advance(task, fail())
+    assert (step.task.status, step.task.reason, step.task.message) == ("FAILED", "failed_by_hand", "it is stuck")
+    assert (step.closed, step.signal) == (RunState.FAILED, AttemptSignal(key=key_of(task), verdict=Verdict.FENCED))
+
+
+def test_a_task_failed_by_hand_may_be_retried() -> None:
+    dead = advance(training_from_a_checkpoint(), fail()).task
+    assert train_command(advance(dead, retry())).resume_from == "models/checkpoint"
+
+
+def test_a_delayed_start_orders_its_first_command_for_later() -> None:
+    step = advance(new_task(), StartTask(task_id=TASK, after_seconds=7200))
+    assert (step.task.status, step.task.attempt) == (TaskStatus.OPTIMIZING, 1)
+    assert step.orders[0].delay == 7200
+
+
+def test_a_kick_begins_a_delayed_start_at_once() -> None:
+    task = advance(new_task(), StartTask(task_id=TASK, after_seconds=7200)).task
+    assert advance(task, kick()).orders[0].delay == 0
