@@ -72,14 +72,16 @@ class FailureKind(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     LEASE_LOST = "lease_lost"
     DEAD_LETTERED = "dead_lettered"
+    FAILED_BY_HAND = "failed_by_hand"
 
     @property
     def retryable(self) -> bool:
-        """Bad input, bad configuration and an empty purse stay so however often one tries."""
+        """Bad input, bad configuration, an empty purse and a person's word stay so however often one tries."""
         return self not in {
             FailureKind.BAD_INPUT,
             FailureKind.BAD_CONFIGURATION,
             FailureKind.OUT_OF_BUDGET,
+            FailureKind.FAILED_BY_HAND,
         }
 
     @property

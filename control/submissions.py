@@ -71,7 +71,10 @@ class Submissions:
         if not asked.task.auto_start or task.version > 1:
             return task
         start = StartTask(
-            submission_id=derived_id(asked.submission_id, "start"), actor=asked.actor, task_id=task.task_id
+            submission_id=derived_id(asked.submission_id, "start"),
+            actor=asked.actor,
+            task_id=task.task_id,
+            after_seconds=asked.task.start_after_seconds,
         )
         return await self.request(start)
 

@@ -79,7 +79,9 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry"])
+@pytest.mark.parametrize(
+    "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail"]
+)
 def test_help_teaches_by_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output
 
@@ -121,6 +123,28 @@ def test_an_option_of_the_loop_asks_for_a_continuous_task(refusing: Gateway) -> 
     path, body = refusing.asked[0]
     assert path == "/api/tasks/continuous"
     assert json.loads(body)["max_iterations"] == 3
+
+
+def test_a_start_that_is_put_off_is_a_start(refusing: Gateway) -> None:
+    runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", "--start-in", "1h30m", "--url", refusing.url])
+
+    body = json.loads(refusing.asked[0][1])
+    assert (body["start_after_seconds"], body["auto_start"]) == (5400, True)
+
+
+def test_a_time_that_is_none_is_told_what_one_is() -> None:
+    result = runner.invoke(app, ["start", "TASK", "--in", "soon", "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert "expected a time such as 45s, 30m, 2h or 1h30m" in " ".join(result.stderr.replace("│", "").split())
+
+
+@pytest.mark.parametrize("command", ["kick", "fail"])
+def test_whoever_overrules_a_worker_says_why(command: str) -> None:
+    result = runner.invoke(app, [command, "TASK", "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert "--reason" in result.stderr
 
 
 def test_options_lie_on_top_of_the_file(refusing: Gateway, tmp_path: Path) -> None:

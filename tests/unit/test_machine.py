@@ -7,26 +7,26 @@ from collections.abc import Callable
 import pytest
 
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
-from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, NextIteration, PhaseFailed, PhasePaused
+from contracts.events import NextIteration
 from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
 from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance, fold
 from control.task import IllegalTransition, Task
 from tests.build import (
-    ROWS,
     TASK,
-    WHO,
+    an,
+    cancel,
     complete,
     completed,
     failed,
     key_of,
     lost,
     new_task,
+    pause,
     paused,
-    request_id,
-    score,
+    resume,
+    retry,
     start,
     started,
 )
@@ -36,42 +36,26 @@ EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 
 # One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
 HEADING = (
-    "start_task pause_task resume_task cancel_task retry_task data_optimized model_trained model_evaluated "
-    "phase_failed phase_paused lease_lost next_iteration"
+    "start_task pause_task resume_task cancel_task retry_task kick_task fail_task data_optimized model_trained "
+    "model_evaluated phase_failed phase_paused lease_lost next_iteration"
 )
 TABLE = {
-    "PENDING": "OPTIMIZING - - CANCELLED - . . . . . . .",
-    "OPTIMIZING": "- SUSPENDED - CANCELLED - TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
-    "TRAINING": "- SUSPENDED - CANCELLED - . EVALUATING . TRAINING TRAINING TRAINING .",
-    "EVALUATING": "- SUSPENDED - CANCELLED - . . LOOPING EVALUATING EVALUATING EVALUATING .",
-    "LOOPING": "- SUSPENDED - CANCELLED - . . . . . . OPTIMIZING",
-    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - . . . . . . .",
-    "COMPLETED": "- - - - - . . . . . . .",
-    "FAILED": "- - - - OPTIMIZING . . . . . . .",
-    "CANCELLED": "- - - - - . . . . . . .",
+    "PENDING": "OPTIMIZING - - CANCELLED - - - . . . . . . .",
+    "OPTIMIZING": "- SUSPENDED - CANCELLED - OPTIMIZING FAILED TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
+    "TRAINING": "- SUSPENDED - CANCELLED - TRAINING FAILED . EVALUATING . TRAINING TRAINING TRAINING .",
+    "EVALUATING": "- SUSPENDED - CANCELLED - EVALUATING FAILED . . LOOPING EVALUATING EVALUATING EVALUATING .",
+    "LOOPING": "- SUSPENDED - CANCELLED - - - . . . . . . OPTIMIZING",
+    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - - - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - - - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - - - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - - - . . . . . . .",
+    "COMPLETED": "- - - - - - - . . . . . . .",
+    "FAILED": "- - - - OPTIMIZING - - . . . . . . .",
+    "CANCELLED": "- - - - - - - . . . . . . .",
 }
 CELLS = [
     (status, event, answer) for status, row in TABLE.items() for event, answer in zip(EVENTS, row.split(), strict=True)
 ]
-
-
-def pause(mode: PauseMode = PauseMode.DRAIN) -> PauseTask:
-    return PauseTask(task_id=TASK, submission_id=request_id(2), mode=mode)
-
-
-def resume() -> ResumeTask:
-    return ResumeTask(task_id=TASK, submission_id=request_id(3))
-
-
-def cancel() -> CancelTask:
-    return CancelTask(task_id=TASK, submission_id=request_id(4))
-
-
-def retry(phase: Phase | None = None) -> RetryTask:
-    return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
 
 
 def standing(where: str) -> Task:
@@ -93,27 +77,6 @@ def standing(where: str) -> Task:
             return advance(started(), failed(started(), FailureKind.BAD_INPUT)).task
         case _:
             return advance(started(), cancel()).task
-
-
-def an(event: str, task: Task) -> MachineEvent:
-    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
-    key = task.key or key_of(started())
-    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
-    samples: list[MachineEvent] = [
-        start(task),
-        pause(),
-        resume(),
-        cancel(),
-        retry(),
-        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
-        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
-        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
-        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
-        PhasePaused(key=key, **WHO),
-        lost(task) if task.key else lost(started()),
-        NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
-    ]
-    return next(sample for sample in samples if sample.kind == event)
 
 
 def test_the_table_has_every_status_and_every_event() -> None:
