@@ -321,7 +321,7 @@ def test_a_suspended_task_remembers_the_checkpoint_of_an_attempt_that_was_lost()
 def test_after_running_out_of_memory_an_attempt_starts_without_the_larger_batchs_checkpoint() -> None:
     training = complete(started(), 1)
     second = advance(training, lost(training, "models/a1/checkpoint-5")).task
-    step = advance(second, failed(second, FailureKind.OUT_OF_MEMORY, "models/a2/checkpoint-7"))
+    step = advance(second, failed(second, FailureKind.OUT_OF_MEMORY, checkpoint="models/a2/checkpoint-7"))
     assert resume_from(step) is None
 
 
