@@ -25,7 +25,7 @@ def plan(command: TrainModel) -> Plan:
         seed=command.seed,
         resume=command.resume_from is not None,
     )
-    return Plan(module=PROGRAM, spec=spec, inputs=inputs)
+    return Plan(PROGRAM, spec, inputs)
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:

@@ -22,6 +22,7 @@ from infra.errors import BadInput, PhaseError
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.folders import WorkerFolder
+from infra.worker.in_process import InProcess, Main
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from infra.worker.reporting import Reporter
 
@@ -109,25 +110,30 @@ class Jobs:
                 raise BadInput(str(error), field=name) from error
 
     async def _run(self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter) -> Ended:
-        """Run the child to its end; a pause stops it, a cancellation does so too.
-
-        The next warm child does its imports beside this job, so that they do not slow the phase that follows it.
-        """
-        child = await self._children.take(plan.module)
-        running = asyncio.create_task(child.run(folder, reporter.step))
-        stopping = asyncio.create_task(_stop_when_paused(attempt, child))
+        """Run the program to its end; a pause stops it, a cancellation does so too."""
+        runner = await self._runner(plan.program)
+        running = asyncio.create_task(runner.run(folder, reporter.step))
+        stopping = asyncio.create_task(_stop_when_paused(attempt, runner))
         try:
-            await self._warm(plan.module)
+            await self._warm(plan.program)
             return await running
         finally:
             for task in (running, stopping):
                 task.cancel()
             await asyncio.gather(running, stopping, return_exceptions=True)
 
-    async def _warm(self, module: str) -> None:
-        """Have a child ready for the next job. Where none can be started, this job's outcome stands."""
+    async def _runner(self, program: str | Main) -> Child | InProcess:
+        return await self._children.take(program) if isinstance(program, str) else InProcess(program)
+
+    async def _warm(self, program: str | Main) -> None:
+        """Have a child ready for the next job. Where none can be started, this job's outcome stands.
+
+        It does its imports beside this job, so that they do not slow the phase that follows it.
+        """
+        if not isinstance(program, str):
+            return
         try:
-            await self._children.warm(module)
+            await self._children.warm(program)
         except OSError as error:
             log.warning("no_warm_child", error=str(error))
 
@@ -210,6 +216,6 @@ async def _unless_paused(attempt: Attempt, work: Coroutine[Any, Any, None]) -> b
         await asyncio.gather(working, paused, return_exceptions=True)
 
 
-async def _stop_when_paused(attempt: Attempt, child: Child) -> None:
+async def _stop_when_paused(attempt: Attempt, runner: Child | InProcess) -> None:
     await attempt.paused.wait()
-    await child.stop()
+    await runner.stop()

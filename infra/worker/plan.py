@@ -13,15 +13,17 @@ from pydantic import BaseModel
 from contracts.commands import PhaseCommand
 from contracts.events import WorkerEvent
 from contracts.tasks import AttemptKey, Phase
+from infra.worker.in_process import Main
 
 C = TypeVar("C", bound=PhaseCommand)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One job: artifacts to lay under `input/<name>/`, the program's module and its spec."""
+    """One job: artifacts to lay under `input/<name>/`, the program and its spec."""
 
-    module: str
+    program: str | Main
+    """A module to be run by a child; a coroutine function is run in the worker's own process."""
     spec: BaseModel
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Name to artifact prefix. Each is downloaded whole and checked against its manifest.
