@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import sys
 
+from infra.logs import configure_logs
+from infra.settings import Settings
 from tests.chaos.run import run
 
 
@@ -18,7 +20,9 @@ def main() -> int:
     given = parser.parse_args()
     if given.tasks < 1 or given.faults < 1:
         parser.error("--tasks and --faults: expected 1 or more")
+    configure_logs(Settings(log_level="CRITICAL"), "chaos")  # what the users' own connections suffer is no news
     verdict = asyncio.run(run(given.tasks, given.faults, given.seed))
+    print(verdict.summary, file=sys.stderr)
     if verdict.violations:
         print(f"{verdict.folder} keeps the faults, the logs and violations.json", file=sys.stderr)
     print(verdict.as_json())

@@ -91,6 +91,7 @@ class HistoryRow:
     kind: str
     status: str
     event: Mapping[str, Any]
+    actor: str = ""
 
     @property
     def key(self) -> AttemptKey | None:

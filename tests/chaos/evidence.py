@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +21,13 @@ from contracts.topology import DEAD_QUEUE, SUBMISSIONS_QUEUE
 from infra.bus.dead import QUEUE, REASON
 from tests.chaos.checker import Evidence, HistoryRow, RunRow, Submitted, TaskRow, Violation
 
+BROKERS_QUEUE = "x-first-death-queue"
+"""Where the broker says what RabbitMQ itself dead-lettered."""
 TASKS = """
 SELECT task_id, version, status, state ->> 'reason' AS reason, jsonb_array_length(state -> 'results') AS results
 FROM tasks
 """
-HISTORY = "SELECT task_id, version, kind, status, event FROM task_events ORDER BY id"
+HISTORY = "SELECT task_id, version, kind, status, event, actor FROM task_events ORDER BY id"
 RUNS = """
 SELECT task_id, iteration, phase, attempt, state, claim_id, event ->> 'kind' AS closed_by,
        event ->> 'claim_id' AS closing_claim, created_at, ended_at
@@ -56,6 +59,23 @@ async def evidence(
         dead=await _dead(bus_url),
         surprises=surprises,
     )
+
+
+def summary(found: Evidence) -> str:
+    """What the run put Treadle through, in a sentence."""
+    acknowledged = sum(submitted.acknowledged for submitted in found.submitted)
+    ends = Counter(task.status for task in found.tasks.values())
+    attempts = Counter(run.state for run in found.runs)
+    stale = sum(row.version is None for row in found.history)
+    adopted = sum(row.actor == "reaper" and row.kind != "lease_lost" for row in found.history)
+    return (
+        f"{acknowledged} of {len(found.submitted)} submissions acknowledged; tasks: {_listed(ends)}; "
+        f"attempts: {_listed(attempts)}; {adopted} results adopted, {stale} stale events"
+    )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name.lower()}" for name, count in counts.most_common())
 
 
 def keep(folder: Path, violations: Sequence[Violation], found: Evidence) -> None:
@@ -101,12 +121,12 @@ def _manifest(path: Path) -> Manifest | str:
 
 
 async def _dead(bus_url: str) -> list[str]:
-    """Why messages were dead-lettered. A refused request whose asker is gone is kept there by design."""
+    """Why messages were dead-lettered. Requests that were refused or expired when their asker had gone are in order."""
     reasons = []
     async with await aio_pika.connect(bus_url) as connection:
         queue = await (await connection.channel()).declare_queue(DEAD_QUEUE.name, passive=True)
         while (message := await queue.get(no_ack=True, fail=False)) is not None:
-            where = message.headers.get(QUEUE, "the broker itself")
+            where = message.headers.get(QUEUE) or message.headers.get(BROKERS_QUEUE)
             if where != SUBMISSIONS_QUEUE.name:
                 reasons.append(f"{where}: {message.headers.get(REASON, message.headers)}")
     return reasons

@@ -49,6 +49,7 @@ class Parts:
             sweep_after=TTL,
             stop_grace=2.0,
             worker_slots=32,
+            log_json=True,
             work_dir=self.folder / "work",
         )
 

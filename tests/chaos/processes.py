@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import httpx
 
 from contracts.tasks import Phase
 from infra.settings import Settings
+from infra.stack.child import dies_with_parent
 from infra.stack.ports import free_ports
 from tests.acceptance.processes import environment
 from tests.eventually import eventually
@@ -26,6 +28,8 @@ WATCH = 0.2
 STARTING = 15.0
 """Seconds within which a service may end by itself: it starts while a part that it needs is away."""
 LAST_GRACE = 10.0
+OURS = ("infra.", "control.", "tests.", "__main__")
+"""Loggers that are no library's."""
 
 
 class Service:
@@ -43,7 +47,8 @@ class Service:
         """Start it."""
         self._started = time.monotonic()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._arguments, env=self._environ, stdout=log, stderr=log)
+            command = [*dies_with_parent(signal.SIGKILL), *self._arguments]
+            self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -127,6 +132,13 @@ class House:
                     self._note(service, *end)
                     service.start()
             await asyncio.sleep(WATCH)
+
+    def errors(self) -> Iterator[str]:
+        """What Treadle itself logged as an error: a fault from outside is a warning, so this is one of its own."""
+        for service in self.services:
+            for line in service.log.read_text(errors="replace").splitlines():
+                if '"level": "error"' in line and (said := json.loads(line))["logger"].startswith(OURS):
+                    yield f"{service.name} logged {said['event']}: {said.get('exception', line)[-600:]}"
 
     def _note(self, service: Service, status: int, age: float) -> None:
         if age > STARTING:

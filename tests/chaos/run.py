@@ -20,7 +20,7 @@ from contracts.tasks import TaskStatus
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.database import Database, DatabaseUnavailable
 from tests.chaos.checker import TERMINAL, Evidence, Kind, Submitted, Violation, check
-from tests.chaos.evidence import evidence, keep
+from tests.chaos.evidence import evidence, keep, summary
 from tests.chaos.faults import Chaos
 from tests.chaos.load import USER, Load, Submission
 from tests.chaos.parts import Parts, parts
@@ -63,6 +63,8 @@ class Verdict:
     faults: int
     violations: list[Violation]
     seconds: float
+    summary: str
+    """What Treadle went through."""
     folder: Path
     """Keeps the faults, the logs, and the rows of what went wrong; gone where nothing did."""
 
@@ -136,7 +138,7 @@ async def run(tasks: int, faults: int, seed: int) -> Verdict:
         keep(folder, violations, found)
     else:
         await asyncio.to_thread(shutil.rmtree, folder)
-    return Verdict(seed, tasks, struck, violations, time.monotonic() - began, folder)
+    return Verdict(seed, tasks, struck, violations, time.monotonic() - began, summary(found), folder)
 
 
 async def _run(tasks: int, faults: int, seed: int, folder: Path, progress: Progress) -> tuple[Evidence, int]:
@@ -152,7 +154,7 @@ async def _run(tasks: int, faults: int, seed: int, folder: Path, progress: Progr
             servers.rabbitmq.url,
             servers.bucket,
             [_submitted(submission) for submission in load.submissions],
-            [*load.surprises, *services.surprises],
+            [*load.surprises, *services.surprises, *services.errors()],
         )
     return found, chaos.done
 
