@@ -19,7 +19,7 @@ from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from contracts.tasks import AttemptKey
 from contracts.topology import DEAD_QUEUE, SUBMISSIONS_QUEUE
 from infra.bus.dead import QUEUE, REASON
-from tests.chaos.checker import Evidence, HistoryRow, RunRow, Submitted, TaskRow, Violation
+from tests.chaos.rows import Evidence, HistoryRow, RunRow, Submitted, TaskRow, Violation
 
 BROKERS_QUEUE = "x-first-death-queue"
 """Where the broker says what RabbitMQ itself dead-lettered."""

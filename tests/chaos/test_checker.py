@@ -11,7 +11,8 @@ import pytest
 
 from contracts.artifacts import Manifest, ManifestFile, attempt_prefix
 from contracts.tasks import AttemptKey, Phase, TaskStatus
-from tests.chaos.checker import Evidence, HistoryRow, Kind, RunRow, Submitted, TaskRow, check
+from tests.chaos.checker import check
+from tests.chaos.rows import Evidence, HistoryRow, Kind, RunRow, Submitted, TaskRow
 
 TASK = UUID("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 1, 1, tzinfo=UTC)
