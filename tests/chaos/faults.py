@@ -129,6 +129,7 @@ class Chaos:
         await self._parts.rabbitmq.control("purge_queue", queue)
 
     async def _objects_away(self, drawn: random.Random) -> None:
+        """Ended, not killed: half an object is nothing that an S3 store would show."""
         await self._parts.s3.stop()
         await asyncio.sleep(drawn.uniform(*OUTAGE))
         await self._parts.s3.start()

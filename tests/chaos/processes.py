@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,11 +24,11 @@ from tests.eventually import eventually
 CONTROLS, WORKERS = 2, 2
 """Controls, and workers of each phase."""
 WATCH = 0.2
-STARTING = 15.0
-"""Seconds within which a service may end by itself: it starts while a part that it needs is away."""
+SERVES = b"control answers at", b"worker_started"
+"""What a service logs once it serves; before that it may end by itself, for a part that it needs may be away."""
 LAST_GRACE = 10.0
-OURS = ("infra.", "control.", "tests.", "__main__")
-"""Loggers that are no library's."""
+OURS = ("infra.", "control.", "tests.", "__main__", "asyncio")
+"""Loggers of Treadle's own code, and of tasks that ended unheard."""
 
 
 class Service:
@@ -41,12 +40,12 @@ class Service:
         self._arguments = arguments
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
+        self._said_before = 0
 
     def start(self) -> None:
         """Start it."""
-        self._started = time.monotonic()
         with self.log.open("ab") as log:
+            self._said_before = log.tell()
             command = [*dies_with_parent(signal.SIGKILL), *self._arguments]
             self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
 
@@ -76,10 +75,16 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def ended(self) -> tuple[int, float] | None:
-        """The exit status and the age at which it ended by itself; None while it runs."""
-        status = self._process.poll() if self._process is not None else None
-        return None if status is None else (status, time.monotonic() - self._started)
+    @property
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
+    @property
+    def served(self) -> bool:
+        """Whether it served since its last start."""
+        said = self.log.read_bytes()[self._said_before :]
+        return any(word in said for word in SERVES)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -102,7 +107,7 @@ class House:
             for name in (f"{phase}-{number}" for number in range(1, WORKERS + 1))
         ]
         self.surprises: list[str] = []
-        """Services that ended by themselves when they had long been running."""
+        """Services that ended by themselves though they had served."""
         self.resting: set[str] = set()
         """Services that a fault keeps down."""
 
@@ -127,9 +132,9 @@ class House:
         """Start again whatever ended by itself."""
         while True:
             for service in self.services:
-                end = service.ended()
-                if end is not None and service.name not in self.resting:
-                    self._note(service, *end)
+                if service.status is not None and service.name not in self.resting:
+                    if service.served:
+                        self.surprises.append(f"{service.name} ended by itself with status {service.status}")
                     service.start()
             await asyncio.sleep(WATCH)
 
@@ -139,10 +144,6 @@ class House:
             for line in service.log.read_text(errors="replace").splitlines():
                 if '"level": "error"' in line and (said := json.loads(line))["logger"].startswith(OURS):
                     yield f"{service.name} logged {said['event']}: {said.get('exception', line)[-600:]}"
-
-    def _note(self, service: Service, status: int, age: float) -> None:
-        if age > STARTING:
-            self.surprises.append(f"{service.name} ended by itself with status {status} after {age:.0f} s")
 
 
 @asynccontextmanager
