@@ -5,6 +5,8 @@ SHELL := /bin/bash
 BIN  := .venv/bin
 ARM  ?= targeted
 SEED ?= 1
+TASKS ?= 10000
+FAULTS ?= 200
 ARGS ?=
 
 .PHONY: help
@@ -25,6 +27,14 @@ demo: setup ## Watch a small model get better: make demo [ARM=targeted|random|no
 .PHONY: test
 test: setup ## Run all tests on real parts: make test [ARGS="tests/unit -k machine"]
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Break real processes at random and look for what was lost: make chaos [TASKS=10000] [FAULTS=200] [SEED=1]
+	@$(BIN)/python -m tests.chaos --tasks $(TASKS) --faults $(FAULTS) --seed $(SEED)
+
+.PHONY: long
+long: setup ## A phase that outlasts RabbitMQ's patience with a consumer, at full length: about four minutes
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: check
 check: .venv/.installed ## Lint, format, types, import rules
