@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -178,36 +177,6 @@ class TaskView(View):
     version: int
     created_at: datetime
     updated_at: datetime
-
-
-class WaitingReason(StrEnum):
-    """Why a task does not run right now."""
-
-    NOT_STARTED = "not_started"
-    SCHEDULED = "scheduled"
-    BACKING_OFF = "backing_off"
-    PAUSED = "paused"
-    ON_ITS_WAY = "on_its_way"
-    NO_WORKER = "no_worker"
-    NONE_FREE = "none_free"
-    LEASE_SUSPECT = "lease_suspect"
-    DEAD_LETTERED = "dead_lettered"
-
-
-class WaitingView(View):
-    """What a task waits for, as a reason, as a sentence, and as times where there are any."""
-
-    reason: WaitingReason
-    sentence: str
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-class TaskDetail(TaskView):
-    """Answer of `GET /api/tasks/{id}`."""
-
-    waiting: WaitingView | None
-    """None while its program runs, and once it has ended."""
 
 
 class TaskPage(View):

@@ -35,9 +35,11 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import TaskMode, TaskStatus
+from contracts.waiting import TaskDetail
 from control.gateway.limits import json_only
 from control.gateway.parts import GatewayParts, Parts
-from control.gateway.views import execution_view, history_view, task_view
+from control.gateway.views import execution_view, history_view, task_detail, task_view
+from control.metrics import WORKER_WINDOW
 from control.store.port import TaskFilter
 
 ACTOR = "http"
@@ -138,9 +140,10 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], parts: Parts) -> Task
 
 
 @router.get("/{taskId}")
-async def show(task_id: TaskId, parts: Parts) -> TaskView:
-    """One task, with what each iteration brought."""
-    return task_view(await parts.store.task(task_id))
+async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
+    """One task, with what each iteration brought, and what it waits for where it does not run."""
+    stored = await parts.store.task(task_id)
+    return task_detail(stored, await parts.store.standing(task_id, WORKER_WINDOW))
 
 
 @router.get("/{taskId}/executions")

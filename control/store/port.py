@@ -115,6 +115,34 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused a task, when and why."""
+
+    at: datetime
+    actor: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A task's newest attempt, the one before it, and who could take it, at one moment of the store's clock."""
+
+    now: datetime
+    run: Run
+    due_at: datetime
+    """When its command was last due; in the future while it waits for that."""
+    before: Run | None
+    ttl: float
+    """Seconds of the attempt's lease."""
+    workers: int
+    """Workers of the attempt's phase that were heard of lately, the slots that they have, and those that are free."""
+    slots: int
+    free: int
+    pause: Pause | None
+    """The newest one, where the task is suspended."""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRow:
     """One row of the append-only history."""
 
@@ -243,6 +271,10 @@ class Store(Protocol):
 
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of in the last `within` seconds."""
+        ...
+
+    async def standing(self, task_id: UUID, within: float) -> Standing | None:
+        """What a task waits for; `within` seconds a worker must have been heard of. None: no attempt. One statement."""
         ...
 
     async def counts(self) -> dict[TaskStatus, int]:

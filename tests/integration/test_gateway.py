@@ -165,6 +165,28 @@ async def test_a_request_gives_its_reason_to_the_history(gateway: Gateway) -> No
     assert (row["kind"], row["reason"], row["actor"]) == ("pause_task", "maintenance", "http")
 
 
+async def test_auto_start_may_be_put_off(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True, startAfterSeconds=3600)
+    waiting = (await gateway.http.get(f"/api/tasks/{task_id}")).json()["waiting"]
+    assert (waiting["reason"], waiting["until"] is not None) == ("scheduled", True)
+
+
+async def test_a_start_that_is_put_off_and_never_asked_for_is_refused(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json={**STANDARD, "startAfterSeconds": 3600})
+    assert fields(answer) == ["startAfterSeconds"]
+
+
+@pytest.mark.parametrize("action", ["kick", "fail"])
+async def test_whoever_overrules_a_worker_says_why(gateway: Gateway, action: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    assert fields(await gateway.http.post(f"/api/tasks/{task_id}/{action}", json={})) == ["reason"]
+
+
+async def test_a_task_that_is_listed_does_not_say_what_it_waits_for(gateway: Gateway) -> None:
+    await gateway.create()
+    assert "waiting" not in (await gateway.http.get("/api/tasks")).json()["items"][0]
+
+
 async def test_a_task_started_twice_is_409(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     answer = await gateway.http.post(f"/api/tasks/{task_id}/start")
