@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from control.cli import demo, doctor, requests, serve, tasks, topology, upload, watch
+from control.cli import demo, dlq, doctor, requests, serve, tasks, topology, upload, watch
 from control.cli.errors import Readable
 
 app = typer.Typer(
@@ -38,4 +38,5 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(dlq.app, name="dlq", rich_help_panel="Mend")
 app.add_typer(topology.app, name="topology", rich_help_panel="Mend")
