@@ -113,6 +113,10 @@ class MemoryQueue:
             if not self._consumers and self._unused is not None:
                 self._unused()
 
+    def purge(self) -> None:
+        """Forget what is ready."""
+        self._ready.clear()
+
     def depth(self) -> int:
         """Letters that are ready and have not expired."""
         self._expire()

@@ -1,0 +1,61 @@
+"""Ten seeds of ten thousand steps: nothing is lost, doubled or confused, and the same seed is the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from unittest.mock import patch
+
+import pytest
+
+from contracts.leases import Claim, Verdict
+from control.store.memory import MemoryStore
+from tests.simulation.run import simulate
+from tests.simulation.world import POINTS, Violation
+
+SEEDS = range(1, 11)
+STEPS = 10_000
+deaths: Counter[str] = Counter()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost(seed: int) -> None:
+    try:
+        report = simulate(seed, STEPS)
+    except Violation as violation:
+        pytest.fail(f"{violation}\n\nagain: python -m tests.simulation --seed {seed} --steps {STEPS}", pytrace=False)
+    deaths.update(report.crashes)
+    assert report.total >= STEPS
+
+
+def test_processes_died_at_every_named_point() -> None:
+    if not deaths:
+        simulate(SEEDS[0], STEPS)
+    assert set(deaths) == set(POINTS)
+
+
+def test_an_attempt_that_is_granted_twice_is_found_out() -> None:
+    real = MemoryStore._claim
+
+    def generous(store: MemoryStore, claim: Claim, worker_id: str) -> Verdict:
+        verdict = real(store, claim, worker_id)
+        return Verdict.GRANTED if verdict is Verdict.HELD else verdict
+
+    with patch.object(MemoryStore, "_claim", generous), pytest.raises(Violation, match="was granted to two claims"):
+        simulate(1, STEPS)
+
+
+def test_a_machine_that_hears_events_of_older_attempts_is_found_out() -> None:
+    with patch("control.machine._is_current", lambda task, event: True), pytest.raises(Violation):
+        simulate(1, STEPS)
+
+
+def test_a_seed_gives_the_same_steps_in_another_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "3", "--steps", "1500"]
+    told = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": "5"}, check=True, capture_output=True, text=True
+    ).stdout
+    assert simulate(3, 1500).digest in told
