@@ -6,6 +6,7 @@ BIN  := .venv/bin
 ARM  ?= targeted
 SEED ?= 1
 ARGS ?=
+BENCH ?= control
 
 .PHONY: help
 help: ## Say what can be made
@@ -15,7 +16,7 @@ help: ## Say what can be made
 setup: .venv/.installed ## Make .venv and install all; get RabbitMQ by apt where that is possible
 	@scripts/rabbitmq.sh
 
-.venv/.installed: pyproject.toml constraints.txt scripts/venv.sh
+.venv/.installed: pyproject.toml constraints.txt scripts/venv.sh scripts/python.sh
 	@scripts/venv.sh
 
 .PHONY: demo
@@ -25,6 +26,14 @@ demo: setup ## Watch a small model get better: make demo [ARM=targeted|random|no
 .PHONY: test
 test: setup ## Run all tests on real parts: make test [ARGS="tests/unit -k machine"]
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: .venv-bench/.installed ## Measure: make bench BENCH=control [ARGS="--quick"]; ARGS=--help tells the options
+	@scripts/rabbitmq.sh
+	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(ARGS)
+
+.venv-bench/.installed: pyproject.toml scripts/venv-bench.sh scripts/python.sh
+	@scripts/venv-bench.sh
 
 .PHONY: check
 check: .venv/.installed ## Lint, format, types, import rules
