@@ -21,12 +21,13 @@ from benchmarks.control.readings import Reading, Sizes, medians, read_peer, read
 from benchmarks.control.recovery import RECOVERIES
 from benchmarks.control.report import Results, summary, write
 from benchmarks.control.servers import Servers, serving
+from benchmarks.control.treadle import Treadle
 
 RESULTS = Path(__file__).parents[1] / "results"
 FULL = Sizes(tasks=2000, submissions=1000, idle=100, stored=100_000)
 QUICK = Sizes(tasks=200, submissions=100, idle=15, stored=2_000)
 QUICK_RECOVERIES = ("cancel_s", "control_killed_s", "broker_restarted_s", "database_restarted_s")
-OURS = "treadle"
+OURS = Treadle.name
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ async def _measure(options: argparse.Namespace) -> Results:
         machine=describe(),
         runs=runs,
         sizes=sizes,
+        promises={OURS: Treadle.promises, **{name: PEERS[name].promises for name in options.peers}},
         treadle=medians(readings[OURS]),
         peers={name: medians(readings[name]) for name in options.peers},
         recoveries={name: readings[name][0][name] for name in recoveries},

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.control.chart import draw
 from benchmarks.control.contestant import Promises
-from benchmarks.control.peers import PEERS
 from benchmarks.control.readings import Reading, Sizes
-from benchmarks.control.treadle import Treadle
 
 ASKED = (
     "tasks_per_s",
@@ -49,10 +48,17 @@ class Results:
     machine: Mapping[str, str]
     runs: int
     sizes: Sizes
+    promises: Mapping[str, Promises]
+    """Of every contestant."""
     treadle: Reading
     peers: Mapping[str, Reading]
     recoveries: Mapping[str, float]
     readings: Mapping[str, list[Reading]]
+
+    @property
+    def all(self) -> dict[str, Reading]:
+        """Treadle first, then its peers."""
+        return {"treadle": self.treadle, **self.peers}
 
 
 def summary(results: Results) -> dict[str, object]:
@@ -75,9 +81,7 @@ def write(results: Results, folder: Path) -> None:
     }
     (folder / "control.json").write_text(json.dumps(whole, indent=2) + "\n")
     (folder / "control.md").write_text(_markdown(results))
-    from benchmarks.control.chart import draw
-
-    draw({Treadle.name: results.treadle, **results.peers}, folder / "control.png")
+    draw(results.all, folder / "control.png")
 
 
 def _markdown(results: Results) -> str:
@@ -102,9 +106,7 @@ def _markdown(results: Results) -> str:
 
 def _comparison(results: Results) -> list[str]:
     head = ["", "tasks/s", "submissions/s", "idle p50 ms", "p99 ms", *_promise_names()]
-    rows = [_row(Treadle.name, results.treadle, Treadle.promises)]
-    rows += [_row(name, reading, PEERS[name].promises) for name, reading in results.peers.items()]
-    return _table(head, rows)
+    return _table(head, [_row(name, reading, results.promises[name]) for name, reading in results.all.items()])
 
 
 def _row(name: str, reading: Reading, promises: Promises) -> list[str]:
