@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -102,7 +103,7 @@ class AttemptKey(Frozen):
     phase: Phase
     attempt: Attempt
 
-    def derive(self, *parts: object) -> UUID:
+    def derive(self, *parts: Hashable) -> UUID:
         """An id that belongs to this attempt alone."""
         return derived_id(self.task_id, self.iteration, self.phase, self.attempt, *parts)
 

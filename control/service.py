@@ -20,6 +20,7 @@ from control.spans import headers_for
 from control.store.port import Store, StoreUnavailable
 from control.submissions import Submissions
 from control.sweep import Sweep
+from control.task import Task
 from infra.bus.port import Bus, Subscription
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
@@ -37,6 +38,11 @@ class Parts:
     tracing: Tracing
 
 
+def _untraced(_: Task) -> dict[str, str]:
+    """Headers of messages that nobody traces."""
+    return {}
+
+
 class Control:
     """One control process. Any number may run beside one another on the same database and broker."""
 
@@ -48,7 +54,9 @@ class Control:
         metrics = Metrics(registry)
         self.gauges = Gauges(registry, store, bus)
         relay = Relay(store, bus)
-        applier = Applier(store, relay, batch_size=settings.batch_size, trace=headers_for)
+        applier = Applier(
+            store, relay, batch_size=settings.batch_size, trace=headers_for if parts.tracing.on else _untraced
+        )
         self.submissions = Submissions(store, applier, settings)
         observer = Observer(store, metrics, parts.tracing)
         applier.on_change(observer.heard)
