@@ -43,13 +43,13 @@ class Running:
     async def status(self, task_id: UUID) -> str:
         return (await self.store.task(task_id)).task.status.value
 
-    async def until(self, task_id: UUID, status: str) -> None:
+    async def until(self, task_id: UUID, status: str, within: float = 15.0) -> None:
         """Wait for the task to stand there."""
 
         async def there() -> bool:
             return await self.status(task_id) == status
 
-        await eventually(there, f"task to be {status}")
+        await eventually(there, f"task to be {status}", within)
 
 
 @asynccontextmanager
@@ -114,8 +114,8 @@ class PuppetWorker:
         claim = Claim(key=command.key, claim_id=claim_id or uuid4())
         return await self._ask(claims=(claim,))
 
-    async def beat(self, command: Command, claim_id: UUID) -> LeaseAnswer:
-        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id),))
+    async def beat(self, command: Command, claim_id: UUID, checkpoint: str | None = None) -> LeaseAnswer:
+        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id, checkpoint=checkpoint),))
 
     async def report(self, event: WorkerEvent) -> None:
         await publish(self._bus, EVENTS.name, event)

@@ -78,7 +78,8 @@ def _act(action: Action, job: Job) -> None:
         case "wait_for_go":
             job.report("waiting", 0)
             while not (job.folder / "go").exists():
-                time.sleep(0.02)
+                if job.stop.wait(0.02):
+                    raise Stopped
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)
