@@ -72,7 +72,7 @@ class Step:
 
 ALLOWED: dict[type[MachineEvent], frozenset[TaskStatus]] = {
     StartTask: frozenset({TaskStatus.PENDING}),
-    PauseTask: ACTIVE | {TaskStatus.LOOPING},
+    PauseTask: ACTIVE | {TaskStatus.LOOPING, TaskStatus.SUSPENDED},
     ResumeTask: frozenset({TaskStatus.SUSPENDED}),
     CancelTask: ACTIVE | {TaskStatus.PENDING, TaskStatus.LOOPING, TaskStatus.SUSPENDED},
     RetryTask: frozenset({TaskStatus.FAILED}),
@@ -253,9 +253,10 @@ def _paused(task: Task) -> Step:
 
 
 def _pause(task: Task, mode: PauseMode) -> Step:
+    """Order nothing more. Paused again, a task changes its mind about the attempt that was left to end."""
     key = task.key if task.live else None
     pausing = mode is PauseMode.CHECKPOINT
-    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.status, pausing=pausing)
+    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.held or task.status, pausing=pausing)
     if key is None or mode is PauseMode.DRAIN:
         return Step(suspended)
     if mode is PauseMode.CHECKPOINT:

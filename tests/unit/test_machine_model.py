@@ -72,7 +72,7 @@ class Reference:
             case StartTask():
                 return self._if(self.place is None and not self.ended, self._turn)
             case PauseTask():
-                return self._if(under_way and not self.suspended, lambda: self._pause(request.mode))
+                return self._if(under_way, lambda: self._pause(request.mode))
             case ResumeTask():
                 return self._if(under_way and self.suspended, self._resume)
             case CancelTask():

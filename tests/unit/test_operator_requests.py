@@ -76,6 +76,14 @@ def test_a_worker_lost_while_its_task_is_paused_costs_the_resume_nothing_but_an_
     assert advance(suspended, resume()).task.status is TaskStatus.OPTIMIZING
 
 
+def test_a_paused_task_may_be_paused_again_to_fence_what_was_left_to_end() -> None:
+    task = started()
+    draining = advance(task, pause(PauseMode.DRAIN)).task
+    step = advance(draining, pause(PauseMode.NOW))
+    assert (step.closed, step.task.held, step.task.live) == (RunState.FENCED, TaskStatus.OPTIMIZING, False)
+    assert advance(step.task, resume()).task.attempt == 2
+
+
 def test_a_retry_goes_on_from_the_checkpoint_of_the_phase_that_failed() -> None:
     training = training_from_a_checkpoint()
     dead = advance(training, failed(training)).task
