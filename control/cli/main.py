@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from control.cli import demo, dlq, doctor, serve, tasks, topology, upload, watch
+from control.cli import demo, dlq, doctor, retention, serve, tasks, topology, upload, watch
 from control.cli.errors import Readable
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (demo.demo, serve.up, serve.control, serve.worker),
     "Ask": (upload.upload, tasks.submit, tasks.start, tasks.pause, tasks.resume, tasks.cancel, tasks.retry),
     "Look": (tasks.tasks, tasks.show, watch.watch),
-    "Mend": (doctor.doctor,),
+    "Mend": (doctor.doctor, retention.retention),
 }
 """Commands by the panel of --help that they stand in."""
 
