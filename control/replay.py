@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from contracts.topology import DEAD_QUEUE
 from control.dead_letters import DeadLetter, Refusal, Replayable, content, headers_of_replay, read, refusal, subject
 from control.store.port import Store
@@ -16,7 +14,6 @@ MOST = 10_000
 """Dead letters that are looked at in one go, the oldest ones."""
 
 Chosen = Callable[[DeadLetter], bool]
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,6 @@ async def purge(bus: Bus, chosen: Chosen) -> list[DeadLetter]:
             if chosen(letter):
                 await message.ack()
                 gone.append(letter)
-    log.info("dead_letters_purged", letters=len(gone))
     return gone
 
 
@@ -100,5 +96,4 @@ async def _sent_back(bus: Bus, message: Incoming, letter: DeadLetter) -> Refusal
         await bus.publish(again)
     except PublishFailed as error:
         return Refusal(str(error))
-    log.info("dead_letter_replayed", id=letter.id, queue=letter.queue)
     return None

@@ -16,6 +16,7 @@ from control.metrics import Metrics
 from control.observer import Observer
 from control.reaper import Reaper
 from control.relay import Relay
+from control.retention import Retention
 from control.spans import headers_for
 from control.store.port import Store, StoreUnavailable
 from control.submissions import Submissions
@@ -72,6 +73,7 @@ class Control:
             self.submissions,
             Reaper(store, applier, self._desk, parts.objects, settings),
             Sweep(store, bus, relay, settings),
+            Retention(store, parts.objects, settings),
         )
         self._subscriptions: dict[str, Subscription] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +16,7 @@ from control.cli.durations import spoken
 from control.cli.options import Format
 from control.dead_letters import DeadLetter
 from control.replay import Replayed
-
-_SECRET = re.compile("auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
-"""Names of headers whose values are not shown."""
+from infra.logs import masked
 
 
 def show_all(letters: Sequence[DeadLetter], form: Format) -> None:
@@ -38,7 +35,7 @@ def show_all(letters: Sequence[DeadLetter], form: Format) -> None:
 
 
 def show_one(letter: DeadLetter, form: Format) -> None:
-    """All of a letter; the values of headers that sound like secrets are left out."""
+    """All of a letter; secrets in its headers are masked, as in logs."""
     facts = {**_facts(letter), "headers": _shown(letter.headers), "body": _body(letter.body)}
     if form is Format.JSON:
         return typer.echo(json.dumps(facts))
@@ -100,7 +97,7 @@ def _age(letter: DeadLetter) -> float:
 
 
 def _shown(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: "(not shown)" if _SECRET.search(name) else value for name, value in headers.items()}
+    return dict(masked(None, "", dict(headers)))
 
 
 def _body(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON can hold

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from control.cli import demo, dlq, doctor, requests, serve, tasks, topology, upload, watch
+from control.cli import demo, dlq, doctor, requests, retention, serve, tasks, topology, upload, watch
 from control.cli.errors import Readable
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (demo.demo, serve.up, serve.control, serve.worker),
     "Ask": (upload.upload, tasks.submit, requests.start, requests.pause, requests.resume, requests.cancel),
     "Look": (tasks.tasks, tasks.show, watch.watch),
-    "Mend": (requests.retry, requests.kick, requests.fail, doctor.doctor),
+    "Mend": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
 }
 """Commands by the panel of --help that they stand in."""
 

@@ -11,11 +11,12 @@ from uuid import UUID
 from contracts.tasks import ModelSource, TaskStatus
 from control.store.memory_changes import MemoryChanges
 from control.store.memory_leases import MemoryLeases
+from control.store.memory_retention import MemoryRetention
 from control.store.memory_tables import TaskRow
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, TaskFilter, TaskNotFound
 
 
-class MemoryStore(MemoryChanges, MemoryLeases):
+class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
     """Control's store for tests and simulations. Two stores upon the same `tables` are two processes."""
 
     async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:

@@ -305,6 +305,33 @@ class Store(Protocol):
         """The model of an iteration; without one, of the best iteration, else of the newest that trained."""
         ...
 
+    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[Run]:
+        """Attempts that ended `older_than` seconds ago, not marked yet, that may have left something behind.
+
+        Oldest first. An optimised dataset is a leftover at the earliest when its task ended as long ago.
+        """
+        ...
+
+    async def named(self) -> frozenset[str]:
+        """Every prefix of an attempt that a task was given, or that a registered model is made of."""
+        ...
+
+    async def mark_cleaned(self, keys: Sequence[AttemptKey]) -> None:
+        """Nothing of these attempts will have to go any more."""
+        ...
+
+    async def forget_datasets(self, prefixes: Sequence[str]) -> None:
+        """Take the optimised datasets that lie there off the register, except those that a task was given."""
+        ...
+
+    async def old_inbox(self, older_than: float) -> int:
+        """How many messages of ended tasks were handled more than `older_than` seconds ago."""
+        ...
+
+    async def forget_inbox(self, older_than: float, limit: int) -> int:
+        """Forget at most `limit` of them; how many were forgotten."""
+        ...
+
     async def now(self) -> datetime:
         """The store's clock."""
         ...

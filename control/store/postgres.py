@@ -11,11 +11,12 @@ from control.store.migrate import migrate
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, StoreUnavailable, TaskFilter, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
 from control.store.postgres_leases import PostgresLeases
+from control.store.postgres_retention import PostgresRetention
 from control.store.rows import dataset_from, history_from, outbox_row, run_from, stored_from
 from infra.database import Database, DatabaseUnavailable
 
 
-class PostgresStore(PostgresChanges, PostgresLeases):
+class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
     """Control's store. Any number of processes may work on one database."""
 
     @classmethod

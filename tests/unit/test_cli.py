@@ -80,7 +80,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail"]
+    "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"]
 )
 def test_help_teaches_by_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output
@@ -240,6 +240,29 @@ def test_doctor_names_what_is_broken_and_the_mend(monkeypatch: pytest.MonkeyPatc
     assert "secret" not in result.output
     assert "set TREADLE_DATABASE_URL" in result.output
     assert "2 broken" in result.output
+
+
+@pytest.mark.parametrize("command", ["list", "show", "replay", "purge"])
+def test_each_work_on_dead_letters_explains_itself(command: str) -> None:
+    assert "Usage" in runner.invoke(app, ["dlq", command, "--help"]).output
+
+
+def test_dead_letters_of_another_process_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_BUS_URL", "in-process")
+    result = runner.invoke(app, ["dlq", "list"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("TREADLE_BUS_URL: the in-process bus is not seen from outside")
+
+
+@pytest.mark.parametrize("given", ["week", "7", "-1d", "1 d", "nand"])
+def test_a_length_of_time_that_is_none_is_told_what_one_is(given: str) -> None:
+    result = runner.invoke(app, ["retention", f"--older-than={given}"])
+
+    assert result.exit_code == 2
+    assert result.stderr.strip() == (
+        f"--older-than: expected a number and one of s, m, h, d, such as 7d or 12h, found {given!r}"
+    )
 
 
 def test_topology_lists_every_queue() -> None:
