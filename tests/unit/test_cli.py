@@ -260,9 +260,7 @@ def test_a_length_of_time_that_is_none_is_told_what_one_is(given: str) -> None:
     result = runner.invoke(app, ["retention", f"--older-than={given}"])
 
     assert result.exit_code == 2
-    assert result.stderr.strip() == (
-        f"--older-than: expected a number and one of s, m, h, d, such as 7d or 12h, found {given!r}"
-    )
+    assert f"found {given!r}" in result.stderr
 
 
 def test_topology_lists_every_queue() -> None:
