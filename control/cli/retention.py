@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from control.cli.durations import seconds
 from control.cli.options import AsFormat, Format
 
 if TYPE_CHECKING:
     from control.retention import Cleaned
 
+WEEK = 7 * 86_400.0
+"""Seconds."""
+
 
 def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    older_than: Annotated[str, typer.Option(metavar="7d", help="What ended longer ago.")] = "7d",
+    older_than: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="What ended longer ago; 7d by default.")
+    ] = None,
     form: AsFormat = Format.TABLE,
 ) -> None:
     """Delete what nothing refers to any more from the object store and the database that TREADLE_… name.
@@ -32,9 +38,7 @@ def retention(
     """
     import asyncio
 
-    from control.cli.durations import seconds
-
-    cleaned = asyncio.run(_clean(seconds(older_than, "--older-than"), dry_run))
+    cleaned = asyncio.run(_clean(WEEK if older_than is None else older_than, dry_run))
     _show_json(cleaned, dry_run) if form is Format.JSON else _show_table(cleaned, dry_run)
 
 
