@@ -13,14 +13,15 @@ from control.cli.options import AsFormat, Format
 if TYPE_CHECKING:
     from control.retention import Cleaned
 
-WEEK = 7 * 86400.0
+WEEK = 7 * 86_400.0
+"""Seconds."""
 
 
 def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     older_than: Annotated[
-        float, typer.Option(parser=seconds, metavar="TIME", help="What ended longer ago.", show_default="7d")
-    ] = WEEK,
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="What ended longer ago; 7d by default.")
+    ] = None,
     form: AsFormat = Format.TABLE,
 ) -> None:
     """Delete what nothing refers to any more from the object store and the database that TREADLE_… name.
@@ -37,7 +38,7 @@ def retention(
     """
     import asyncio
 
-    cleaned = asyncio.run(_clean(older_than, dry_run))
+    cleaned = asyncio.run(_clean(WEEK if older_than is None else older_than, dry_run))
     _show_json(cleaned, dry_run) if form is Format.JSON else _show_table(cleaned, dry_run)
 
 

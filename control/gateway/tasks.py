@@ -39,7 +39,7 @@ from contracts.waiting import TaskDetail
 from control.gateway.limits import json_only
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.views import execution_view, history_view, task_detail, task_view
-from control.metrics import WORKER_WINDOW
+from control.gauges import WORKER_WINDOW
 from control.store.port import TaskFilter
 
 ACTOR = "http"
