@@ -5,7 +5,10 @@ SHELL := /bin/bash
 BIN  := .venv/bin
 ARM  ?= targeted
 SEED ?= 1
+TASKS ?= 10000
+FAULTS ?= 200
 ARGS ?=
+BENCH ?= control
 
 .PHONY: help
 help: ## Say what can be made
@@ -15,7 +18,7 @@ help: ## Say what can be made
 setup: .venv/.installed ## Make .venv and install all; get RabbitMQ by apt where that is possible
 	@scripts/rabbitmq.sh
 
-.venv/.installed: pyproject.toml constraints.txt scripts/venv.sh
+.venv/.installed: pyproject.toml constraints.txt scripts/venv.sh scripts/python.sh
 	@scripts/venv.sh
 
 .PHONY: demo
@@ -25,6 +28,22 @@ demo: setup ## Watch a small model get better: make demo [ARM=targeted|random|no
 .PHONY: test
 test: setup ## Run all tests on real parts: make test [ARGS="tests/unit -k machine"]
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Break real processes at random and look for what was lost: make chaos [TASKS=10000] [FAULTS=200] [SEED=1]
+	@$(BIN)/python -m tests.chaos --tasks $(TASKS) --faults $(FAULTS) --seed $(SEED)
+
+.PHONY: long
+long: setup ## A phase that outlasts RabbitMQ's patience with a consumer, at full length: about four minutes
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+.PHONY: bench
+bench: .venv-bench/.installed ## Measure: make bench BENCH=control [ARGS="--quick"]; ARGS=--help tells the options
+	@scripts/rabbitmq.sh
+	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(ARGS)
+
+.venv-bench/.installed: pyproject.toml scripts/venv-bench.sh scripts/python.sh
+	@scripts/venv-bench.sh
 
 .PHONY: check
 check: .venv/.installed ## Lint, format, types, import rules

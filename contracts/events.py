@@ -88,6 +88,8 @@ class PhaseFailed(PhaseEvent):
     failure: FailureKind
     message: str
     field: str | None = None
+    checkpoint: str | None = None
+    """Prefix of the newest complete checkpoint that the attempt left in the store."""
 
 
 class PhasePaused(PhaseEvent):
@@ -96,6 +98,7 @@ class PhasePaused(PhaseEvent):
     kind: Literal["phase_paused"] = "phase_paused"
     version: Literal[1] = 1
     checkpoint: str | None = None
+    """As in PhaseFailed."""
 
 
 class LeaseLost(Message):
@@ -105,6 +108,8 @@ class LeaseLost(Message):
     version: Literal[1] = 1
     key: AttemptKey
     claim_id: UUID
+    checkpoint: str | None = None
+    """Prefix of the newest complete checkpoint that its heartbeats named."""
 
     @property
     def message_id(self) -> UUID:

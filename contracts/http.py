@@ -35,6 +35,10 @@ def _from_json_string(value: object) -> object:
 HyperparametersField = Annotated[Hyperparameters, BeforeValidator(_from_json_string)]
 
 
+Delay = Annotated[float, Field(ge=0, le=366 * 24 * 3600)]
+"""Seconds from now, a year at most."""
+
+
 class TaskBody(Options):
     """What both modes ask for."""
 
@@ -52,6 +56,14 @@ class TaskBody(Options):
     seed: int = Field(default=1, ge=0, lt=2**31)
     max_failures: int = Field(default=3, ge=0, le=100)
     auto_start: bool = False
+    start_after_seconds: Delay = 0.0
+
+    @field_validator("start_after_seconds")
+    @classmethod
+    def _is_started(cls, asked: float, info: ValidationInfo) -> float:
+        if asked and not info.data.get("auto_start"):
+            raise ValueError("needs autoStart: true, or nothing is started")
+        return asked
 
 
 class StandardTaskRequest(TaskBody):
@@ -83,17 +95,38 @@ class ContinuousTaskRequest(TaskBody):
         return StopRules(**{name: getattr(self, name) for name in StopRules.model_fields})
 
 
-class PauseRequest(Options):
-    """Optional body of `POST /api/tasks/{id}/pause`."""
-
-    mode: PauseMode = PauseMode.DRAIN
-    reason: Text | None = Field(default=None, max_length=1000)
+Reason = Annotated[Text, Field(min_length=1, max_length=1000)]
+"""Why something was asked for; it stands in the task's history."""
 
 
 class ReasonRequest(Options):
-    """Optional body of start, resume and cancel."""
+    """Optional body of resume and cancel."""
 
-    reason: Text | None = Field(default=None, max_length=1000)
+    reason: Reason | None = None
+
+
+class StartRequest(ReasonRequest):
+    """Optional body of `POST /api/tasks/{id}/start`."""
+
+    after_seconds: Delay = 0.0
+
+
+class PauseRequest(ReasonRequest):
+    """Optional body of `POST /api/tasks/{id}/pause`."""
+
+    mode: PauseMode = PauseMode.DRAIN
+
+
+class RetryRequest(ReasonRequest):
+    """Optional body of `POST /api/tasks/{id}/retry`."""
+
+    phase: Phase | None = None
+
+
+class InterventionRequest(Options):
+    """Body of kick and fail: whoever overrules a worker says why."""
+
+    reason: Reason
 
 
 class View(BaseModel):

@@ -26,6 +26,7 @@ class Heartbeat(Frozen):
     claim_id: UUID
     fraction: float | None = Field(default=None, ge=0, le=1)
     checkpoint: str | None = None
+    """Prefix of the newest checkpoint that is complete in the store."""
 
 
 class Verdict(StrEnum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import lru_cache
 from typing import Annotated
 from uuid import UUID, uuid5
 
@@ -11,8 +13,9 @@ NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 """Root of every derived id. Changing it would make every redelivery look new."""
 
 
-def derived_id(*parts: object) -> UUID:
-    """The same parts give the same id, in every process and for ever."""
+@lru_cache(maxsize=8192, typed=True)
+def derived_id(*parts: Hashable) -> UUID:
+    """The same parts give the same id, in every process and for ever. One message asks for its own several times."""
     return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from contracts.errors import FieldError
-from contracts.http import ContinuousTaskRequest, StandardTaskRequest
+from contracts.http import ContinuousTaskRequest, Delay, Reason, StandardTaskRequest
 from contracts.message import Frozen, Message, Text, derived_id
 from contracts.tasks import PauseMode, Phase, TaskStatus
 
@@ -43,14 +43,15 @@ class TaskRequestMessage(Submission):
     """A request about a task that exists."""
 
     task_id: UUID
-    reason: Text | None = None
+    reason: Reason | None = None
 
 
 class StartTask(TaskRequestMessage):
-    """Begin iteration 1."""
+    """Begin iteration 1, `after_seconds` from now. Until then a pause or a cancel holds; a resume begins at once."""
 
     kind: Literal["start_task"] = "start_task"
     version: Literal[1] = 1
+    after_seconds: Delay = 0.0
 
 
 class PauseTask(TaskRequestMessage):
@@ -76,14 +77,30 @@ class CancelTask(TaskRequestMessage):
 
 
 class RetryTask(TaskRequestMessage):
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration."""
+    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
 
     kind: Literal["retry_task"] = "retry_task"
     version: Literal[1] = 1
     phase: Phase | None = None
 
 
-TaskRequest = StartTask | PauseTask | ResumeTask | CancelTask | RetryTask
+class KickTask(TaskRequestMessage):
+    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
+
+    kind: Literal["kick_task"] = "kick_task"
+    version: Literal[1] = 1
+    reason: Reason
+
+
+class FailTask(TaskRequestMessage):
+    """Fence the attempt under way, and end the task FAILED; it may be retried."""
+
+    kind: Literal["fail_task"] = "fail_task"
+    version: Literal[1] = 1
+    reason: Reason
+
+
+TaskRequest = StartTask | PauseTask | ResumeTask | CancelTask | RetryTask | KickTask | FailTask
 AnySubmission = Annotated[CreateTask | TaskRequest, Field(discriminator="kind")]
 
 

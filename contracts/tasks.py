@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -72,15 +73,22 @@ class FailureKind(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     LEASE_LOST = "lease_lost"
     DEAD_LETTERED = "dead_lettered"
+    FAILED_BY_HAND = "failed_by_hand"
 
     @property
     def retryable(self) -> bool:
-        """Bad input, bad configuration and an empty purse stay so however often one tries."""
+        """Bad input, bad configuration, an empty purse and a person's word stay so however often one tries."""
         return self not in {
             FailureKind.BAD_INPUT,
             FailureKind.BAD_CONFIGURATION,
             FailureKind.OUT_OF_BUDGET,
+            FailureKind.FAILED_BY_HAND,
         }
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another attempt may go on from a checkpoint: a smaller batch cannot go on from a larger one's."""
+        return self.retryable and self is not FailureKind.OUT_OF_MEMORY
 
 
 Attempt = Annotated[int, Field(ge=1, lt=2**31)]
@@ -95,7 +103,7 @@ class AttemptKey(Frozen):
     phase: Phase
     attempt: Attempt
 
-    def derive(self, *parts: object) -> UUID:
+    def derive(self, *parts: Hashable) -> UUID:
         """An id that belongs to this attempt alone."""
         return derived_id(self.task_id, self.iteration, self.phase, self.attempt, *parts)
 

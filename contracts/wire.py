@@ -53,9 +53,9 @@ def encode(message: Message) -> bytes:
 def decode(body: bytes, *expected: type[M]) -> M:
     """The message in `body`, one of the `expected` classes. Raises UndecodableMessage with the reason."""
     raw = _object(body)
-    names = ", ".join(sorted(kind_of(m) for m in expected))
     found = _BY_KIND.get((str(raw.get("kind")), _int(raw.get("version"))))
     if found is None or found not in expected:
+        names = ", ".join(sorted(kind_of(m) for m in expected))
         raise UndecodableMessage(
             f"kind {raw.get('kind')!r} version {raw.get('version')!r} is not known here; expected {names}"
         )

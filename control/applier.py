@@ -91,7 +91,7 @@ class Applier:
             for listener in self._duplicate_listeners:
                 listener()
             return Answer(found.task, Outcome.DUPLICATE)
-        if _of_another_claim(asked.event, found):
+        if of_another_claim(asked.event, found):
             return self._change(asked, found.task, Step(found.task, stale=True))
         try:
             return self._change(asked, found.task, advance(found.task, asked.event))
@@ -138,7 +138,7 @@ def task_of(event: MachineEvent) -> UUID:
     return event.key.task_id if isinstance(event, PhaseEvent | LeaseLost) else event.task_id
 
 
-def _of_another_claim(event: MachineEvent, found: Loaded) -> bool:
+def of_another_claim(event: MachineEvent, found: Loaded) -> bool:
     """Whether an event about the newest attempt comes from a worker that does not hold it."""
     if not isinstance(event, PhaseEvent | LeaseLost):
         return False

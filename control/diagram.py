@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 from uuid import UUID
 
 from contracts.events import (
@@ -16,7 +17,7 @@ from contracts.events import (
 )
 from contracts.options import Metric, StopRules
 from contracts.report import Score
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask, StartTask
+from contracts.submissions import TaskRequest
 from contracts.tasks import (
     AttemptKey,
     DatasetRef,
@@ -72,7 +73,7 @@ def _walk(start: Task) -> Iterator[Edge]:
 
 
 def _shape(task: Task) -> tuple[object, ...]:
-    return task.status, task.held, task.live, min(task.iteration, 3), task.failures
+    return task.status, task.held, task.live, min(task.iteration, 3), min(task.failures, 2)
 
 
 def _events(task: Task) -> Iterator[MachineEvent]:
@@ -83,8 +84,8 @@ def _events(task: Task) -> Iterator[MachineEvent]:
 
 
 def _samples(task: Task) -> Iterator[MachineEvent]:
-    for request in (StartTask, PauseTask, ResumeTask, CancelTask, RetryTask):
-        yield request(task_id=_ID, submission_id=_ID)
+    for request in get_args(TaskRequest):
+        yield request(task_id=_ID, submission_id=_ID, reason="it is stuck")
     yield NextIteration(task_id=_ID, iteration=max(task.iteration, 1), issued=task.version)
     if task.key is not None:
         yield from _reports(task.key)

@@ -22,15 +22,23 @@ from contracts.events import (
     PhasePaused,
 )
 from contracts.leases import AttemptSignal, Verdict
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask, StartTask
+from contracts.submissions import (
+    CancelTask,
+    FailTask,
+    KickTask,
+    PauseTask,
+    ResumeTask,
+    RetryTask,
+    StartTask,
+    TaskRequest,
+)
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
 from control.orders import Order, command_for, next_iteration
 from control.stopping import stop_reason
 from control.task import ACTIVE, PHASE_OF, STATUS_OF, IllegalTransition, IterationResult, Task, Turn
 
-Request = StartTask | PauseTask | ResumeTask | CancelTask | RetryTask
 AttemptEnded = DataOptimized | ModelTrained | ModelEvaluated | PhaseFailed | PhasePaused | LeaseLost
-MachineEvent = Request | AttemptEnded | NextIteration
+MachineEvent = TaskRequest | AttemptEnded | NextIteration
 
 BACKOFF = 5.0
 """Seconds before the attempt after the first failure; doubled for each further one."""
@@ -64,10 +72,12 @@ class Step:
 
 ALLOWED: dict[type[MachineEvent], frozenset[TaskStatus]] = {
     StartTask: frozenset({TaskStatus.PENDING}),
-    PauseTask: ACTIVE | {TaskStatus.LOOPING},
+    PauseTask: ACTIVE | {TaskStatus.LOOPING, TaskStatus.SUSPENDED},
     ResumeTask: frozenset({TaskStatus.SUSPENDED}),
     CancelTask: ACTIVE | {TaskStatus.PENDING, TaskStatus.LOOPING, TaskStatus.SUSPENDED},
     RetryTask: frozenset({TaskStatus.FAILED}),
+    KickTask: ACTIVE,
+    FailTask: ACTIVE,
     DataOptimized: frozenset({TaskStatus.OPTIMIZING, TaskStatus.SUSPENDED}),
     ModelTrained: frozenset({TaskStatus.TRAINING, TaskStatus.SUSPENDED}),
     ModelEvaluated: frozenset({TaskStatus.EVALUATING, TaskStatus.SUSPENDED}),
@@ -83,12 +93,12 @@ def advance(task: Task, event: MachineEvent) -> Step:
     """The next state of `task` after `event`. Raises IllegalTransition for a request it does not allow."""
     if task.status not in ALLOWED[type(event)]:
         return _not_here(task, event)
-    if not isinstance(event, Request) and not _is_current(task, event):
+    if not isinstance(event, TaskRequest) and not _is_current(task, event):
         return Step(task, stale=True)
     task = replace(task, version=task.version + 1)
     match event:
         case StartTask():
-            return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING)
+            return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING, delay=event.after_seconds)
         case PauseTask():
             return _pause(task, event.mode)
         case ResumeTask():
@@ -97,14 +107,20 @@ def advance(task: Task, event: MachineEvent) -> Step:
             return _cancel(task, event.reason)
         case RetryTask():
             return _retry(task, event)
+        case KickTask():
+            return replace(_issue(task, closed=RunState.FENCED), signal=_fencing(task))
+        case FailTask():
+            step = _end_failed(task, FailureKind.FAILED_BY_HAND, event.reason)
+            return replace(step, signal=_fencing(task))
         case DataOptimized() | ModelTrained() | ModelEvaluated():
             return _completed(_spend(task, event), event)
         case PhaseFailed():
-            return _failed(_spend(task, event), event.failure, event.message)
+            return _failed(_keep(_spend(task, event), event), event.failure, event.message)
         case LeaseLost():
-            return _failed(task, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
+            kept = _keep(task, event)
+            return _failed(kept, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
         case PhasePaused():
-            return _paused(_spend(task, event), event)
+            return _paused(_keep(_spend(task, event), event))
         case NextIteration():
             return _enter(replace(task, iteration=task.iteration + 1, turn=Turn()), TaskStatus.OPTIMIZING)
         case _:
@@ -112,7 +128,7 @@ def advance(task: Task, event: MachineEvent) -> Step:
 
 
 def _not_here(task: Task, event: MachineEvent) -> Step:
-    if not isinstance(event, Request):
+    if not isinstance(event, TaskRequest):
         return Step(task, stale=True)
     allowed = " or ".join(sorted(ALLOWED[type(event)]))
     raise IllegalTransition(task.task_id, task.status, event.kind, allowed)
@@ -129,10 +145,15 @@ def _spend(task: Task, event: PhaseEvent) -> Task:
     return replace(task, gpu_seconds=task.gpu_seconds + event.gpu_seconds)
 
 
-def _enter(task: Task, status: TaskStatus) -> Step:
+def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost) -> Task:
+    """The next attempt goes on from the newest checkpoint there is, whichever attempt left it."""
+    return replace(task, checkpoint=event.checkpoint or task.checkpoint)
+
+
+def _enter(task: Task, status: TaskStatus, *, delay: float = 0.0) -> Step:
     """Begin a phase afresh: its failures and checkpoint are its own."""
     fresh = replace(task, status=status, held=None, failures=0, memory_failures=0, checkpoint=None)
-    return _issue(fresh)
+    return _issue(fresh, delay=delay)
 
 
 def _issue(task: Task, *, delay: float = 0.0, closed: RunState | None = None) -> Step:
@@ -199,37 +220,43 @@ def _result(task: Task, event: ModelEvaluated) -> IterationResult:
 
 
 def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
-    """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff."""
-    out_of_memory = kind is FailureKind.OUT_OF_MEMORY  # a smaller batch cannot go on from a larger one's checkpoint
+    """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff.
+
+    A paused task never fails: whoever resumes it asks for one more attempt, whatever became of the last one.
+    """
     task = replace(
         task,
         live=False,
         failures=task.failures + 1,
-        memory_failures=task.memory_failures + out_of_memory,
-        checkpoint=None if out_of_memory else task.checkpoint,
+        memory_failures=task.memory_failures + (kind is FailureKind.OUT_OF_MEMORY),
+        checkpoint=task.checkpoint if kind.resumable else None,
     )
-    if not kind.retryable or task.failures > task.spec.max_failures:
-        held = task.held or task.status
-        ended = replace(task, status=TaskStatus.FAILED, held=held, reason=kind.value, message=message)
-        return Step(ended, closed=closed)
     if task.status is TaskStatus.SUSPENDED:
         return Step(task, closed=closed)
+    if not kind.retryable or task.failures > task.spec.max_failures:
+        return _end_failed(task, kind, message, closed=closed)
     delay = 0.0 if closed is RunState.LOST else min(BACKOFF * 2 ** (task.failures - 1), LONGEST_BACKOFF)
     return _issue(task, delay=delay, closed=closed)
 
 
-def _paused(task: Task, event: PhasePaused) -> Step:
+def _end_failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
+    ended = replace(task, status=TaskStatus.FAILED, held=task.status, live=False, reason=kind.value, message=message)
+    return Step(ended, closed=closed)
+
+
+def _paused(task: Task) -> Step:
     """The attempt gave its slot back. A task that was resumed meanwhile goes on with the next attempt."""
-    task = replace(task, live=False, checkpoint=event.checkpoint or task.checkpoint)
+    task = replace(task, live=False)
     if task.status is TaskStatus.SUSPENDED:
         return Step(task, closed=RunState.PAUSED)
     return _issue(task, closed=RunState.PAUSED)
 
 
 def _pause(task: Task, mode: PauseMode) -> Step:
+    """Order nothing more. Paused again, a task changes its mind about the attempt that was left to end."""
     key = task.key if task.live else None
     pausing = mode is PauseMode.CHECKPOINT
-    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.status, pausing=pausing)
+    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.held or task.status, pausing=pausing)
     if key is None or mode is PauseMode.DRAIN:
         return Step(suspended)
     if mode is PauseMode.CHECKPOINT:
@@ -237,8 +264,13 @@ def _pause(task: Task, mode: PauseMode) -> Step:
     return Step(
         replace(suspended, live=False),
         closed=RunState.FENCED,
-        signal=AttemptSignal(key=key, verdict=Verdict.FENCED),
+        signal=_fencing(task),
     )
+
+
+def _fencing(task: Task) -> AttemptSignal:
+    assert task.key is not None, "only an attempt that was issued can be fenced"
+    return AttemptSignal(key=task.key, verdict=Verdict.FENCED)
 
 
 def _resume(task: Task) -> Step:
@@ -261,13 +293,14 @@ def _cancel(task: Task, reason: str | None) -> Step:
 
 
 def _retry(task: Task, event: RetryTask) -> Step:
+    """Without a phase, the one that failed goes on from its checkpoint; a phase that is named begins afresh."""
     phase = event.phase or task.phase
     assert phase is not None and task.phase is not None, "a task fails in a phase"
     order = list(Phase)
     if order.index(phase) > order.index(task.phase):
         raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
-    cleared = replace(task, held=None, status=STATUS_OF[phase], reason=None, message=None)
-    return _enter(cleared, STATUS_OF[phase])
+    cleared = replace(task, held=None, status=STATUS_OF[phase], failures=0, reason=None, message=None)
+    return _issue(cleared) if event.phase is None else _enter(cleared, STATUS_OF[phase])
 
 
 def fold(task: Task, events: tuple[MachineEvent, ...], seen: Callable[[Step], None] = lambda _: None) -> Task:
@@ -279,4 +312,4 @@ def fold(task: Task, events: tuple[MachineEvent, ...], seen: Callable[[Step], No
     return task
 
 
-__all__ = ["ACTIVE", "ALLOWED", "PHASE_OF", "MachineEvent", "Request", "RunState", "Step", "advance", "fold"]
+__all__ = ["ACTIVE", "ALLOWED", "PHASE_OF", "MachineEvent", "RunState", "Step", "advance", "fold"]

@@ -1,24 +1,20 @@
-"""Prometheus metrics: counters of what this process did, gauges of what the store says at the scrape."""
+"""Prometheus counters and histograms: what this control process did."""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-from contracts.tasks import TaskStatus
+from contracts.events import PhaseEvent
 from control.applier import Answer, Outcome
 from control.machine import RunState
-from control.store.port import Change, Run, Store, StoreUnavailable
+from control.store.port import Change, Run
 
-WORKER_WINDOW = 60.0
-"""Seconds of silence after which a worker's slots no longer count."""
 PHASE_BUCKETS = (1, 2, 5, 10, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
 START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 3600)
 
 
 class Metrics:
-    """What an operator alerts on. Counters are of this process; gauges are the same in every control process."""
+    """What an operator alerts on, summed over control processes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -38,11 +34,12 @@ class Metrics:
             buckets=START_BUCKETS,
             registry=registry,
         )
-        self._tasks = Gauge("treadle_tasks", "Tasks by status.", ["status"], registry=registry)
-        self._outbox = Gauge("treadle_outbox_pending", "Messages decided and not confirmed.", registry=registry)
-        self._oldest = Gauge("treadle_outbox_oldest_age_seconds", "Age of the oldest due one.", registry=registry)
-        self._slots = Gauge("treadle_worker_slots", "Slots of live workers.", ["phase", "state"], registry=registry)
-        self._up = Gauge("treadle_store_up", "1 where the database answered this scrape.", registry=registry)
+        self._gpu_seconds = Counter(
+            "treadle_gpu_seconds",
+            "Accelerator seconds of ended attempts; all but those of completed ones were spent in vain.",
+            ["phase", "outcome"],
+            registry=registry,
+        )
         for outcome in Outcome:
             self._events.labels(outcome)
 
@@ -55,6 +52,9 @@ class Metrics:
         self.count(answer.outcome)
         if change.closed is RunState.LOST and change.before.phase is not None:
             self._lost.labels(change.before.phase).inc()
+        if isinstance(change.event, PhaseEvent) and answer.outcome is not Outcome.DUPLICATE:
+            outcome = "stale" if change.stale else change.closed or "running"
+            self._gpu_seconds.labels(change.event.key.phase, outcome).inc(change.event.gpu_seconds)
 
     def ended(self, run: Run) -> None:
         """Observe the times of an attempt that has ended."""
@@ -63,27 +63,3 @@ class Metrics:
         if run.ended_at is not None:
             took = (run.ended_at - run.created_at).total_seconds()
             self._seconds.labels(run.key.phase, run.state).observe(took)
-
-    async def render(self, store: Store) -> bytes:
-        """The registry in Prometheus text format, its gauges read from the store just now."""
-        try:
-            await self._read(store)
-            self._up.set(1)
-        except StoreUnavailable:
-            self._up.set(0)
-        return generate_latest(self.registry)
-
-    async def _read(self, store: Store) -> None:
-        counts = await store.counts()
-        depth, oldest = await store.outbox_depth()
-        slots: Tally[tuple[str, str]] = Tally()
-        for worker in await store.workers(WORKER_WINDOW):
-            slots[worker.phase, "busy"] += worker.busy
-            slots[worker.phase, "free"] += max(0, worker.slots - worker.busy)
-        for status in TaskStatus:
-            self._tasks.labels(status).set(counts.get(status, 0))
-        self._outbox.set(depth)
-        self._oldest.set(oldest)
-        self._slots.clear()
-        for (phase, state), number in slots.items():
-            self._slots.labels(phase, state).set(number)

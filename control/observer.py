@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 
 import structlog
 
@@ -14,8 +16,8 @@ from infra.telemetry import Tracing
 
 BACKLOG = 4096
 """Ended attempts that wait to be timed; beyond it they are counted, and not timed."""
-PACE = 0.01
-"""Seconds between two reads of times, so that in a burst the database serves the tasks first."""
+PACE = 0.25
+"""Seconds between two reads of times: what has ended meanwhile is read by one statement."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,23 +54,27 @@ class Observer:
 
     async def _run(self) -> None:
         while True:
-            change = await self._ended.get()
+            changes = [await self._ended.get()]
+            while not self._ended.empty():
+                changes.append(self._ended.get_nowait())
             try:
-                await self._observe(change)
+                await self._observe_all(changes)
             except StoreUnavailable as error:
-                log.debug("attempt_not_timed", task_id=str(change.after.task_id), error=str(error))
+                log.debug("attempts_not_timed", attempts=len(changes), error=str(error))
             await asyncio.sleep(PACE)
 
-    async def _observe(self, change: Change) -> None:
-        key = change.before.key
-        runs = [run for run in await self._store.runs(change.after.task_id) if _of_iteration(run, change)]
+    async def _observe_all(self, changes: Sequence[Change]) -> None:
+        runs = defaultdict(list)
+        for run in await self._store.runs(*{change.after.task_id for change in changes}):
+            runs[run.key.task_id, run.key.iteration].append(run)
+        for change in changes:
+            self._observe(change, runs[change.before.task_id, change.before.iteration])
+
+    def _observe(self, change: Change, runs: Sequence[Run]) -> None:
+        """Time one change. `runs` are all attempts of its iteration, as they stand by now."""
         for run in runs:
-            if change.closed is not None and run.key == key:
+            if change.closed is not None and run.key == change.before.key:
                 self._metrics.ended(run)
                 emit_phase(self._tracing, run)
         if ends_iteration(change):
             emit_iteration(self._tracing, change.after, runs)
-
-
-def _of_iteration(run: Run, change: Change) -> bool:
-    return run.key.iteration == change.before.iteration

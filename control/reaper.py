@@ -59,7 +59,7 @@ class Reaper(Periodic):
             return
         if result is None and not await self._is_still_silent(run):
             return
-        event = result or LeaseLost(key=run.key, claim_id=run.claim_id)
+        event = result or LeaseLost(key=run.key, claim_id=run.claim_id, checkpoint=run.checkpoint)
         reason = "adopted from its manifest" if result else f"no heartbeat from {run.worker_id}"
         await self._applier.submit(event, actor="reaper", reason=reason)
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from control.applier import Applier, Outcome
 from control.events import EventIntake
+from control.gauges import Gauges
 from control.intake import SubmissionIntake
 from control.leases import LeaseDesk
 from control.live import Live
@@ -15,10 +16,12 @@ from control.metrics import Metrics
 from control.observer import Observer
 from control.reaper import Reaper
 from control.relay import Relay
+from control.retention import Retention
 from control.spans import headers_for
 from control.store.port import Store, StoreUnavailable
 from control.submissions import Submissions
 from control.sweep import Sweep
+from control.task import Task
 from infra.bus.port import Bus, Subscription
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
@@ -36,6 +39,11 @@ class Parts:
     tracing: Tracing
 
 
+def _untraced(_: Task) -> dict[str, str]:
+    """Headers of messages that nobody traces."""
+    return {}
+
+
 class Control:
     """One control process. Any number may run beside one another on the same database and broker."""
 
@@ -43,14 +51,18 @@ class Control:
         settings, bus, store = parts.settings, parts.bus, parts.store
         self.parts = parts
         self.live = Live()
-        self.metrics = Metrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
+        self.gauges = Gauges(registry, store, bus)
         relay = Relay(store, bus)
-        applier = Applier(store, relay, batch_size=settings.batch_size, trace=headers_for)
+        applier = Applier(
+            store, relay, batch_size=settings.batch_size, trace=headers_for if parts.tracing.on else _untraced
+        )
         self.submissions = Submissions(store, applier, settings)
-        observer = Observer(store, self.metrics, parts.tracing)
+        observer = Observer(store, metrics, parts.tracing)
         applier.on_change(observer.heard)
         applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
-        applier.on_duplicate(lambda: self.metrics.count(Outcome.DUPLICATE))
+        applier.on_duplicate(lambda: metrics.count(Outcome.DUPLICATE))
         self._desk = LeaseDesk(bus, store)
         self._events = EventIntake(bus, applier)
         self._intake = SubmissionIntake(bus, self.submissions)
@@ -61,6 +73,7 @@ class Control:
             self.submissions,
             Reaper(store, applier, self._desk, parts.objects, settings),
             Sweep(store, bus, relay, settings),
+            Retention(store, parts.objects, settings),
         )
         self._subscriptions: dict[str, Subscription] = {}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 from contracts.errors import FieldError, InvalidInput
 from contracts.http import ContinuousTaskRequest, TaskBody
@@ -14,7 +16,7 @@ from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode, Task
 from control.applier import Applier
 from control.batcher import Batcher
 from control.models import resolve_model
-from control.store.port import NewTask, Store
+from control.store.port import Dataset, NewTask, Store
 from control.task import Task
 from infra.settings import Settings
 
@@ -26,6 +28,20 @@ ROLES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A task that is asked for, its model's name looked up, its datasets' not yet."""
+
+    task_id: UUID
+    body: TaskBody
+    model: ModelSource | FieldError
+    actor: str
+
+    @property
+    def dataset_ids(self) -> set[str]:
+        return {name for field in ROLES.values() if (name := getattr(self.body, field)) is not None}
+
+
 class Submissions:
     """Creation and requests, alike for HTTP and for the broker."""
 
@@ -33,8 +49,8 @@ class Submissions:
         self._store = store
         self._applier = applier
         self._settings = settings
-        self._creating: Batcher[NewTask, Task] = Batcher(
-            self._create_all, size=settings.batch_size, key=lambda new: new.task.task_id
+        self._creating: Batcher[_Asked, Task] = Batcher(
+            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
         )
 
     def start(self) -> None:
@@ -50,13 +66,15 @@ class Submissions:
 
         The same submission again gives the same task.
         """
-        spec = await self._resolve(asked.task)
-        digest = hashlib.sha256(asked.task.model_dump_json().encode()).hexdigest()
-        task = await self._creating.submit(NewTask(Task(asked.task_id, spec), digest, asked.actor))
+        model = await resolve_model(asked.task.model_name, self._store, self._settings)
+        task = await self._creating.submit(_Asked(asked.task_id, asked.task, model, asked.actor))
         if not asked.task.auto_start or task.version > 1:
             return task
         start = StartTask(
-            submission_id=derived_id(asked.submission_id, "start"), actor=asked.actor, task_id=task.task_id
+            submission_id=derived_id(asked.submission_id, "start"),
+            actor=asked.actor,
+            task_id=task.task_id,
+            after_seconds=asked.task.start_after_seconds,
         )
         return await self.request(start)
 
@@ -65,28 +83,32 @@ class Submissions:
         answer = await self._applier.submit(asked, actor=asked.actor, reason=asked.reason)
         return answer.task
 
-    async def _create_all(self, new: Sequence[NewTask]) -> Sequence[Task | Exception]:
-        return await self._store.create(new)
+    async def _create_all(self, batch: Sequence[_Asked]) -> Sequence[Task | Exception]:
+        """Two statements a batch: find the datasets, create the tasks. A refusal is its own submitter's alone."""
+        there = await self._store.find_datasets(sorted({name for asked in batch for name in asked.dataset_ids}))
+        answers = [_new_task(asked, there) for asked in batch]
+        created = iter(await self._store.create([new for new in answers if isinstance(new, NewTask)]))
+        return [next(created) if isinstance(answer, NewTask) else answer for answer in answers]
 
-    async def _resolve(self, body: TaskBody) -> TaskSpec:
-        model = await resolve_model(body.model_name, self._store, self._settings)
-        datasets = {role: await self._dataset(body, field) for role, field in ROLES.items()}
-        wrong = tuple(found for found in (model, *datasets.values()) if isinstance(found, FieldError))
-        if wrong:
-            raise InvalidInput(wrong)
-        return _spec(body, model, datasets)
 
-    async def _dataset(self, body: TaskBody, field: str) -> DatasetRef | FieldError | None:
-        dataset_id: str | None = getattr(body, field)
-        if dataset_id is None:
-            return None
-        found = await self._store.dataset(dataset_id)
-        if found is None or found.user_id != body.user_id:
-            alias = type(body).model_fields[field].alias or field
-            return FieldError(
-                field=alias, message=f"user {body.user_id} has no dataset {dataset_id!r}; upload one first"
-            )
-        return DatasetRef(dataset_id=dataset_id, prefix=found.storage_path)
+def _new_task(asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
+    datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}
+    wrong = tuple(found for found in (asked.model, *datasets.values()) if isinstance(found, FieldError))
+    if wrong:
+        return InvalidInput(wrong)
+    digest = hashlib.sha256(asked.body.model_dump_json().encode()).hexdigest()
+    return NewTask(Task(asked.task_id, _spec(asked.body, asked.model, datasets)), digest, asked.actor)
+
+
+def _dataset(body: TaskBody, field: str, there: Mapping[str, Dataset]) -> DatasetRef | FieldError | None:
+    dataset_id: str | None = getattr(body, field)
+    if dataset_id is None:
+        return None
+    found = there.get(dataset_id)
+    if found is None or found.user_id != body.user_id:
+        alias = type(body).model_fields[field].alias or field
+        return FieldError(field=alias, message=f"user {body.user_id} has no dataset {dataset_id!r}; upload one first")
+    return DatasetRef(dataset_id=dataset_id, prefix=found.storage_path)
 
 
 def _spec(

@@ -137,6 +137,16 @@ async def read_manifest(objects: ObjectStore, prefix: str, *, retrying: AsyncRet
         raise BadArtifact(prefix, f"its manifest cannot be read: {error.errors()[0]['msg']}") from error
 
 
+async def remove(objects: ObjectStore, keys: Sequence[str]) -> None:
+    """Delete objects, manifests first: an artifact that is half deleted is never taken for complete.
+
+    Raises ObjectStoreUnavailable.
+    """
+    manifests = [key for key in keys if PurePosixPath(key).name == MANIFEST]
+    await objects.delete(manifests)
+    await objects.delete([key for key in keys if PurePosixPath(key).name != MANIFEST])
+
+
 def _contents(prefix: str, folder: Path) -> list[Path]:
     """The regular files below `folder`. Raises BadArtifact for anything that would not travel."""
     paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

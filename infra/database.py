@@ -32,6 +32,8 @@ CONNECT_TIMEOUT = 10.0
 PLANS_LAST = 10
 """Seconds after which a statement is planned anew: a plan made for empty tables scans them when they are big."""
 DEADLOCK_ATTEMPTS = 5
+WITHOUT_COMPILING = {"jit": "off"}
+"""Statements here take milliseconds; compiling one that looks expensive to the planner takes more."""
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """For a session that holds a lock: the server notices within half a minute that its owner's machine is gone."""
 
@@ -174,6 +176,7 @@ async def _pool(dsn: str, connections: int) -> asyncpg.Pool:
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
         max_cached_statement_lifetime=PLANS_LAST,
+        server_settings=WITHOUT_COMPILING,
         init=_read_json,
         reset=_keep,
     )
@@ -195,6 +198,8 @@ async def _keep(connection: asyncpg.Connection) -> None:
 
 def _storable(argument: object) -> object:
     """PostgreSQL keeps no NUL character: it becomes the replacement character."""
+    if isinstance(argument, list):
+        return [_storable(one) for one in argument]
     return argument.replace("\0", "\ufffd") if isinstance(argument, str) else argument
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from contracts.errors import TreadleError
@@ -23,10 +25,12 @@ from infra.settings import Settings
 
 T = TypeVar("T")
 PART = 16 * 1024 * 1024
-"""Bytes of one part of a multipart upload: the memory that one upload holds."""
+"""Bytes of one part of a multipart upload. An upload holds a few of them, whatever its size."""
 MOST_PARTS = 9_000
 """S3 takes 10,000 parts; a larger file gets larger parts."""
 BLOCK = 1024 * 1024
+DELETED_AT_ONCE = 1_000
+"""Keys that S3 takes in one deletion."""
 CALLS, STREAMS = 8, 16
 """Threads for calls, and for uploads that wait for a client."""
 NOT_FOUND, CONFLICT = 404, 409
@@ -73,19 +77,21 @@ class ObjectStore:
     async def ping(self) -> None:
         """Raise ObjectStoreUnavailable where the store is away or the bucket is missing."""
         if not await self._call(self._client.bucket_exists, self._bucket):
-            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} has no bucket {self._bucket}")
+            raise self._no_bucket()
 
     async def put(self, key: str, data: bytes) -> None:
-        """Write a small object."""
-        await self._call(self._client.put_object, self._bucket, key, io.BytesIO(data), len(data), key=key)
+        """Write a small object. Cancelled, it returns once nothing is on its way any more."""
+        source = io.BytesIO(data)
+        await _sent(self._call(self._client.put_object, self._bucket, key, source, len(data), key=key), source)
 
     async def get(self, key: str) -> bytes:
         """Read a small object. Raises ObjectNotFound."""
         return await self._call(self._read, key, key=key)
 
     async def put_file(self, key: str, path: Path) -> None:
-        """Upload a file of any size."""
-        await self._call(self._upload, key, path, key=key)
+        """Upload a file of any size. Cancelled, it gives up at the next part, and returns as `put` does."""
+        file = path.open("rb")
+        await _sent(self._call(self._upload, key, file, key=key), file)
 
     async def get_file(self, key: str, path: Path) -> None:
         """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
@@ -100,7 +106,16 @@ class ObjectStore:
 
     async def names(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
-        return await self._call(self._names, prefix)
+        return list(await self.sizes(prefix))
+
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Keys that begin with `prefix`, sorted, and the bytes of each."""
+        return await self._call(self._sizes, prefix)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects, a request for every thousand; one that is not there is as good as deleted."""
+        for first in range(0, len(keys), DELETED_AT_ONCE):
+            await self._call(self._delete, keys[first : first + DELETED_AT_ONCE])
 
     async def close(self) -> None:
         """Let go of threads; a call in flight ends by itself."""
@@ -115,9 +130,10 @@ class ObjectStore:
             response.close()
             response.release_conn()
 
-    def _upload(self, key: str, path: Path) -> None:
-        part = max(PART, -(-path.stat().st_size // MOST_PARTS))
-        self._client.fput_object(self._bucket, key, str(path), part_size=part)
+    def _upload(self, key: str, file: BinaryIO) -> None:
+        size = os.fstat(file.fileno()).st_size
+        part = max(PART, -(-size // MOST_PARTS))
+        self._client.put_object(self._bucket, key, file, size, part_size=part)
 
     def _download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +148,14 @@ class ObjectStore:
             response.release_conn()
         beside.replace(path)
 
-    def _names(self, prefix: str) -> list[str]:
+    def _sizes(self, prefix: str) -> dict[str, int]:
         found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
-        return sorted(item.object_name for item in found if item.object_name and not item.is_dir)
+        objects = [item for item in found if item.object_name and not item.is_dir]
+        return {item.object_name: item.size or 0 for item in sorted(objects, key=lambda item: item.object_name)}
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        for error in self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]):
+            raise ObjectStoreUnavailable(f"the object store at {self._endpoint} did not delete {error.name}: {error}")
 
     def _make_bucket(self) -> None:
         with suppress(_MadeByAnother):
@@ -159,7 +180,9 @@ class ObjectStore:
 
     def _ours(self, error: Exception, key: str | None) -> TreadleError:
         status = _status(error)
-        if status == NOT_FOUND and key is not None and "NoSuchBucket" not in str(error):
+        if status == NOT_FOUND and "NoSuchBucket" in str(error):
+            return self._no_bucket()
+        if status == NOT_FOUND and key is not None:
             return ObjectNotFound(key)
         if status in REFUSALS:
             return ObjectRefused(f"the object store at {self._endpoint} refused {key or self._bucket}: {error}")
@@ -169,9 +192,23 @@ class ObjectStore:
             return ObjectStoreDenied(f"{sentence} TREADLE_S3_ACCESS_KEY and TREADLE_S3_SECRET_KEY")
         return ObjectStoreUnavailable(f"{sentence} TREADLE_S3_ENDPOINT and that the store runs")
 
+    def _no_bucket(self) -> ObjectStoreUnavailable:
+        what = f"the object store at {self._endpoint} has no bucket {self._bucket}"
+        return ObjectStoreUnavailable(f"{what}; check TREADLE_S3_BUCKET, or start a service, which makes it")
+
 
 class _MadeByAnother(Exception):
     """Two services made the bucket at once; one was first."""
+
+
+async def _sent(call: Coroutine[Any, Any, object], source: BinaryIO) -> None:
+    """See a call that writes to its end. Its thread cannot be cancelled, but gets no more from a closed source."""
+    sending = asyncio.create_task(call)
+    try:
+        await asyncio.shield(sending)
+    finally:
+        source.close()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 def _client(settings: Settings) -> Minio:

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     reaper_tick: float = Field(default=1.0, gt=0)
     sweep_after: float = Field(default=10.0, gt=0)
     """Age from which an unclaimed command is looked for, and published again if it was lost."""
+    retention_after: float = Field(default=0.0, ge=0)
+    """Days after which control deletes what nothing refers to any more; 0: never."""
 
     batch_size: int = Field(default=256, ge=1)
     """Most events decided in one transaction."""

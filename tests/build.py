@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid5
 
-from contracts.events import DataOptimized, LeaseLost, ModelEvaluated, ModelTrained, PhaseFailed, PhasePaused
+from contracts.events import (
+    DataOptimized,
+    LeaseLost,
+    ModelEvaluated,
+    ModelTrained,
+    NextIteration,
+    PhaseFailed,
+    PhasePaused,
+)
 from contracts.options import Metric
 from contracts.report import Score
-from contracts.submissions import StartTask
+from contracts.submissions import CancelTask, FailTask, KickTask, PauseTask, ResumeTask, RetryTask, StartTask
 from contracts.tasks import (
     AttemptKey,
     DatasetRef,
     DatasetRefs,
     FailureKind,
     ModelSource,
+    PauseMode,
     Phase,
     TaskMode,
     TaskSpec,
@@ -82,16 +91,16 @@ def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | Mo
             return ModelEvaluated(key=key, **WHO, report=f"evaluations/{key.iteration}", dev=score(value), **more)
 
 
-def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED) -> PhaseFailed:
-    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke")
+def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, **more: Any) -> PhaseFailed:
+    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke", **more)
 
 
 def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:
     return PhasePaused(key=key_of(task), **WHO, checkpoint=checkpoint)
 
 
-def lost(task: Task) -> LeaseLost:
-    return LeaseLost(key=key_of(task), claim_id=CLAIM)
+def lost(task: Task, checkpoint: str | None = None) -> LeaseLost:
+    return LeaseLost(key=key_of(task), claim_id=CLAIM, checkpoint=checkpoint)
 
 
 def through(task: Task, *events: MachineEvent) -> Task:
@@ -103,3 +112,50 @@ def complete(task: Task, phases: int, value: float = 0.5) -> Task:
     for _ in range(phases):
         task = advance(task, completed(task, value)).task
     return task
+
+
+def pause(mode: PauseMode = PauseMode.DRAIN) -> PauseTask:
+    return PauseTask(task_id=TASK, submission_id=request_id(2), mode=mode)
+
+
+def resume() -> ResumeTask:
+    return ResumeTask(task_id=TASK, submission_id=request_id(3))
+
+
+def cancel() -> CancelTask:
+    return CancelTask(task_id=TASK, submission_id=request_id(4))
+
+
+def retry(phase: Phase | None = None) -> RetryTask:
+    return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
+
+
+def kick() -> KickTask:
+    return KickTask(task_id=TASK, submission_id=request_id(6), reason="it is stuck")
+
+
+def fail() -> FailTask:
+    return FailTask(task_id=TASK, submission_id=request_id(7), reason="it is stuck")
+
+
+def an(event: str, task: Task) -> MachineEvent:
+    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
+    key = task.key or key_of(started())
+    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
+    samples: list[MachineEvent] = [
+        start(task),
+        pause(),
+        resume(),
+        cancel(),
+        retry(),
+        kick(),
+        fail(),
+        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
+        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
+        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
+        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
+        PhasePaused(key=key, **WHO),
+        lost(task) if task.key else lost(started()),
+        NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
+    ]
+    return next(sample for sample in samples if sample.kind == event)

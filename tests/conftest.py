@@ -50,6 +50,13 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.
         yield server
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def moto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.ObjectServer]:
+    """A stricter S3 server, for what is said about S3 itself."""
+    async with servers.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
 @pytest_asyncio.fixture
 async def bus_url(rabbitmq: servers.Broker) -> str:
     """A RabbitMQ whose queues hold nothing and have no consumers."""
@@ -71,12 +78,7 @@ async def database_url(postgres: str) -> AsyncIterator[str]:
 @pytest.fixture
 def s3_settings(s3: servers.ObjectServer) -> dict[str, object]:
     """The S3 fields of Settings, with a bucket that does not exist yet."""
-    return {
-        "s3_endpoint": s3.endpoint,
-        "s3_access_key": SecretStr(s3.access_key),
-        "s3_secret_key": SecretStr(s3.secret_key),
-        "s3_bucket": f"test-{uuid4().hex[:16]}",
-    }
+    return s3.settings()
 
 
 @pytest.fixture

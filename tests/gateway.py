@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 from control.applier import Applier
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
+from control.gauges import Gauges
 from control.live import Live, Watch
 from control.machine import MachineEvent
-from control.metrics import Metrics
 from control.relay import Relay
 from control.store.memory import MemoryStore
 from control.store.port import Dataset
@@ -60,6 +60,7 @@ class Gateway:
     store: MemoryStore
     live: ObservedLive
     applier: Applier
+    bus: InProcessBus
     missing: dict[str, str]
     """What is not ready."""
 
@@ -88,7 +89,13 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         return missing
 
     parts = GatewayParts(
-        store, submissions, objects, live, Metrics(CollectorRegistry()), readiness, upload_limit=UPLOAD_LIMIT
+        store,
+        submissions,
+        objects,
+        live,
+        Gauges(CollectorRegistry(), store, bus).scrape,
+        readiness,
+        upload_limit=UPLOAD_LIMIT,
     )
     transport = httpx.ASGITransport(build_app(parts), raise_app_exceptions=False)
     await bus.start()
@@ -97,7 +104,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
     for loop in loops:
         loop.start()
     async with httpx.AsyncClient(transport=transport, base_url="http://treadle") as http:
-        yield Gateway(http, store, live, applier, missing)
+        yield Gateway(http, store, live, applier, bus, missing)
     for loop in reversed(loops):
         await loop.stop()
     await bus.close()

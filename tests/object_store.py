@@ -11,6 +11,14 @@ from pydantic import SecretStr
 
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
+from tests.servers import ObjectServer
+
+
+@pytest.fixture(params=["s3", "moto"])
+def s3_settings(request: pytest.FixtureRequest) -> dict[str, object]:
+    """One S3 server after the other. Who imports it tests on both; elsewhere it is the quick one's."""
+    server: ObjectServer = request.getfixturevalue(request.param)
+    return server.settings()
 
 
 @pytest.fixture

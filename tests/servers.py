@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
+from pydantic import SecretStr
 
 from contracts.topology import QUEUES
+from infra.stack.child import Child
+from infra.stack.ports import LOOPBACK, accepts, free_port
 from infra.stack.postgres import PostgresNode
 from infra.stack.rabbitmq import RabbitMQNode, rabbitmq_script
 from infra.stack.s3 import S3Node
@@ -39,6 +45,15 @@ class ObjectServer:
     endpoint: str
     access_key: str
     secret_key: str
+
+    def settings(self) -> dict[str, object]:
+        """The S3 fields of Settings, with a bucket that does not exist yet."""
+        return {
+            "s3_endpoint": self.endpoint,
+            "s3_access_key": SecretStr(self.access_key),
+            "s3_secret_key": SecretStr(self.secret_key),
+            "s3_bucket": f"test-{uuid4().hex[:16]}",
+        }
 
 
 def missing(reason: str) -> None:
@@ -113,6 +128,36 @@ async def s3(folder: Path) -> AsyncIterator[ObjectServer]:
         yield ObjectServer(node.endpoint, node.access_key, node.secret_key)
     finally:
         await node.stop()
+
+
+@asynccontextmanager
+async def moto(folder: Path) -> AsyncIterator[ObjectServer]:
+    """moto's S3: it answers in AWS's own XML, errors included, and once its user is made it checks every signature."""
+    child, port = Child("moto", folder / "moto.log"), free_port()
+    env = {"PATH": os.environ.get("PATH", ""), "INITIAL_NO_AUTH_ACTION_COUNT": str(len(_OPEN_DOOR))}
+    child.start([sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)], env=env)
+    try:
+        await child.ready(lambda: accepts(port))
+        endpoint = f"http://{LOOPBACK}:{port}"
+        yield ObjectServer(endpoint, *await asyncio.to_thread(_key, endpoint))
+    finally:
+        await child.stop()
+
+
+_OPEN_DOOR = ("CreateUser", "PutUserPolicy", "CreateAccessKey")
+"""The calls that moto takes from anybody: they make the one user who may do the rest."""
+
+
+def _key(endpoint: str) -> tuple[str, str]:
+    """The access key and the secret key of a new user who may do anything in S3."""
+    import boto3
+
+    client = boto3.client("iam", "us-east-1", endpoint_url=endpoint, aws_access_key_id="-", aws_secret_access_key="-")
+    anything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}
+    client.create_user(UserName="treadle")
+    client.put_user_policy(UserName="treadle", PolicyName="s3", PolicyDocument=json.dumps(anything))
+    key = client.create_access_key(UserName="treadle")["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
 
 
 @asynccontextmanager

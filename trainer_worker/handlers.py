@@ -14,7 +14,7 @@ PROGRAM = "trainer_worker.programs.train"
 
 
 def plan(command: TrainModel) -> Plan:
-    """Download the rows, the model's layers and, after a pause, the checkpoint."""
+    """Download the rows, the model's layers and the checkpoint that an earlier attempt left, if any."""
     inputs, location = model_inputs(command.model)
     inputs[ROWS] = f"{command.dataset.prefix}#train.jsonl"
     if command.resume_from:

@@ -119,7 +119,7 @@ class Board:
                 yield self._note(f"attempt {event['key']['attempt']} failed: {event['failure']}: {event['message']}")
             case "lease_lost":
                 yield self._note("a worker went silent; its attempt is ordered again")
-            case "pause_task" | "resume_task" | "cancel_task" | "retry_task":
+            case "pause_task" | "resume_task" | "cancel_task" | "retry_task" | "kick_task" | "fail_task":
                 yield self._note(f"{kind.removesuffix('_task')} was asked for" + (f": {reason}" if reason else ""))
 
     def _finish(self, phase: Phase, event: dict[str, Any], what: str) -> str:

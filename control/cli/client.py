@@ -19,6 +19,7 @@ from httpx_sse import EventSource, SSEError, aconnect_sse
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.http import DatasetView, TaskView
 from contracts.submissions import Problem
+from contracts.waiting import TaskDetail
 
 TIMEOUT = 30.0
 """Seconds for a request to be answered; uploads and streams take as long as they take."""
@@ -78,9 +79,9 @@ class Gateway:
         """Send `body` as JSON; the JSON of the answer."""
         return await self._send(self._http.build_request("POST", path, json=body, headers=headers))
 
-    async def task(self, task_id: UUID | str) -> TaskView:
+    async def task(self, task_id: UUID | str) -> TaskDetail:
         """One task."""
-        return TaskView.model_validate(await self.get(f"/api/tasks/{task_id}"))
+        return TaskDetail.model_validate(await self.get(f"/api/tasks/{task_id}"))
 
     async def submit(self, mode: str, body: dict[str, Any], *, key: str | None = None) -> TaskView:
         """Create a task of this mode; the same `key` and body again give the same task."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from control.cli import demo, doctor, serve, tasks, topology, upload, watch
+from control.cli import demo, dlq, doctor, requests, retention, serve, tasks, topology, upload, watch
 from control.cli.errors import Readable
 
 app = typer.Typer(
@@ -29,13 +29,14 @@ def treadle() -> None:
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (demo.demo, serve.up, serve.control, serve.worker),
-    "Ask": (upload.upload, tasks.submit, tasks.start, tasks.pause, tasks.resume, tasks.cancel, tasks.retry),
+    "Ask": (upload.upload, tasks.submit, requests.start, requests.pause, requests.resume, requests.cancel),
     "Look": (tasks.tasks, tasks.show, watch.watch),
-    "Mend": (doctor.doctor,),
+    "Mend": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
 }
 """Commands by the panel of --help that they stand in."""
 
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(dlq.app, name="dlq", rich_help_panel="Mend")
 app.add_typer(topology.app, name="topology", rich_help_panel="Mend")

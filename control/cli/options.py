@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,3 +30,13 @@ def made(folder: Path) -> Path:
         message = f"{folder} is no folder that can be written to: {why}"
         raise InvalidInput((FieldError(field="--folder", message=message),)) from error
     return place
+
+
+class Format(StrEnum):
+    """How an answer is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for scripts.")]

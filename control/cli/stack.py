@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -53,7 +54,7 @@ class Assembly:
         parts = control.parts
         app = build_app(
             GatewayParts(
-                parts.store, control.submissions, parts.objects, control.live, control.metrics, control.readiness
+                parts.store, control.submissions, parts.objects, control.live, control.gauges.scrape, control.readiness
             )
         )
         server = served(app, self._settings.http_host, self._settings.http_port, control.live.close)
@@ -116,7 +117,11 @@ async def running_worker(settings: Settings, name: str) -> AsyncIterator[None]:
 
 
 async def told_to_stop() -> None:
-    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience."""
+    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience.
+
+    What is loaded by now stays until then: the garbage collector, whose looks at all of it take 50 ms, skips it.
+    """
+    gc.freeze()
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPPING:

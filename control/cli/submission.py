@@ -24,6 +24,7 @@ FIELD_OF = {
     "plateau": ("plateau_iterations",),
     "seed": ("seed",),
     "start": ("auto_start",),
+    "start_in": ("start_after_seconds",),
     "user": ("user_id",),
     "stage": ("hyperparameters", "stage"),
     "method": ("hyperparameters", "method"),
@@ -45,6 +46,8 @@ def body_of(file: Path | None, options: Mapping[str, Any], continuous: bool | No
     if named not in {STANDARD, CONTINUOUS}:
         raise _refused("mode", f"{named!r} is not a mode; expected STANDARD or CONTINUOUS")
     given = {name: options[name] for name in FIELD_OF if options.get(name) is not None}
+    if "start_in" in given:
+        given.setdefault("start", True)
     for name, value in given.items():
         _require_finite(value, f"--{name.replace('_', '-')}")
         _lay(body, FIELD_OF[name], value)

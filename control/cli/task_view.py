@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from contracts.http import ExecutionView, IterationView, TaskPage, TaskView
+from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
 from contracts.tasks import TaskStatus
+from contracts.waiting import TaskDetail, WaitingView
+from control.cli.durations import spoken
 
 ACTIONS_SHOWN = 4
 COLOUR = {
@@ -42,6 +45,21 @@ def actions_text(actions: dict[str, int]) -> str:
     done = sorted((item for item in actions.items() if item[1]), key=_by_weight)
     named = [f"{count} {rule.replace('_', ' ')}" for rule, count in done[:ACTIONS_SHOWN]]
     return ", ".join(named) + (", …" if len(done) > ACTIONS_SHOWN else "")
+
+
+def waiting_text(waiting: WaitingView, now: datetime) -> Text:
+    """Why a task waits, and below it since when and until when, e.g. `since 03:10:22 (4m12s)`."""
+    times = []
+    if waiting.since is not None:
+        times.append(f"since {_clock(waiting.since)} ({spoken((now - waiting.since).total_seconds())})")
+    if waiting.until is not None:
+        times.append(f"until {_clock(waiting.until)} (in {spoken((waiting.until - now).total_seconds())})")
+    return Text.assemble((waiting.sentence, "yellow"), "\n" if times else "", (", ".join(times), "bright_black"))
+
+
+def _clock(moment: datetime) -> str:
+    """A time as the clock on the wall shows it."""
+    return f"{moment.astimezone():%H:%M:%S}"
 
 
 def iterations_table(iterations: Sequence[IterationView], best: int | None) -> Table:
@@ -77,7 +95,7 @@ def show_page(page: TaskPage) -> None:
     Console().print(Group(table, Text(more, "bright_black")) if page.total > len(page.items) else table)
 
 
-def show_task(task: TaskView, attempts: Sequence[ExecutionView]) -> None:
+def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
     """Print one task with its iterations and attempts."""
     console = Console()
     console.print(_facts(task))
@@ -87,12 +105,13 @@ def show_task(task: TaskView, attempts: Sequence[ExecutionView]) -> None:
         console.print("\n[bold]Attempts[/]", _attempts_table(attempts), sep="\n")
 
 
-def _facts(task: TaskView) -> Table:
+def _facts(task: TaskDetail) -> Table:
     turns = f"{task.current_iteration} of {task.max_iterations}" if task.max_iterations > 1 else "once through"
     facts: list[tuple[str, str | Text | None]] = [
         ("task", str(task.task_id)),
         ("name", task.task_name),
         ("status", status_text(task.status)),
+        ("waiting", waiting_text(task.waiting, datetime.now(UTC)) if task.waiting else None),
         ("reason", " · ".join(part for part in (task.reason, task.message) if part) or None),
         ("turn", turns),
         ("model", task.model_name),

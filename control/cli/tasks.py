@@ -1,4 +1,4 @@
-"""`treadle submit`, `tasks`, `show`, and the requests about a task: start, pause, resume, cancel, retry."""
+"""`treadle submit`, `tasks` and `show`: tasks are made, listed and looked at."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from control.cli.durations import START_IN, seconds, spoken
 from control.cli.options import DEFAULT_URL, AsJson, TaskId, Url
-
-Reason = Annotated[str | None, typer.Option(help="Why; it stands in the task's history.")]
 
 
 def submit(
@@ -36,6 +35,7 @@ def submit(
     plateau: Annotated[int | None, typer.Option(help="Stop after so many iterations without gain.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same splits and draws.")] = None,
     start: Annotated[bool | None, typer.Option("--start/--no-start", help="Start it at once.")] = None,
+    start_in: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help=START_IN)] = None,
     key: Annotated[str | None, typer.Option("--key", help="Idempotency key: the same request is done once.")] = None,
     user: Annotated[
         int | None, typer.Option(min=0, envvar="TREADLE_USER", help="On whose behalf; 1 by default.")
@@ -51,7 +51,7 @@ def submit(
     **Examples**
 
         treadle submit --model org/model --dataset ID --name "bank answers" --start
-        treadle submit --file task.json --continuous --iterations 5 --threshold 0.9
+        treadle submit --file task.json --continuous --iterations 5 --threshold 0.9 --start-in 2h
     """
     import asyncio
 
@@ -72,7 +72,9 @@ async def _create(url: str, mode: str, body: dict[str, Any], key: str | None, as
         return
     typer.echo(task.task_id)
     then = "watch" if body.get("auto_start") else "start"
-    typer.echo(f"{task.task_name} is {task.status}; next: treadle {then} {task.task_id}", err=True)
+    after = body.get("start_after_seconds")
+    stands = f"starts in {spoken(after)}" if after else f"is {task.status}"
+    typer.echo(f"{task.task_name} {stands}; next: treadle {then} {task.task_id}", err=True)
 
 
 def tasks(
@@ -106,7 +108,7 @@ def tasks(
 
 
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Show one task: where it stands, what each iteration brought, every attempt.
+    """Show one task: where it stands, why it waits, what each iteration brought, every attempt.
 
     **Example**
 
@@ -130,64 +132,3 @@ def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
             task_view.show_task(found, TypeAdapter(list[ExecutionView]).validate_python(answer))
 
     asyncio.run(show_task())
-
-
-def start(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
-    """Start a PENDING task."""
-    _request(url, task, "start", reason=reason)
-
-
-def pause(
-    task: TaskId,
-    mode: Annotated[str, typer.Option(help="The running attempt: drain (let it end), checkpoint, or now.")] = "drain",
-    reason: Reason = None,
-    url: Url = DEFAULT_URL,
-) -> None:
-    """Pause a running task; nothing more is ordered until it is resumed.
-
-    **Example**
-
-        treadle pause TASK --mode checkpoint --reason "the GPU is needed"
-    """
-    _request(url, task, "pause", mode=mode, reason=reason)
-
-
-def resume(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
-    """Go on with a paused task, where it was left off."""
-    _request(url, task, "resume", reason=reason)
-
-
-def cancel(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
-    """End a task; a program that runs for it is stopped. What earlier iterations brought stays."""
-    _request(url, task, "cancel", reason=reason)
-
-
-def retry(
-    task: TaskId,
-    phase: Annotated[str | None, typer.Option("--from", help="optimize, train or evaluate; the failed one.")] = None,
-    reason: Reason = None,
-    url: Url = DEFAULT_URL,
-) -> None:
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration.
-
-    **Example**
-
-        treadle retry TASK --from train
-    """
-    _request(url, task, "retry", phase=phase, reason=reason)
-
-
-def _request(url: str, task: str, what: str, **body: str | None) -> None:
-    """Ask for a change of a task and say where it stands then."""
-    import asyncio
-
-    from contracts.http import TaskView
-    from control.cli.client import Gateway
-
-    async def ask() -> None:
-        given = {name: value for name, value in body.items() if value is not None}
-        async with Gateway(url) as gateway:
-            answer = TaskView.model_validate(await gateway.post(f"/api/tasks/{task}/{what}", given))
-        typer.echo(f"{answer.task_name} is {answer.status}")
-
-    asyncio.run(ask())

@@ -37,7 +37,7 @@ async def ready(request: Request, parts: Parts) -> Response | dict[str, str]:
 @router.get("/metrics", response_class=Response)
 async def metrics(parts: Parts) -> Response:
     """Prometheus text format."""
-    return Response(await parts.metrics.render(parts.store), media_type=CONTENT_TYPE_LATEST)
+    return Response(await parts.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _missing(parts: GatewayParts) -> list[FieldError]:

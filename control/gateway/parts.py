@@ -9,7 +9,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from control.live import Live
-from control.metrics import Metrics
 from control.store.port import Store
 from control.submissions import Submissions
 from infra.objects import ObjectStore
@@ -23,7 +22,8 @@ class GatewayParts:
     submissions: Submissions
     objects: ObjectStore
     live: Live
-    metrics: Metrics
+    metrics: Callable[[], Awaitable[bytes]]
+    """All metrics in Prometheus text format."""
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
     """What is not ready (database, object store, consumers), by name, with why; empty: ready."""
     upload_limit: int = 100 * 2**30

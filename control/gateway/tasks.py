@@ -12,19 +12,34 @@ from contracts.http import (
     ContinuousTaskRequest,
     ExecutionView,
     HistoryView,
+    InterventionRequest,
     PauseRequest,
     ReasonRequest,
+    RetryRequest,
     StandardTaskRequest,
+    StartRequest,
     TaskPage,
     TaskView,
 )
 from contracts.message import derived_id
 from contracts.options import Options
-from contracts.submissions import CancelTask, CreateTask, PauseTask, ResumeTask, RetryTask, StartTask, TaskRequest
-from contracts.tasks import Phase, TaskMode, TaskStatus
+from contracts.submissions import (
+    CancelTask,
+    CreateTask,
+    FailTask,
+    KickTask,
+    PauseTask,
+    ResumeTask,
+    RetryTask,
+    StartTask,
+    TaskRequest,
+)
+from contracts.tasks import TaskMode, TaskStatus
+from contracts.waiting import TaskDetail
 from control.gateway.limits import json_only
 from control.gateway.parts import GatewayParts, Parts
-from control.gateway.views import execution_view, history_view, task_view
+from control.gateway.views import execution_view, history_view, task_detail, task_view
+from control.metrics import WORKER_WINDOW
 from control.store.port import TaskFilter
 
 ACTOR = "http"
@@ -53,12 +68,6 @@ class HistoryQuery(Options):
     limit: int = Field(default=1000, ge=1, le=1000)
 
 
-class RetryRequest(ReasonRequest):
-    """Optional body of `POST /api/tasks/{id}/retry`."""
-
-    phase: Phase | None = None
-
-
 @router.post("/standard", status_code=201)
 async def create_standard(
     body: StandardTaskRequest, parts: Parts, response: Response, idempotency_key: IdempotencyKey = None
@@ -76,9 +85,11 @@ async def create_continuous(
 
 
 @router.post("/{taskId}/start")
-async def start(task_id: TaskId, parts: Parts, body: ReasonRequest | None = None) -> TaskView:
-    """Begin iteration 1 of a PENDING task."""
-    return await _request(parts, StartTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
+async def start(task_id: TaskId, parts: Parts, body: StartRequest | None = None) -> TaskView:
+    """Begin iteration 1 of a PENDING task, now or `afterSeconds` from now."""
+    asked = body or StartRequest()
+    wanted = StartTask(task_id=task_id, actor=ACTOR, reason=asked.reason, after_seconds=asked.after_seconds)
+    return await _request(parts, wanted)
 
 
 @router.post("/{taskId}/pause")
@@ -102,9 +113,21 @@ async def cancel(task_id: TaskId, parts: Parts, body: ReasonRequest | None = Non
 
 @router.post("/{taskId}/retry")
 async def retry(task_id: TaskId, parts: Parts, body: RetryRequest | None = None) -> TaskView:
-    """Try a FAILED task again, from the phase that failed or from an earlier one of that iteration."""
+    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
     asked = body or RetryRequest()
     return await _request(parts, RetryTask(task_id=task_id, actor=ACTOR, reason=asked.reason, phase=asked.phase))
+
+
+@router.post("/{taskId}/kick")
+async def kick(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
+    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
+    return await _request(parts, KickTask(task_id=task_id, actor=ACTOR, reason=body.reason))
+
+
+@router.post("/{taskId}/fail")
+async def fail(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
+    """Fence the attempt under way, and end the task FAILED; it may be retried."""
+    return await _request(parts, FailTask(task_id=task_id, actor=ACTOR, reason=body.reason))
 
 
 @router.get("")
@@ -117,9 +140,10 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], parts: Parts) -> Task
 
 
 @router.get("/{taskId}")
-async def show(task_id: TaskId, parts: Parts) -> TaskView:
-    """One task, with what each iteration brought."""
-    return task_view(await parts.store.task(task_id))
+async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
+    """One task, with what each iteration brought, and what it waits for where it does not run."""
+    stored = await parts.store.task(task_id)
+    return task_detail(stored, await parts.store.standing(task_id, WORKER_WINDOW))
 
 
 @router.get("/{taskId}/executions")

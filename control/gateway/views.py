@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from contracts.http import DatasetView, ExecutionView, HistoryView, IterationView, TaskView
 from contracts.tasks import ModelSource, Phase, TaskMode
-from control.store.port import Dataset, HistoryRow, Run, Stored
+from contracts.waiting import TaskDetail
+from control.store.port import Dataset, HistoryRow, Run, Standing, Stored
 from control.task import IterationResult, Task
+from control.waiting import waiting
 
 PhaseName = Literal["optimization", "training", "evaluation"]
 
@@ -45,6 +47,11 @@ def task_view(stored: Stored) -> TaskView:
         updated_at=stored.updated_at,
         **_latest(task),
     )
+
+
+def task_detail(stored: Stored, standing: Standing | None) -> TaskDetail:
+    """A task, and what it waits for."""
+    return TaskDetail(**dict(task_view(stored)), waiting=waiting(stored.task, standing))
 
 
 def execution_view(run: Run) -> ExecutionView:

@@ -92,12 +92,39 @@ WHERE status = 'LOOPING'
 ORDER BY updated_at
 LIMIT $2;
 
+-- name: silence
+-- Seconds until the first lease of each phase ends.
+SELECT phase, extract(epoch FROM min(lease_expires_at) - clock_timestamp())::double precision AS left
+FROM phase_runs
+WHERE state = 'running'
+GROUP BY phase;
+
 -- name: workers
 -- $1 seconds.
 SELECT worker_id, phase, host, slots, busy
 FROM workers
 WHERE seen_at >= now() - make_interval(secs => $1::double precision)
 ORDER BY worker_id;
+
+-- name: standing
+-- $1 task id, $2 seconds within which a worker was heard of. The task's two newest attempts, newest first.
+SELECT run.*, clock_timestamp() AS now, there.*, pause.*
+FROM (SELECT * FROM phase_runs WHERE task_id = $1 ORDER BY created_at DESC LIMIT 2) AS run
+JOIN tasks AS task USING (task_id)
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer AS workers, coalesce(sum(slots), 0)::integer AS slots,
+           coalesce(sum(greatest(slots - busy, 0)), 0)::integer AS free
+    FROM workers
+    WHERE workers.phase = run.phase AND seen_at >= now() - make_interval(secs => $2::double precision)
+) AS there
+LEFT JOIN LATERAL (
+    SELECT at AS paused_at, actor AS paused_by, reason AS paused_for
+    FROM task_events
+    WHERE task.status = 'SUSPENDED' AND task_id = $1 AND kind = 'pause_task' AND outcome = 'applied'
+    ORDER BY id DESC
+    LIMIT 1
+) AS pause ON true
+ORDER BY run.created_at DESC;
 
 -- name: lead
 -- $1 the role's name. The lock belongs to the session that asks.

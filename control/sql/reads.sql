@@ -27,7 +27,8 @@ WHERE ($1::text IS NULL OR status = $1)
 SELECT status, count(*) AS tasks FROM tasks GROUP BY status;
 
 -- name: runs
-SELECT * FROM phase_runs WHERE task_id = $1 ORDER BY created_at;
+-- $1 task ids.
+SELECT * FROM phase_runs WHERE task_id = ANY ($1) ORDER BY created_at;
 
 -- name: history
 -- $1 task id, $2 the id to begin after, $3 how many.
@@ -46,8 +47,9 @@ INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, d
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (dataset_id) DO NOTHING;
 
--- name: dataset
-SELECT * FROM datasets WHERE dataset_id = $1;
+-- name: find_datasets
+-- $1 dataset ids.
+SELECT * FROM datasets WHERE dataset_id = ANY ($1);
 
 -- name: datasets
 SELECT * FROM datasets WHERE user_id = $1 ORDER BY created_at DESC, dataset_id DESC;

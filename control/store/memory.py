@@ -11,11 +11,12 @@ from uuid import UUID
 from contracts.tasks import ModelSource, TaskStatus
 from control.store.memory_changes import MemoryChanges
 from control.store.memory_leases import MemoryLeases
+from control.store.memory_retention import MemoryRetention
 from control.store.memory_tables import TaskRow
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, TaskFilter, TaskNotFound
 
 
-class MemoryStore(MemoryChanges, MemoryLeases):
+class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
     """Control's store for tests and simulations. Two stores upon the same `tables` are two processes."""
 
     async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:
@@ -55,9 +56,10 @@ class MemoryStore(MemoryChanges, MemoryLeases):
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
         return [_stored(row) for row in found[(page - 1) * size : page * size]], len(found)
 
-    async def runs(self, task_id: UUID) -> list[Run]:
-        """All attempts of a task, oldest first."""
-        return [row.run for row in self.tables.runs.get(task_id, {}).values()]
+    async def runs(self, *task_ids: UUID) -> list[Run]:
+        """All attempts of these tasks, oldest first."""
+        found = [row.run for task_id in set(task_ids) for row in self.tables.runs.get(task_id, {}).values()]
+        return sorted(found, key=lambda run: run.created_at)
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
@@ -75,6 +77,10 @@ class MemoryStore(MemoryChanges, MemoryLeases):
     async def dataset(self, dataset_id: str) -> Dataset | None:
         """One dataset."""
         return self.tables.datasets.get(dataset_id)
+
+    async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
+        """Those of these datasets that there are."""
+        return {name: self.tables.datasets[name] for name in dataset_ids if name in self.tables.datasets}
 
     async def datasets(self, user_id: int) -> list[Dataset]:
         """A user's datasets, newest first."""

@@ -74,17 +74,20 @@ class MemoryChanges(MemoryBase):
 
     def _record_stale(self, change: Change) -> list[OutboxRow]:
         if change.event.message_id not in self.tables.inbox:
-            self.tables.inbox.add(change.event.message_id)
+            self._receive(change)
             self._write_event(change, None)
         return []
 
     def _make(self, row: TaskRow, change: Change) -> list[OutboxRow]:
         row.task, row.updated_at = change.after, self._clock()
-        self.tables.inbox.add(change.event.message_id)
+        self._receive(change)
         self._write_event(change, change.after.version)
         self._close_run(change)
         self._register(change)
         return self._order(change.after.task_id, change.orders, change.headers)
+
+    def _receive(self, change: Change) -> None:
+        self.tables.inbox[change.event.message_id] = (change.after.task_id, self._clock())
 
     def _write_event(self, change: Change, version: int | None) -> None:
         event = change.event

@@ -11,7 +11,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import AttemptKey, Phase, TaskStatus
 from control.machine import RunState
 from control.store.memory_tables import MemoryBase, RunRow
-from control.store.port import Run
+from control.store.port import Pause, Run, Standing
 from control.task import ACTIVE
 
 
@@ -63,6 +63,35 @@ class MemoryLeases(MemoryBase):
         ]
         return [row.task.task_id for row in sorted(found, key=lambda row: row.updated_at)][:limit]
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest."""
+        now, found = self._clock(), dict[Phase, float]()
+        for run in (row.run for row in self.tables.all_runs() if row.run.state is RunState.RUNNING):
+            assert run.lease_expires_at is not None, "a running attempt has a lease"
+            phase = run.key.phase
+            silent = self._ttl_of(phase) - (run.lease_expires_at - now).total_seconds()
+            found[phase] = max(0.0, silent, found.get(phase, 0.0))
+        return found
+
+    async def standing(self, task_id: UUID, within: float) -> Standing | None:
+        """What a task waits for."""
+        rows = list(self.tables.runs.get(task_id, {}).values())
+        if not rows:
+            return None
+        run, phase = rows[-1].run, rows[-1].run.key.phase
+        there = [worker for worker in await self.workers(within) if worker.phase is phase]
+        return Standing(
+            now=self._clock(),
+            run=run,
+            due_at=rows[-1].ordered_at,
+            before=rows[-2].run if len(rows) > 1 else None,
+            ttl=self._ttl_of(phase),
+            workers=len(there),
+            slots=sum(worker.slots for worker in there),
+            free=sum(max(0, worker.slots - worker.busy) for worker in there),
+            pause=self._pause(task_id),
+        )
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of lately, by name."""
         since = self._ago(within)
@@ -110,8 +139,12 @@ class MemoryLeases(MemoryBase):
             return _ended(run)
         if run.claim_id != beat.claim_id:
             return Verdict.FENCED
-        fraction = run.fraction if beat.fraction is None else beat.fraction
-        row.run = replace(run, fraction=fraction, lease_expires_at=self._until(beat.key))
+        row.run = replace(
+            run,
+            fraction=run.fraction if beat.fraction is None else beat.fraction,
+            checkpoint=beat.checkpoint or run.checkpoint,
+            lease_expires_at=self._until(beat.key),
+        )
         return Verdict.PAUSE if self._is_pausing(row) else Verdict.GRANTED
 
     def _until(self, key: AttemptKey) -> datetime:
@@ -119,6 +152,13 @@ class MemoryLeases(MemoryBase):
 
     def _status(self, row: RunRow) -> TaskStatus:
         return self.tables.tasks[row.run.key.task_id].task.status
+
+    def _pause(self, task_id: UUID) -> Pause | None:
+        if self.tables.tasks[task_id].task.status is not TaskStatus.SUSPENDED:
+            return None
+        of_task = (row for row in reversed(self.tables.history) if row.task_id == task_id)
+        newest = next(row for row in of_task if (row.kind, row.outcome) == ("pause_task", "applied"))
+        return Pause(newest.at, newest.actor, newest.reason)
 
     def _is_pausing(self, row: RunRow) -> bool:
         pausing = self.tables.tasks[row.run.key.task_id].task.pausing

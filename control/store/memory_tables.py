@@ -34,6 +34,7 @@ class RunRow:
     run: Run
     command_id: UUID
     ordered_at: datetime
+    cleaned: bool = False
 
     @property
     def live(self) -> bool:
@@ -58,7 +59,8 @@ class Tables:
     tasks: dict[UUID, TaskRow] = field(default_factory=dict)
     runs: dict[UUID, dict[AttemptKey, RunRow]] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
-    inbox: set[UUID] = field(default_factory=set)
+    inbox: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
+    """Message id to task id and time."""
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     models: dict[tuple[UUID, int], ModelSource] = field(default_factory=dict)

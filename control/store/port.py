@@ -110,6 +110,36 @@ class Run:
     claimed_at: datetime | None
     lease_expires_at: datetime | None
     ended_at: datetime | None
+    checkpoint: str | None = None
+    """Prefix of the newest one that its heartbeats named: complete in the object store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who paused a task, when and why."""
+
+    at: datetime
+    actor: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A task's newest attempt, the one before it, and who could take it, at one moment of the store's clock."""
+
+    now: datetime
+    run: Run
+    due_at: datetime
+    """When its command was last due; in the future while it waits for that."""
+    before: Run | None
+    ttl: float
+    """Seconds of the attempt's lease."""
+    workers: int
+    """Workers of the attempt's phase that were heard of lately, the slots that they have, and those that are free."""
+    slots: int
+    free: int
+    pause: Pause | None
+    """The newest one, where the task is suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,16 +257,24 @@ class Store(Protocol):
         """A page (from 1) of tasks, newest first, and how many there are in all."""
         ...
 
-    async def runs(self, task_id: UUID) -> list[Run]:
-        """All attempts of a task, oldest first."""
+    async def runs(self, *task_ids: UUID) -> list[Run]:
+        """All attempts of these tasks, oldest first."""
         ...
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
         ...
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest, by phase."""
+        ...
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of in the last `within` seconds."""
+        ...
+
+    async def standing(self, task_id: UUID, within: float) -> Standing | None:
+        """What a task waits for; `within` seconds a worker must have been heard of. None: no attempt. One statement."""
         ...
 
     async def counts(self) -> dict[TaskStatus, int]:
@@ -255,12 +293,43 @@ class Store(Protocol):
         """One dataset."""
         ...
 
+    async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
+        """Those of these datasets that there are, by their ids. One statement."""
+        ...
+
     async def datasets(self, user_id: int) -> list[Dataset]:
         """A user's datasets, newest first."""
         ...
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
         """The model of an iteration; without one, of the best iteration, else of the newest that trained."""
+        ...
+
+    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[Run]:
+        """Attempts that ended `older_than` seconds ago, not marked yet, that may have left something behind.
+
+        Oldest first. An optimised dataset is a leftover at the earliest when its task ended as long ago.
+        """
+        ...
+
+    async def named(self) -> frozenset[str]:
+        """Every prefix of an attempt that a task was given, or that a registered model is made of."""
+        ...
+
+    async def mark_cleaned(self, keys: Sequence[AttemptKey]) -> None:
+        """Nothing of these attempts will have to go any more."""
+        ...
+
+    async def forget_datasets(self, prefixes: Sequence[str]) -> None:
+        """Take the optimised datasets that lie there off the register, except those that a task was given."""
+        ...
+
+    async def old_inbox(self, older_than: float) -> int:
+        """How many messages of ended tasks were handled more than `older_than` seconds ago."""
+        ...
+
+    async def forget_inbox(self, older_than: float, limit: int) -> int:
+        """Forget at most `limit` of them; how many were forgotten."""
         ...
 
     async def now(self) -> datetime:

@@ -11,11 +11,12 @@ from control.store.migrate import migrate
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, StoreUnavailable, TaskFilter, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
 from control.store.postgres_leases import PostgresLeases
+from control.store.postgres_retention import PostgresRetention
 from control.store.rows import dataset_from, history_from, outbox_row, run_from, stored_from
 from infra.database import Database, DatabaseUnavailable
 
 
-class PostgresStore(PostgresChanges, PostgresLeases):
+class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
     """Control's store. Any number of processes may work on one database."""
 
     @classmethod
@@ -60,9 +61,9 @@ class PostgresStore(PostgresChanges, PostgresLeases):
         (counted,) = await self._fetch("count_tasks", *matching)
         return [stored_from(row) for row in rows], counted["count"]
 
-    async def runs(self, task_id: UUID) -> list[Run]:
-        """All attempts of a task, oldest first."""
-        return [run_from(row) for row in await self._fetch("runs", task_id)]
+    async def runs(self, *task_ids: UUID) -> list[Run]:
+        """All attempts of these tasks, oldest first."""
+        return [run_from(row) for row in await self._fetch("runs", list(task_ids))]
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
@@ -91,8 +92,11 @@ class PostgresStore(PostgresChanges, PostgresLeases):
 
     async def dataset(self, dataset_id: str) -> Dataset | None:
         """One dataset."""
-        rows = await self._fetch("dataset", dataset_id)
-        return dataset_from(rows[0]) if rows else None
+        return (await self.find_datasets([dataset_id])).get(dataset_id)
+
+    async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
+        """Those of these datasets that there are."""
+        return {row["dataset_id"]: dataset_from(row) for row in await self._fetch("find_datasets", list(dataset_ids))}
 
     async def datasets(self, user_id: int) -> list[Dataset]:
         """A user's datasets, newest first."""

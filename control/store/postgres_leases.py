@@ -9,10 +9,10 @@ from uuid import UUID
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import Phase
-from control.store.port import Run, StoreUnavailable
+from control.store.port import Run, Standing, StoreUnavailable
 from control.store.postgres_base import PostgresBase
 from control.store.queries import queries
-from control.store.rows import run_from
+from control.store.rows import run_from, standing_from
 from infra.database import Database, DatabaseUnavailable, Session
 
 ALIVE = "SELECT 1"
@@ -53,9 +53,18 @@ class PostgresLeases(PostgresBase):
         """Tasks LOOPING for `older_than` seconds that no outbox row will turn."""
         return [row["task_id"] for row in await self._fetch("looping", older_than, limit)]
 
+    async def silence(self) -> dict[Phase, float]:
+        """Seconds since the last heartbeat of the running attempt that was silent longest."""
+        left = {Phase(row["phase"]): row["left"] for row in await self._fetch("silence")}
+        return {phase: max(0.0, self._ttl_of(phase) - seconds) for phase, seconds in left.items()}
+
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers heard of lately, by name."""
         return [WorkerState(**row) for row in await self._fetch("workers", within)]
+
+    async def standing(self, task_id: UUID, within: float) -> Standing | None:
+        """What a task waits for."""
+        return standing_from(await self._fetch("standing", task_id, within), self._ttl_of)
 
     async def lead(self, role: str) -> bool:
         """Whether this process leads: an advisory lock of a connection that is kept open for it."""

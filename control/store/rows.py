@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
 
-from contracts.tasks import AttemptKey, TaskStatus
+from contracts.tasks import AttemptKey, Phase, TaskStatus
 from contracts.wire import encode
 from control.machine import RunState
 from control.orders import Order
 from control.store.effects import ending, envelope, new_run, optimized_dataset, trained_model
-from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Run, Stored
+from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Pause, Run, Standing, Stored
 from control.task import Task
 from infra.database import Row
 
@@ -138,6 +138,25 @@ def run_from(row: Row) -> Run:
         claimed_at=row["claimed_at"],
         lease_expires_at=row["lease_expires_at"],
         ended_at=row["ended_at"],
+        checkpoint=row["checkpoint"],
+    )
+
+
+def standing_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> Standing | None:
+    """The rows of the statement `standing`, newest attempt first."""
+    if not rows:
+        return None
+    row, run = rows[0], run_from(rows[0])
+    return Standing(
+        now=row["now"],
+        run=run,
+        due_at=row["ordered_at"],
+        before=run_from(rows[1]) if len(rows) > 1 else None,
+        ttl=ttl_of(run.key.phase),
+        workers=row["workers"],
+        slots=row["slots"],
+        free=row["free"],
+        pause=Pause(row["paused_at"], row["paused_by"], row["paused_for"]) if row["paused_at"] else None,
     )
 
 

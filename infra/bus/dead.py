@@ -9,6 +9,11 @@ from infra.bus.port import Bus, Incoming, Outgoing
 
 REASON = "x-treadle-reason"
 QUEUE = "x-treadle-queue"
+REPLAYS = "x-treadle-replays"
+"""How often a person has sent it back to where it died."""
+BROKER_REASON = "x-first-death-reason"
+BROKER_QUEUE = "x-first-death-queue"
+"""What the broker writes where it gave a message up itself."""
 LONGEST_REASON = 2000
 
 log = structlog.get_logger(__name__)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from infra.bus.handling import serial
 from infra.bus.inprocess_broker import MemoryBroker
 from infra.bus.inprocess_queue import MemoryConsumer, MemoryQueue
-from infra.bus.port import BusUnavailable, Handler, Outgoing, PublishFailed, Subscription, Unroutable
+from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription, Unroutable
 from infra.bus.replies import Replies
 
 NOT_STARTED = "the bus is not started"
@@ -66,6 +67,12 @@ class InProcessBus:
     async def depth(self, queue: str) -> int:
         """Messages ready."""
         return self._broker.queue(queue).depth()
+
+    @asynccontextmanager
+    async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
+        """Browse a shared queue."""
+        with self._broker.queue(queue).browse(limit) as messages:
+            yield messages
 
     async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> MemoryConsumer:
         return self._attach(self._broker.private_queue(exchange, binding), handler, PRIVATE_PREFETCH)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from infra.bus.handling import guarded
 from infra.bus.port import Handler, Incoming, Outgoing
+
+Settle = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -18,7 +22,28 @@ class Letter:
 
     message: Outgoing
     expires_at: float | None
+    published_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     returned: int = 0
+
+    def incoming(self, ack: Settle, requeue: Settle) -> Incoming:
+        """What a handler gets of it."""
+        message = self.message
+        return Incoming(
+            body=message.body,
+            message_id=message.message_id or None,
+            routing_key=message.routing_key,
+            headers=dict(message.headers),
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            redelivered=self.returned > 0,
+            ack=ack,
+            requeue=requeue,
+            published_at=self.published_at,
+        )
+
+
+async def _wait() -> None:
+    """A letter that is browsed goes back at the end, with the others."""
 
 
 class MemoryQueue:
@@ -58,6 +83,23 @@ class MemoryQueue:
             else:
                 self._ready.appendleft(letter)
         self.pump()
+
+    @contextmanager
+    def browse(self, limit: int) -> Iterator[list[Incoming]]:
+        """The first `limit` letters, out of the queue for the length of the block; back go those not acked."""
+        self._expire()
+        held = dict(enumerate(self._ready.popleft() for _ in range(min(limit, len(self._ready)))))
+
+        def incoming(place: int) -> Incoming:
+            async def ack() -> None:
+                held.pop(place, None)
+
+            return held[place].incoming(ack, _wait)
+
+        try:
+            yield [incoming(place) for place in list(held)]
+        finally:
+            self.put_back(list(held.values()))
 
     def add(self, consumer: MemoryConsumer) -> None:
         """Let a consumer take its turns from now on."""
@@ -172,16 +214,4 @@ class MemoryConsumer:
             if self._unsettled.pop(tag, None) is not None:
                 self._queue.put_back([letter])
 
-        message = letter.message
-        incoming = Incoming(
-            body=message.body,
-            message_id=message.message_id or None,
-            routing_key=message.routing_key,
-            headers=dict(message.headers),
-            correlation_id=message.correlation_id,
-            reply_to=message.reply_to,
-            redelivered=letter.returned > 0,
-            ack=ack,
-            requeue=requeue,
-        )
-        await guarded(self._handler, incoming, requeue)
+        await guarded(self._handler, letter.incoming(ack, requeue), requeue)

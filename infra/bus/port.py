@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from contracts.errors import TreadleError
@@ -54,6 +56,8 @@ class Incoming:
     """Handled, for good. Raises nothing where the connection is gone: the message comes again then."""
     requeue: Callable[[], Awaitable[None]]
     """Give it back, for this consumer or another."""
+    published_at: datetime | None = None
+    """When it was published, by its publisher's clock; None where it does not say."""
 
 
 Handler = Callable[[Incoming], Awaitable[None]]
@@ -111,6 +115,13 @@ class Bus(Protocol):
 
     async def depth(self, queue: str) -> int:
         """Messages ready in a shared queue."""
+        ...
+
+    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[Incoming]]:
+        """The oldest `limit` messages that are ready in a shared queue, nobody else's for the length of the block.
+
+        What was not acked goes back to its place, in its order. Raises BusUnavailable.
+        """
         ...
 
 

@@ -6,8 +6,8 @@ Apart, because a broker that is short of memory or disk blocks a publishing conn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -17,10 +17,11 @@ from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection, Abstra
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
 
 from infra.bus.handling import serial
-from infra.bus.port import BusUnavailable, Handler, Outgoing, PublishFailed, Subscription
+from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription
 from infra.bus.rabbitmq_consumer import Consumer, Declare
+from infra.bus.rabbitmq_delivery import Delivery
 from infra.bus.rabbitmq_publisher import Publisher
-from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, ready_messages
+from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, look_up
 from infra.bus.replies import Replies
 
 HEARTBEAT = 15
@@ -103,6 +104,22 @@ class RabbitMQBus:
         """Messages ready, by a passive declaration on a channel of its own, which a missing queue closes."""
         return await self._call(self._depth(queue))
 
+    @asynccontextmanager
+    async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
+        """Browse a shared queue, on a channel of its own. A process that dies in the block gives everything back."""
+        channel = await self._call(self._channel())
+        try:
+            there = await self._call(look_up(channel, queue))
+            taken = [delivery async for delivery in self._taken(there, limit)]
+            try:
+                yield [delivery.incoming for delivery in taken]
+            finally:
+                for delivery in taken:  # one by one: closing the channel would return them in no order
+                    await delivery.requeue()
+        finally:
+            with suppress(*CONNECTION_EXCEPTIONS):
+                await channel.close()
+
     async def _start(self) -> None:
         self._consuming = await self._connect("consume")
         self._publishing = await self._connect("publish")
@@ -157,7 +174,14 @@ class RabbitMQBus:
 
     async def _depth(self, queue: str) -> int:
         async with await self._channel() as channel:
-            return await ready_messages(channel, queue)
+            return (await look_up(channel, queue)).declaration_result.message_count or 0
+
+    async def _taken(self, queue: AbstractRobustQueue, limit: int) -> AsyncIterator[Delivery]:
+        for _ in range(limit):
+            message = await self._call(queue.get(fail=False, timeout=CALL_TIMEOUT))
+            if message is None:
+                return
+            yield Delivery(message, lambda _: None)
 
     async def _call(self, step: Awaitable[T]) -> T:
         """Await `step` for a bounded time, and say in one kind of error that the broker is not there."""

@@ -49,11 +49,12 @@ class Delivery:
             redelivered=bool(message.redelivered),
             ack=self.ack,
             requeue=self.requeue,
+            published_at=message.timestamp,
         )
 
     async def ack(self) -> None:
         """Handled, for good."""
-        await self._settle(self._message.ack)
+        await self._settle(self._ack)
 
     async def requeue(self) -> None:
         """Give it back unharmed: from RabbitMQ 4.3 on a nack does not count towards the delivery limit."""
@@ -62,6 +63,11 @@ class Delivery:
     async def refuse(self) -> None:
         """Give it back as harmful: a reject counts towards the delivery limit on every version."""
         await self._settle(lambda: self._message.reject(requeue=True))
+
+    async def _ack(self) -> None:
+        """Hand the frame over; nobody gains by awaiting that it is written, and the broker answers nothing."""
+        assert self._message.delivery_tag is not None, "consumed with acknowledgements"
+        await self._message.channel.basic_ack(self._message.delivery_tag, wait=False)
 
     async def _settle(self, step: Callable[[], Awaitable[None]]) -> None:
         if self.settled:

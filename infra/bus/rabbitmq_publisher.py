@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aio_pika.abc import AbstractExchange, AbstractRobustChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
+from aio_pika.abc import AbstractRobustChannel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq_delivery import to_amqp
@@ -19,7 +19,6 @@ class Publisher:
 
     def __init__(self, channel: AbstractRobustChannel) -> None:
         self._channel = channel
-        self._exchanges: dict[str, AbstractExchange] = {"": channel.default_exchange}
 
     async def publish(self, message: Outgoing) -> None:
         """Publish and await the confirm. While the broker is away it fails at once, rather than wait unseen."""
@@ -52,11 +51,22 @@ class Publisher:
         return None
 
     async def _send(self, message: Outgoing) -> None:
-        exchange = self._exchanges.get(message.exchange)
-        if exchange is None:
-            exchange = await self._channel.get_exchange(message.exchange, ensure=False)
-            self._exchanges[message.exchange] = exchange
-        await exchange.publish(to_amqp(message), message.routing_key, mandatory=message.mandatory)
+        """Hand the frames over without awaiting that they are written, and await the confirm.
+
+        Awaiting the writing holds the channel's lock through four turns of the loop, so that publications queue up.
+        """
+        if self._channel.is_closed:
+            raise ChannelInvalidStateError("the channel is closed")
+        channel = await self._channel.get_underlay_channel()
+        amqp = to_amqp(message)
+        await channel.basic_publish(
+            amqp.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            properties=amqp.properties,
+            mandatory=message.mandatory,
+            wait=False,
+        )
 
 
 def _cancelled_by_caller() -> bool:

@@ -79,13 +79,12 @@ async def declare_private(channel: AbstractRobustChannel, exchange: str | None, 
     return queue
 
 
-async def ready_messages(channel: AbstractRobustChannel, name: str) -> int:
-    """Messages ready in a queue. Raises BusUnavailable where there is no such queue."""
+async def look_up(channel: AbstractRobustChannel, name: str) -> AbstractRobustQueue:
+    """A queue with the number of messages ready in it. Raises BusUnavailable where there is none of this name."""
     try:
-        queue = await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT, robust=False)
+        return await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT, robust=False)
     except ChannelNotFoundEntity as error:
         raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
-    return queue.declaration_result.message_count or 0
 
 
 async def _declare_exchange(channel: AbstractRobustChannel, name: str) -> None:

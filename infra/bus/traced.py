@@ -6,7 +6,7 @@ Only messages that carry a trace context do: commands and events; claims, heartb
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
@@ -71,6 +71,10 @@ class TracedBus:
     async def depth(self, queue: str) -> int:
         """Messages ready in a shared queue."""
         return await self._bus.depth(queue)
+
+    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[Incoming]]:
+        """Browse; looking leaves no spans."""
+        return self._bus.browse(queue, limit)
 
     def _sending(self, message: Outgoing) -> Span | None:
         creation = extract(message.headers)

@@ -40,7 +40,7 @@ class Child:
         """Start it, as `user` where given. The open file `hold` stays open until the server is gone."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dies_with_parent(self._death), *arguments],
+                [*dies_with_parent(self._death), *arguments],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -87,7 +87,7 @@ class Child:
         return self._log.read_text(errors="replace")[-LOG_TAIL:].strip() or "its log is empty"
 
 
-def _dies_with_parent(death: signal.Signals) -> list[str]:
+def dies_with_parent(death: signal.Signals) -> list[str]:
     """A prefix that has the kernel send `death` when we die, even by SIGKILL.
 
     `setpriv` sets it between fork and exec, where Python code would be unsafe beside other threads. The kernel

@@ -42,6 +42,18 @@ class PostgresNode:
         fresh = not (self._data / "PG_VERSION").exists()
         if fresh:
             await asyncio.to_thread(self._initialise)
+        await self._serve()
+        if fresh:
+            await asyncio.to_thread(self._create_database)
+
+    async def restart_at_once(self) -> None:
+        """An immediate shutdown, which loses what a crash would, then a start on the same port. For tests."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGQUIT)
+        await self._child.stop()
+        await self._serve()
+
+    async def _serve(self) -> None:
         self._child.start(
             [str(self._binaries / "postgres"), "-D", str(self._data), *self._options()],
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
@@ -50,8 +62,6 @@ class PostgresNode:
             hold=self._hold,
         )
         await self._child.ready(self._answers)
-        if fresh:
-            await asyncio.to_thread(self._create_database)
 
     async def stop(self) -> None:
         """Close its connections and end it; a fast shutdown."""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from contracts.commands import PhaseCommand
-from contracts.leases import Verdict
+from contracts.leases import Heartbeat, Verdict
 from contracts.tasks import AttemptKey
 
 CARRIED = ("traceparent", "tracestate")
@@ -37,12 +37,18 @@ class Attempt:
         """Control, or this worker's own end, wants it given back."""
         self.fraction: float | None = None
         """How much of the present stage is done, where its end is known."""
+        self.checkpoint: str | None = None
+        """Prefix of its newest checkpoint that is complete in the store."""
         self._work: asyncio.Task[bool] | None = None
 
     @property
     def key(self) -> AttemptKey:
         """The fencing token."""
         return self.command.key
+
+    def heartbeat(self) -> Heartbeat:
+        """That it still runs, and how far it is."""
+        return Heartbeat(key=self.key, claim_id=self.claim_id, fraction=self.fraction, checkpoint=self.checkpoint)
 
     async def begin(self, work: Coroutine[Any, Any, bool]) -> bool:
         """The answer of `work`, which `obey` cancels when control wants nothing more of it."""

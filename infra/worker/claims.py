@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import structlog
 
 from contracts.errors import UndecodableMessage
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseRequest, Verdict, WorkerState
-from contracts.tasks import AttemptKey
 from contracts.topology import CLAIMS_QUEUE
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Outgoing, PublishFailed, RequestTimedOut
@@ -26,12 +25,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Lease:
-    """What the host keeps of an attempt that it holds. `answered` hears every verdict on a heartbeat."""
+    """How the host keeps an attempt: `heartbeat` is asked for each beat, `answered` hears every verdict on one."""
 
-    key: AttemptKey
     claim_id: UUID
+    heartbeat: Callable[[], Heartbeat]
     answered: Callable[[Verdict], None]
-    fraction: Callable[[], float | None] = field(default=lambda: None)
 
 
 class LeaseClient:
@@ -127,7 +125,7 @@ class LeaseClient:
             request_id=uuid4(),
             worker=self._worker(),
             claims=tuple(claim for claim, answer in self._claims.values() if not answer.done()),
-            heartbeats=tuple(_heartbeat(lease) for lease in self._leases.values()) if beats else (),
+            heartbeats=tuple(lease.heartbeat() for lease in self._leases.values()) if beats else (),
         )
 
     def _hear(self, answer: LeaseAnswer) -> None:
@@ -146,10 +144,6 @@ class LeaseClient:
         elif self._away and not away:
             log.info("control_answers_again")
         self._away = away
-
-
-def _heartbeat(lease: Lease) -> Heartbeat:
-    return Heartbeat(key=lease.key, claim_id=lease.claim_id, fraction=lease.fraction())
 
 
 def _outgoing(request: LeaseRequest, timeout: float) -> Outgoing:

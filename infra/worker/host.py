@@ -1,4 +1,4 @@
-"""The worker host: command in, claim, run the program as a child, event out. One for each worker process."""
+"""The worker host: command in, claim, run the program, event out. One for each worker process."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from infra.worker.attempt import Attempt
 from infra.worker.claims import Lease, LeaseClient
 from infra.worker.folders import WorkerFolder
 from infra.worker.job import Jobs
-from infra.worker.plan import PhaseWorker
+from infra.worker.plan import CoroutineWorker, PhaseWorker
 from infra.worker.poison import Poison
 from infra.worker.publishing import publish
 from infra.worker.reporting import Reporter
+from infra.worker.runner import CoroutineRunner, Runner
 from infra.worker.slots import Hold, Slots
 
 PUBLISHING_GRACE = 10.0
@@ -42,14 +43,15 @@ log = structlog.get_logger(__name__)
 class WorkerHost:
     """Runs one phase's commands, as many at once as it has slots."""
 
-    def __init__(self, worker: PhaseWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings) -> None:
+    def __init__(
+        self, worker: PhaseWorker[Any] | CoroutineWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings
+    ) -> None:
         self._worker = worker
         self._bus = bus
         self._settings = settings
         self.worker_id = settings.identity(worker.phase.value, os.getpid())
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
-        self._children = Children(self._folder.path, settings.stop_grace, warm=settings.warm_children)
-        self._jobs = Jobs(worker, objects, self._folder, self._children, self.worker_id)
+        self._runner = self._runner_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         self._poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
         self._slots = Slots(bus, PHASE_QUEUES[worker.phase].name, self._take, settings.worker_slots)
@@ -65,8 +67,7 @@ class WorkerHost:
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
         self._keep(asyncio.create_task(self._resend(), name="resend"), self._resending)
-        if self._worker.module is not None:
-            await self._children.warm(self._worker.module)
+        await self._runner.start()
         self._slots.open()
         log.info(
             "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
@@ -85,13 +86,19 @@ class WorkerHost:
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
-        await self._children.close()
+        await self._runner.stop()
         self._folder.unlock()
 
     @property
     def ready(self) -> bool:
         """Whether it really consumes (or is full), and control answers it."""
         return self._slots.attached and self._leases.heard
+
+    def _runner_of(self, worker: PhaseWorker[Any] | CoroutineWorker[Any], objects: ObjectStore) -> Runner:
+        if isinstance(worker, CoroutineWorker):
+            return CoroutineRunner(worker, self.worker_id)
+        children = Children(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
+        return Jobs(worker, objects, self._folder, children, self.worker_id)
 
     def _state(self) -> WorkerState:
         return WorkerState(
@@ -158,7 +165,7 @@ class WorkerHost:
 
     async def _begin(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
         """From here on the attempt is ours: send heartbeats, acknowledge its delivery, run it."""
-        self._leases.hold(Lease(attempt.key, attempt.claim_id, attempt.obey, lambda: attempt.fraction))
+        self._leases.hold(Lease(attempt.claim_id, attempt.heartbeat, attempt.obey))
         try:
             await hold.run(message)
         except BaseException:
@@ -185,12 +192,12 @@ class WorkerHost:
             self._let_go(attempt)
             self._slots.free()
             await reporter.close()
-            await asyncio.to_thread(self._jobs.tidy, attempt, failed=failed, active=list(self._attempts))
+            await self._runner.tidy(attempt, failed=failed, active=list(self._attempts))
 
     async def _see_through(self, attempt: Attempt, reporter: Reporter) -> bool:
         """Work, then publish until the broker confirms; whether the attempt failed."""
-        event = await self._jobs.event(attempt, reporter)
-        spooled = self._folder.spool.keep(event, attempt.headers)
+        event = await self._runner.event(attempt, reporter)
+        spooled = await self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
             await publish(self._bus, spooled.message)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, get_args
 
 import structlog
 
-from contracts.artifacts import MANIFEST
 from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
@@ -21,6 +20,7 @@ from infra.child_outcome import Ended, Failure, Outcome
 from infra.errors import BadInput, PhaseError
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
+from infra.worker.checkpoints import Checkpoints
 from infra.worker.folders import WorkerFolder
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from infra.worker.reporting import Reporter
@@ -55,6 +55,15 @@ class Jobs:
         self._children = children
         self._worker_id = worker_id
 
+    async def start(self) -> None:
+        """Have a warm child for the first job, where it is known what program that will run."""
+        if self._worker.module is not None:
+            await self._children.warm(self._worker.module)
+
+    async def stop(self) -> None:
+        """End the warm child."""
+        await self._children.close()
+
     async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
         """Do the attempt's work. Whatever goes wrong becomes an event too; only a cancellation leaves here."""
         try:
@@ -87,15 +96,19 @@ class Jobs:
         plan: Plan = self._worker.plan(attempt.command)
         folder = self._folder.job(attempt.key)
         if not await _unless_paused(attempt, self._lay(plan, folder, reporter)):
-            return self._paused(attempt, None, None)
-        ended = await self._run(attempt, plan, folder, reporter)
+            return self._paused(attempt)
+        checkpoints = Checkpoints(self._objects, attempt, folder)
+        ended = await self._run(attempt, plan, folder, reporter, checkpoints)
         match ended.outcome:
             case Outcome.SUCCEEDED:
                 return await self._concluded(attempt, ended, folder, reporter)
             case Outcome.STOPPED:
-                return self._paused(attempt, ended, await self._saved(attempt, folder))
+                await checkpoints.save()
+                return self._paused(attempt, ended)
             case Outcome.FAILED:
                 assert ended.failure is not None, "a failure says why"
+                if ended.failure.failure.resumable:
+                    await checkpoints.save()
                 return self._failed(attempt, ended.failure, ended)
 
     async def _lay(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
@@ -108,21 +121,24 @@ class Jobs:
             except (BadArtifact, ObjectRefused) as error:
                 raise BadInput(str(error), field=name) from error
 
-    async def _run(self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter) -> Ended:
-        """Run the child to its end; a pause stops it, a cancellation does so too.
+    async def _run(
+        self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter, checkpoints: Checkpoints
+    ) -> Ended:
+        """Run the child to its end; a pause stops it, a cancellation does so too. Its checkpoints are saved meanwhile.
 
         The next warm child does its imports beside this job, so that they do not slow the phase that follows it.
         """
         child = await self._children.take(plan.module)
         running = asyncio.create_task(child.run(folder, reporter.step))
         stopping = asyncio.create_task(_stop_when_paused(attempt, child))
+        following = asyncio.create_task(checkpoints.follow())
         try:
             await self._warm(plan.module)
             return await running
         finally:
-            for task in (running, stopping):
+            for task in (running, stopping, following):
                 task.cancel()
-            await asyncio.gather(running, stopping, return_exceptions=True)
+            await asyncio.gather(running, stopping, following, return_exceptions=True)
 
     async def _warm(self, module: str) -> None:
         """Have a child ready for the next job. Where none can be started, this job's outcome stands."""
@@ -153,24 +169,20 @@ class Jobs:
             raise BadResult(str(error)) from error
         return event
 
-    async def _saved(self, attempt: Attempt, folder: Path) -> str | None:
-        """Where the newest complete checkpoint now is in the store; None where the program made none."""
-        complete = [path.parent for path in (folder / "checkpoints").glob(f"step-*/{MANIFEST}")]
-        newest = max(complete, key=_step, default=None)
-        if newest is None:
-            return None
-        prefix = f"{attempt.command.output}/checkpoint-{_step(newest)}"
-        await upload(self._objects, prefix, newest, retrying=PATIENTLY)
-        return prefix
-
-    def _paused(self, attempt: Attempt, ended: Ended | None, checkpoint: str | None) -> PhasePaused:
-        return PhasePaused(**self._facts(attempt, ended), checkpoint=checkpoint)
+    def _paused(self, attempt: Attempt, ended: Ended | None = None) -> PhasePaused:
+        return PhasePaused(**self._facts(attempt, ended), checkpoint=attempt.checkpoint)
 
     def _failed(self, attempt: Attempt, failure: Failure, ended: Ended | None = None) -> PhaseFailed:
         message = failure.message
         if ended is not None and failure.failure in KEEP_LOG:
             message += f" (worker {self._worker_id} keeps its log in {self._folder.job_path(attempt.key)})"
-        return PhaseFailed(**self._facts(attempt, ended), failure=failure.failure, message=message, field=failure.field)
+        return PhaseFailed(
+            **self._facts(attempt, ended),
+            failure=failure.failure,
+            message=message,
+            field=failure.field,
+            checkpoint=attempt.checkpoint,
+        )
 
     def _facts(self, attempt: Attempt, ended: Ended | None) -> dict[str, Any]:
         return {
@@ -181,17 +193,13 @@ class Jobs:
             "gpu_seconds": ended.seconds * ended.accelerators if ended else 0.0,
         }
 
-    def tidy(self, attempt: Attempt, *, failed: bool, active: list[Attempt]) -> None:
+    async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
         """Remove the job's folder, or keep it where it failed, with the last few others that did."""
         if failed:
-            self._folder.prune({self._folder.job_path(other.key) for other in (attempt, *active)})
+            kept = {self._folder.job_path(other.key) for other in (attempt, *active)}
+            await asyncio.to_thread(self._folder.prune, kept)
         else:
-            shutil.rmtree(self._folder.job_path(attempt.key), ignore_errors=True)
-
-
-def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix("step-")
-    return int(number) if number.isdecimal() else -1
+            await asyncio.to_thread(shutil.rmtree, self._folder.job_path(attempt.key), ignore_errors=True)
 
 
 async def _unless_paused(attempt: Attempt, work: Coroutine[Any, Any, None]) -> bool:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed
-from contracts.leases import Claim, Verdict
+from contracts.leases import Claim, Heartbeat, Verdict
 from contracts.tasks import AttemptKey, FailureKind, Phase
 from contracts.topology import PHASE_QUEUES
 from infra.bus.port import Bus, Incoming
@@ -49,9 +49,10 @@ class Poison:
         if verdict is not Verdict.GRANTED:
             log.info("poison_not_counted", verdict=verdict, key=str(key))
             return
-        self._leases.hold(Lease(key, claim.claim_id, lambda _: None))
+        beat = Heartbeat(key=key, claim_id=claim.claim_id)
+        self._leases.hold(Lease(claim.claim_id, lambda: beat, lambda _: None))
         try:
-            spooled = self._spool.keep(self._event(claim, error), carried(message.headers))
+            spooled = await self._spool.keep(self._event(claim, error), carried(message.headers))
             await publish(self._bus, spooled.message)
             spooled.remove()
         finally:

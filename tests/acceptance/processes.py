@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from infra.settings import Settings
 from tests.eventually import eventually
@@ -41,6 +42,12 @@ class Service:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._arguments, env=self._environ, stdout=log, stderr=log)
+
+    def suspend_children(self) -> None:
+        """SIGSTOP for what it has started."""
+        assert self._process is not None
+        for child in psutil.Process(self._process.pid).children():
+            child.suspend()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

@@ -28,7 +28,9 @@ SHIFT = """
 SET session_replication_role = replica;
 UPDATE tasks SET created_at = created_at - delta, updated_at = updated_at - delta;
 UPDATE outbox SET available_at = available_at - delta, held_until = held_until - delta;
-UPDATE phase_runs SET ordered_at = ordered_at - delta, lease_expires_at = lease_expires_at - delta;
+UPDATE phase_runs SET ordered_at = ordered_at - delta, lease_expires_at = lease_expires_at - delta,
+                      ended_at = ended_at - delta;
+UPDATE inbox SET at = at - delta;
 UPDATE workers SET seen_at = seen_at - delta;
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -480,6 +481,60 @@ async def test_an_expired_message_is_not_delivered(bus: Bus) -> None:
 async def test_the_depth_of_an_unknown_queue_is_an_error(bus: Bus) -> None:
     with pytest.raises(BusUnavailable, match=r"treadle\.unknown"):
         await bus.depth("treadle.unknown")
+
+
+async def test_browsing_leaves_messages_and_their_order(bus: Bus) -> None:
+    for body in (b"1", b"2", b"3", b"4"):
+        await bus.publish(outgoing(body))
+    for _ in range(2):
+        async with bus.browse(TRAIN, 3) as messages:
+            assert [message.body for message in messages] == [b"1", b"2", b"3"]
+    inbox = AckingInbox()
+    await bus.consume(TRAIN, inbox, prefetch=10)
+    await inbox.holds(4)
+    assert inbox.bodies == [b"1", b"2", b"3", b"4"]
+
+
+async def test_what_is_acked_while_browsing_is_gone(bus: Bus) -> None:
+    for body in (b"1", b"2", b"3"):
+        await bus.publish(outgoing(body))
+    async with bus.browse(TRAIN, 10) as messages:
+        await messages[1].ack()
+    async with bus.browse(TRAIN, 10) as messages:
+        assert [message.body for message in messages] == [b"1", b"3"]
+
+
+async def test_what_is_browsed_is_nobody_elses(bus: Bus) -> None:
+    await bus.publish(outgoing(b"mine"))
+    inbox = AckingInbox()
+    async with bus.browse(TRAIN, 1):
+        await bus.consume(TRAIN, inbox, prefetch=10)
+        await bus.publish(outgoing(b"anybody's"))
+        await inbox.holds(1)
+        assert inbox.bodies == [b"anybody's"]
+    await inbox.holds(2)
+
+
+async def test_a_browser_that_fails_gives_everything_back(bus: Bus) -> None:
+    await bus.publish(outgoing())
+    with pytest.raises(ZeroDivisionError):
+        async with bus.browse(TRAIN, 10):
+            raise ZeroDivisionError
+    await depth_is(bus, TRAIN, 1)
+
+
+async def test_a_browsed_message_says_when_it_was_published(bus: Bus) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    await bus.publish(outgoing())
+    async with bus.browse(TRAIN, 1) as (message,):
+        assert message.published_at is not None
+        assert before <= message.published_at <= datetime.now(UTC)
+
+
+async def test_an_unknown_queue_cannot_be_browsed(bus: Bus) -> None:
+    with pytest.raises(BusUnavailable, match=r"treadle\.unknown"):
+        async with bus.browse("treadle.unknown", 1):
+            pass
 
 
 async def test_starting_again_keeps_what_is_queued(bus: Bus) -> None:

@@ -1,17 +1,28 @@
 """What the object store and its artifacts promise, on a real S3 server."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from pydantic import SecretStr
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
-from infra.artifacts import BadArtifact, download, read_manifest, upload
+from infra.artifacts import BadArtifact, download, read_manifest, remove, upload
 from infra.errors import BadConfiguration
-from infra.objects import PART, ObjectNotFound, ObjectStore, ObjectStoreUnavailable
+from infra.objects import (
+    PART,
+    ObjectNotFound,
+    ObjectStore,
+    ObjectStoreDenied,
+    ObjectStoreUnavailable,
+)
 from infra.settings import Settings
+
+Patch = pytest.MonkeyPatch
 
 
 async def _blocks(count: int, block: bytes) -> AsyncIterator[bytes]:
@@ -55,6 +66,27 @@ async def test_a_prefix_without_objects_has_no_names(objects: ObjectStore) -> No
     assert await objects.names("nothing/here/") == []
 
 
+async def test_names_come_with_their_sizes(objects: ObjectStore) -> None:
+    await objects.put("z/2", b"22")
+    await objects.put("z/1", b"")
+    assert await objects.sizes("z/") == {"z/1": 0, "z/2": 2}
+
+
+async def test_what_was_deleted_is_gone_and_the_rest_is_there(objects: ObjectStore, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("infra.objects.DELETED_AT_ONCE", 2)
+    for name in "abcd":
+        await objects.put(f"d/{name}", b"x")
+    await objects.delete(["d/a", "d/missing", "d/b", "d/d"])
+    assert await objects.names("d/") == ["d/c"]
+
+
+async def test_a_store_that_is_away_deletes_nothing_in_silence() -> None:
+    away = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
+    with pytest.raises(ObjectStoreUnavailable):
+        await away.delete(["a"])
+    await away.close()
+
+
 async def test_a_stream_longer_than_a_part_arrives_whole(objects: ObjectStore, tmp_path: Path) -> None:
     block = bytes(range(256)) * 4096
     count = PART // len(block) + 3
@@ -80,11 +112,42 @@ async def test_a_stream_that_breaks_off_leaves_no_object(objects: ObjectStore) -
         await objects.get("s/broken")
 
 
-async def test_a_wrong_secret_is_told_from_a_missing_object(store_settings: Settings) -> None:
-    stranger = ObjectStore(store_settings.model_copy(update={"s3_access_key": SecretStr("nobody")}))
-    with pytest.raises(ObjectStoreUnavailable, match="TREADLE_S3_ACCESS_KEY"):
+async def test_an_upload_that_was_cancelled_sends_nothing_more(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    started, given_up = threading.Event(), threading.Event()
+
+    def slowly(_bucket: str, _key: str, source: BinaryIO, _size: int, **_: object) -> None:
+        started.set()
+        try:
+            while True:
+                source.seek(0)
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(objects._client, "put_object", slowly)
+    sending = asyncio.create_task(objects.put_file("u/given-up", tmp_path / "file"))
+    await asyncio.to_thread(started.wait, 10)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert given_up.is_set()
+
+
+@pytest.mark.parametrize("wrong", ["s3_access_key", "s3_secret_key"])
+async def test_a_wrong_key_is_told_from_a_missing_object(store_settings: Settings, wrong: str) -> None:
+    stranger = ObjectStore(store_settings.model_copy(update={wrong: SecretStr("nobody")}))
+    with pytest.raises(ObjectStoreDenied, match="TREADLE_S3_ACCESS_KEY"):
         await stranger.get("a/b")
     await stranger.close()
+
+
+async def test_a_missing_bucket_is_told_from_a_missing_object(store_settings: Settings) -> None:
+    nowhere = ObjectStore(store_settings)
+    with pytest.raises(ObjectStoreUnavailable, match=store_settings.s3_bucket):
+        await nowhere.get("a/b")
+    await nowhere.close()
 
 
 async def test_a_server_that_is_away_is_unavailable_soon() -> None:
@@ -168,3 +231,27 @@ async def test_a_symbolic_link_is_not_uploaded(objects: ObjectStore, folder: Pat
     (folder / "link").symlink_to("/etc/hostname")
     with pytest.raises(BadArtifact, match="symbolic link"):
         await upload(objects, "art/9", folder)
+
+
+async def test_a_removal_begins_with_the_manifest(objects: ObjectStore, folder: Path, monkeypatch: Patch) -> None:
+    await upload(objects, "art/10", folder)
+    monkeypatch.setattr("infra.objects.DELETED_AT_ONCE", 1)
+    requests = _broken_after(objects, 1, monkeypatch)
+    with pytest.raises(ObjectStoreUnavailable, match="broken off"):
+        await remove(objects, await objects.names("art/10/"))
+    assert requests == [[f"art/10/{MANIFEST}"]]
+    assert await read_manifest(objects, "art/10") is None
+
+
+def _broken_after(objects: ObjectStore, count: int, monkeypatch: Patch) -> list[list[str]]:
+    """Deletions that end in an outage after `count` requests; what those asked for."""
+    delete, asked = objects._delete, []
+
+    def limited(keys: Sequence[str]) -> None:
+        if len(asked) == count:
+            raise ObjectStoreUnavailable("broken off")
+        asked.append(list(keys))
+        delete(keys)
+
+    monkeypatch.setattr(objects, "_delete", limited)
+    return asked

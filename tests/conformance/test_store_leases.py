@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+import pytest
+
 from contracts.leases import Claim, Heartbeat, Verdict, WorkerState
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import AttemptKey, PauseMode, Phase
@@ -100,6 +102,16 @@ async def test_a_heartbeat_renews_the_lease_and_notes_the_progress(bench: Bench)
     assert run.fraction == 0.5
 
 
+async def test_the_newest_checkpoint_that_a_heartbeat_named_is_kept(bench: Bench) -> None:
+    task = await running(bench)
+    for checkpoint in ("models/checkpoint-5", "models/checkpoint-9", None):
+        await bench.beat(key_of(task), MINE, checkpoint=checkpoint)
+    await bench.beat(key_of(task), OTHER, checkpoint="models/of-another-claim")
+    await bench.pass_time(16)
+    (run,) = await bench.store.expired(10)
+    assert run.checkpoint == "models/checkpoint-9"
+
+
 async def test_a_heartbeat_under_another_claim_is_fenced(bench: Bench) -> None:
     task = await running(bench)
     assert await bench.beat(key_of(task), OTHER) is Verdict.FENCED
@@ -176,6 +188,19 @@ async def test_an_expired_lease_that_nobody_took_may_be_renewed(bench: Bench) ->
     await bench.pass_time(16)
     assert await bench.beat(key_of(task), MINE) is Verdict.GRANTED
     assert await bench.store.expired(10) == []
+
+
+async def test_silence_is_the_age_of_the_last_heartbeat(bench: Bench) -> None:
+    task = await running(bench)
+    await bench.pass_time(10)
+    assert (await bench.store.silence())[Phase.OPTIMIZE] == pytest.approx(10, abs=2)
+    await bench.beat(key_of(task), MINE)
+    assert (await bench.store.silence())[Phase.OPTIMIZE] == pytest.approx(0, abs=2)
+
+
+async def test_nobody_is_silent_where_nothing_runs(bench: Bench) -> None:
+    await bench.started()
+    assert await bench.store.silence() == {}
 
 
 async def test_an_attempt_that_ended_does_not_expire(bench: Bench) -> None:

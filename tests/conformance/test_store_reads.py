@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from contracts.submissions import CancelTask
+from contracts.submissions import CancelTask, StartTask
 from contracts.tasks import TaskMode, TaskStatus
 from control.store.port import Dataset, TaskFilter, TaskNotFound
 from tests.build import completed, start
@@ -101,6 +101,20 @@ async def test_a_users_datasets_come_newest_first(bench: Bench) -> None:
 
 async def test_a_dataset_that_is_not_there_is_none(bench: Bench) -> None:
     assert await bench.store.dataset("missing") is None
+
+
+async def test_datasets_are_found_together(bench: Bench) -> None:
+    now = await bench.store.now()
+    await bench.store.add_dataset(Dataset("there", "n", "p", 1, None, "training", None, 1, False, None, now))
+    assert list(await bench.store.find_datasets(["missing", "there"])) == ["there"]
+
+
+async def test_the_attempts_of_several_tasks_are_read_together(bench: Bench) -> None:
+    tasks = [await bench.created(), await bench.created()]
+    for task in tasks:
+        await bench.after(task, StartTask(task_id=task.task_id))
+    found = await bench.store.runs(*(task.task_id for task in tasks))
+    assert [run.key.task_id for run in found] == [task.task_id for task in tasks]
 
 
 async def test_an_empty_outbox_has_no_age(bench: Bench) -> None:

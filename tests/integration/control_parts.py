@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
+import aio_pika
 import httpx
+from fastapi import FastAPI
 
 from contracts.artifacts import dataset_prefix
 from contracts.commands import COMMAND_OF, Command
@@ -29,6 +34,18 @@ from infra.settings import Settings
 from infra.telemetry import Tracing
 from tests.eventually import eventually
 
+BODY = {
+    "taskName": "roads",
+    "modelName": "/models/base",
+    "datasetId": "raw",
+    "userId": 1,
+    "hyperparameters": '{"learning_rate": 0.001, "epochs": 10}',
+    "maxIterations": 4,
+    "performanceThreshold": 0.9,
+    "autoStart": True,
+}
+"""A task that a user may ask for, by HTTP."""
+
 
 @dataclass(frozen=True)
 class Running:
@@ -38,18 +55,19 @@ class Running:
     bus: Bus
     store: Store
     objects: ObjectStore
+    app: FastAPI
     http: httpx.AsyncClient
 
     async def status(self, task_id: UUID) -> str:
         return (await self.store.task(task_id)).task.status.value
 
-    async def until(self, task_id: UUID, status: str) -> None:
+    async def until(self, task_id: UUID, status: str, within: float = 15.0) -> None:
         """Wait for the task to stand there."""
 
         async def there() -> bool:
             return await self.status(task_id) == status
 
-        await eventually(there, f"task to be {status}")
+        await eventually(there, f"task to be {status}", within)
 
 
 @asynccontextmanager
@@ -68,11 +86,14 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
         control = Control(Parts(settings, bus, store, objects, Tracing("test", "test", None)))
         stack.push_async_callback(control.stop)
         await control.start()
-        parts = GatewayParts(store, control.submissions, objects, control.live, control.metrics, control.readiness)
-        transport = httpx.ASGITransport(app=build_app(parts))
+        parts = GatewayParts(
+            store, control.submissions, objects, control.live, control.gauges.scrape, control.readiness
+        )
+        gateway = build_app(parts)
+        transport = httpx.ASGITransport(app=gateway)
         client = httpx.AsyncClient(transport=transport, base_url="http://control")
         await stack.enter_async_context(client)
-        yield Running(control, bus, store, objects, client)
+        yield Running(control, bus, store, objects, gateway, client)
 
 
 async def add_dataset(store: Store, dataset_id: str = "raw", user_id: int = 1) -> str:
@@ -112,8 +133,8 @@ class PuppetWorker:
         claim = Claim(key=command.key, claim_id=claim_id or uuid4())
         return await self._ask(claims=(claim,))
 
-    async def beat(self, command: Command, claim_id: UUID) -> LeaseAnswer:
-        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id),))
+    async def beat(self, command: Command, claim_id: UUID, checkpoint: str | None = None) -> LeaseAnswer:
+        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id, checkpoint=checkpoint),))
 
     async def report(self, event: WorkerEvent) -> None:
         await publish(self._bus, EVENTS.name, event)
@@ -127,3 +148,18 @@ class PuppetWorker:
 async def publish(bus: Bus, exchange: str, message: Message) -> None:
     """Publish as a service would, the kind as the routing key."""
     await bus.publish(Outgoing(exchange, message.kind, encode(message), str(message.message_id)))
+
+
+async def send(bus_url: str, message: dict[str, Any], *, exchange: str = "treadle.tasks") -> dict[str, Any]:
+    """Publish with nothing but aio-pika, and await the answer on a queue of our own."""
+    async with await aio_pika.connect(bus_url) as connection:
+        channel = await connection.channel()
+        replies = await channel.declare_queue(exclusive=True)
+        body = aio_pika.Message(json.dumps(message).encode(), reply_to=replies.name, correlation_id="c-1")
+        await (await channel.get_exchange(exchange)).publish(body, routing_key=str(message.get("kind")))
+        async with asyncio.timeout(15), replies.iterator() as answers:
+            answer = await anext(answers)
+            await answer.ack()
+    assert answer.correlation_id == "c-1"
+    found: dict[str, Any] = json.loads(answer.body)
+    return found

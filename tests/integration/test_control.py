@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
+from contracts.commands import TrainModel
 from contracts.events import DataOptimized
 from contracts.http import StandardTaskRequest
 from contracts.leases import AttemptSignal, Verdict
@@ -83,6 +84,22 @@ async def test_a_silent_worker_loses_its_attempt_and_the_next_one_is_ordered(run
     await a_started_task(running)
     await worker.claim(await worker.command())
     assert (await worker.command(2)).key.attempt == 2
+
+
+async def test_the_attempt_after_a_silent_trainers_goes_on_from_the_checkpoint_that_its_heartbeats_named(
+    running: Running,
+) -> None:
+    optimizer, trainer = await a_worker(running), await a_worker(running, Phase.TRAIN)
+    await a_started_task(running)
+    first, claim_id = await optimizer.command(), uuid4()
+    await optimizer.claim(first, claim_id)
+    await optimizer.report(optimized(first, claim_id))
+    training, claim_id = await trainer.command(), uuid4()
+    await trainer.claim(training, claim_id)
+    await trainer.beat(training, claim_id, "models/checkpoint-5")
+    again = await trainer.command(2)
+    assert isinstance(again, TrainModel)
+    assert (again.key.attempt, again.resume_from) == (2, "models/checkpoint-5")
 
 
 async def test_a_worker_that_beats_keeps_its_attempt(running: Running) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from contracts.leases import Claim, WorkerState
 from contracts.tasks import FailureKind, Phase
-from contracts.topology import DEAD_QUEUE, QUEUES
+from contracts.topology import DEAD, DEAD_QUEUE, QUEUES
 from control.store.memory import MemoryStore
 from control.store.port import StoreUnavailable
+from infra.bus.inprocess import InProcessBus
+from infra.bus.port import BusUnavailable, Outgoing
 from tests.build import CLAIM, completed, failed
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
 
@@ -163,6 +165,28 @@ async def test_a_request_gives_its_reason_to_the_history(gateway: Gateway) -> No
     assert (row["kind"], row["reason"], row["actor"]) == ("pause_task", "maintenance", "http")
 
 
+async def test_auto_start_may_be_put_off(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True, startAfterSeconds=3600)
+    waiting = (await gateway.http.get(f"/api/tasks/{task_id}")).json()["waiting"]
+    assert (waiting["reason"], waiting["until"] is not None) == ("scheduled", True)
+
+
+async def test_a_start_that_is_put_off_and_never_asked_for_is_refused(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/api/tasks/standard", json={**STANDARD, "startAfterSeconds": 3600})
+    assert fields(answer) == ["startAfterSeconds"]
+
+
+@pytest.mark.parametrize("action", ["kick", "fail"])
+async def test_whoever_overrules_a_worker_says_why(gateway: Gateway, action: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    assert fields(await gateway.http.post(f"/api/tasks/{task_id}/{action}", json={})) == ["reason"]
+
+
+async def test_a_task_that_is_listed_does_not_say_what_it_waits_for(gateway: Gateway) -> None:
+    await gateway.create()
+    assert "waiting" not in (await gateway.http.get("/api/tasks")).json()["items"][0]
+
+
 async def test_a_task_started_twice_is_409(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     answer = await gateway.http.post(f"/api/tasks/{task_id}/start")
@@ -298,6 +322,16 @@ async def test_metrics_say_how_many_slots_are_free(gateway: Gateway) -> None:
     assert 'treadle_worker_slots{phase="train",state="free"} 2.0' in (await gateway.http.get("/metrics")).text
 
 
+async def test_metrics_count_dead_letters(gateway: Gateway) -> None:
+    await gateway.bus.publish(Outgoing(DEAD.name, "treadle.control", b"?", "some-id"))
+    assert "treadle_dead_letters 1.0" in (await gateway.http.get("/metrics")).text
+
+
+async def test_metrics_outlive_the_broker(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InProcessBus, "depth", bus_away)
+    assert "treadle_bus_up 0.0" in (await gateway.http.get("/metrics")).text
+
+
 async def test_metrics_outlive_the_database(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "counts", away)
     assert "treadle_store_up 0.0" in (await gateway.http.get("/metrics")).text
@@ -323,6 +357,10 @@ async def test_the_api_is_described(gateway: Gateway) -> None:
 
 async def away(*_: object) -> None:
     raise StoreUnavailable("the database is away")
+
+
+async def bus_away(*_: object) -> None:
+    raise BusUnavailable("the broker is away")
 
 
 async def broken(*_: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,18 +13,8 @@ import pytest_asyncio
 
 from infra.settings import Settings
 from tests.eventually import eventually
-from tests.integration.control_parts import Running, add_dataset, control_running
+from tests.integration.control_parts import BODY, Running, add_dataset, control_running, send
 
-BODY = {
-    "taskName": "roads",
-    "modelName": "/models/base",
-    "datasetId": "raw",
-    "userId": 1,
-    "hyperparameters": '{"learning_rate": 0.001, "epochs": 10}',
-    "maxIterations": 4,
-    "performanceThreshold": 0.9,
-    "autoStart": True,
-}
 WRONG = [
     ({"performanceThreshold": 95}, "performanceThreshold"),
     ({"hyperparameters": {"learningRate": 7}}, "learningRate"),
@@ -49,21 +38,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         yield found
 
 
-async def send(bus_url: str, message: dict[str, Any], *, exchange: str = "treadle.tasks") -> dict[str, Any]:
-    """Publish with nothing but aio-pika, and await the answer on a queue of our own."""
-    async with await aio_pika.connect(bus_url) as connection:
-        channel = await connection.channel()
-        replies = await channel.declare_queue(exclusive=True)
-        body = aio_pika.Message(json.dumps(message).encode(), reply_to=replies.name, correlation_id="c-1")
-        await (await channel.get_exchange(exchange)).publish(body, routing_key=str(message.get("kind")))
-        async with asyncio.timeout(15), replies.iterator() as answers:
-            answer = await anext(answers)
-            await answer.ack()
-    assert answer.correlation_id == "c-1"
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
-
-
 def create(body: dict[str, Any], submission: UUID | None = None) -> dict[str, Any]:
     task = {"mode": "CONTINUOUS", **body}
     return {"kind": "create_task", "version": 1, "submission_id": str(submission or uuid4()), "task": task}
@@ -71,6 +45,7 @@ def create(body: dict[str, Any], submission: UUID | None = None) -> dict[str, An
 
 async def shown(running: Running, task_id: str) -> dict[str, Any]:
     answer = (await running.http.get(f"/api/tasks/{task_id}")).json()
+    answer["waiting"] = answer["waiting"]["reason"]
     return {k: v for k, v in answer.items() if k not in {"taskId", "createdAt", "updatedAt"}}
 
 

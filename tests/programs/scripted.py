@@ -33,6 +33,8 @@ Action = Literal[
     "wait_for_stop",
     "ignore_stop",
     "checkpoint",
+    "checkpoints",
+    "wait_for_go",
     "no_result",
 ]
 
@@ -71,6 +73,13 @@ def _act(action: Action, job: Job) -> None:
             (job.out / "environment.txt").write_text("\n".join(os.environ))
         case "wait_for_stop" | "checkpoint":
             _wait(job, action)
+        case "checkpoints":
+            _write_checkpoints(job)
+        case "wait_for_go":
+            job.report("waiting", 0)
+            while not (job.folder / "go").exists():
+                if job.stop.wait(0.02):
+                    raise Stopped
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)
@@ -91,13 +100,20 @@ def _wait(job: Job, action: Action) -> None:
     job.report("waiting", 0)
     job.stop.wait(60)
     if action == "checkpoint":
-        for step, complete in ((5, True), (7, True), (9, False)):
-            folder = job.checkpoints / f"step-{step}"
-            folder.mkdir(parents=True)
-            (folder / "state.json").write_text(f'{{"step": {step}}}')
-            if complete:
-                (folder / MANIFEST).touch()
+        _write_checkpoints(job)
     raise Stopped
+
+
+def _write_checkpoints(job: Job) -> None:
+    """Three at once, of which the newest is not complete."""
+    for step, complete in ((5, True), (7, True), (9, False)):
+        beside = job.checkpoints / f".step-{step}"
+        beside.mkdir(parents=True)
+        (beside / "state.json").write_text(f'{{"step": {step}}}')
+        if complete:
+            (beside / MANIFEST).touch()
+    for beside in sorted(job.checkpoints.iterdir(), reverse=True):
+        beside.rename(job.checkpoints / beside.name.removeprefix("."))
 
 
 def _end(action: Action) -> None:

@@ -79,7 +79,9 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry"])
+@pytest.mark.parametrize(
+    "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"]
+)
 def test_help_teaches_by_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output
 
@@ -121,6 +123,28 @@ def test_an_option_of_the_loop_asks_for_a_continuous_task(refusing: Gateway) -> 
     path, body = refusing.asked[0]
     assert path == "/api/tasks/continuous"
     assert json.loads(body)["max_iterations"] == 3
+
+
+def test_a_start_that_is_put_off_is_a_start(refusing: Gateway) -> None:
+    runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", "--start-in", "1h30m", "--url", refusing.url])
+
+    body = json.loads(refusing.asked[0][1])
+    assert (body["start_after_seconds"], body["auto_start"]) == (5400, True)
+
+
+def test_a_time_that_is_none_is_told_what_one_is() -> None:
+    result = runner.invoke(app, ["start", "TASK", "--in", "soon", "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert "expected a time such as 45s, 30m, 2h or 1h30m" in " ".join(result.stderr.replace("│", "").split())
+
+
+@pytest.mark.parametrize("command", ["kick", "fail"])
+def test_whoever_overrules_a_worker_says_why(command: str) -> None:
+    result = runner.invoke(app, [command, "TASK", "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert "--reason" in result.stderr
 
 
 def test_options_lie_on_top_of_the_file(refusing: Gateway, tmp_path: Path) -> None:
@@ -216,6 +240,29 @@ def test_doctor_names_what_is_broken_and_the_mend(monkeypatch: pytest.MonkeyPatc
     assert "secret" not in result.output
     assert "set TREADLE_DATABASE_URL" in result.output
     assert "2 broken" in result.output
+
+
+@pytest.mark.parametrize("command", ["list", "show", "replay", "purge"])
+def test_each_work_on_dead_letters_explains_itself(command: str) -> None:
+    assert "Usage" in runner.invoke(app, ["dlq", command, "--help"]).output
+
+
+def test_dead_letters_of_another_process_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_BUS_URL", "in-process")
+    result = runner.invoke(app, ["dlq", "list"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("TREADLE_BUS_URL: the in-process bus is not seen from outside")
+
+
+@pytest.mark.parametrize("given", ["week", "7", "-1d", "1 d", "nand"])
+def test_a_length_of_time_that_is_none_is_told_what_one_is(given: str) -> None:
+    result = runner.invoke(app, ["retention", f"--older-than={given}"])
+
+    assert result.exit_code == 2
+    assert result.stderr.strip() == (
+        f"--older-than: expected a number and one of s, m, h, d, such as 7d or 12h, found {given!r}"
+    )
 
 
 def test_topology_lists_every_queue() -> None:

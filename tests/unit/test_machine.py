@@ -2,73 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
-from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, NextIteration, PhaseFailed, PhasePaused
+from contracts.events import NextIteration
 from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, advance, fold
+from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance, fold
 from control.task import IllegalTransition, Task
 from tests.build import (
-    ROWS,
     TASK,
-    WHO,
+    an,
+    cancel,
     complete,
     completed,
     failed,
     key_of,
     lost,
     new_task,
+    pause,
     paused,
-    request_id,
-    score,
+    resume,
+    retry,
     start,
     started,
 )
 
+Ending = Callable[..., MachineEvent]
 EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 
 # One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
 HEADING = (
-    "start_task pause_task resume_task cancel_task retry_task data_optimized model_trained model_evaluated "
-    "phase_failed phase_paused lease_lost next_iteration"
+    "start_task pause_task resume_task cancel_task retry_task kick_task fail_task data_optimized model_trained "
+    "model_evaluated phase_failed phase_paused lease_lost next_iteration"
 )
 TABLE = {
-    "PENDING": "OPTIMIZING - - CANCELLED - . . . . . . .",
-    "OPTIMIZING": "- SUSPENDED - CANCELLED - TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
-    "TRAINING": "- SUSPENDED - CANCELLED - . EVALUATING . TRAINING TRAINING TRAINING .",
-    "EVALUATING": "- SUSPENDED - CANCELLED - . . LOOPING EVALUATING EVALUATING EVALUATING .",
-    "LOOPING": "- SUSPENDED - CANCELLED - . . . . . . OPTIMIZING",
-    "SUSPENDED:OPTIMIZING": "- - OPTIMIZING CANCELLED - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:TRAINING": "- - TRAINING CANCELLED - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:EVALUATING": "- - EVALUATING CANCELLED - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
-    "SUSPENDED:LOOPING": "- - LOOPING CANCELLED - . . . . . . .",
-    "COMPLETED": "- - - - - . . . . . . .",
-    "FAILED": "- - - - OPTIMIZING . . . . . . .",
-    "CANCELLED": "- - - - - . . . . . . .",
+    "PENDING": "OPTIMIZING - - CANCELLED - - - . . . . . . .",
+    "OPTIMIZING": "- SUSPENDED - CANCELLED - OPTIMIZING FAILED TRAINING . . OPTIMIZING OPTIMIZING OPTIMIZING .",
+    "TRAINING": "- SUSPENDED - CANCELLED - TRAINING FAILED . EVALUATING . TRAINING TRAINING TRAINING .",
+    "EVALUATING": "- SUSPENDED - CANCELLED - EVALUATING FAILED . . LOOPING EVALUATING EVALUATING EVALUATING .",
+    "LOOPING": "- SUSPENDED - CANCELLED - - - . . . . . . OPTIMIZING",
+    "SUSPENDED:OPTIMIZING": "- SUSPENDED OPTIMIZING CANCELLED - - - SUSPENDED . . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:TRAINING": "- SUSPENDED TRAINING CANCELLED - - - . SUSPENDED . SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:EVALUATING": "- SUSPENDED EVALUATING CANCELLED - - - . . SUSPENDED SUSPENDED SUSPENDED SUSPENDED .",
+    "SUSPENDED:LOOPING": "- SUSPENDED LOOPING CANCELLED - - - . . . . . . .",
+    "COMPLETED": "- - - - - - - . . . . . . .",
+    "FAILED": "- - - - OPTIMIZING - - . . . . . . .",
+    "CANCELLED": "- - - - - - - . . . . . . .",
 }
 CELLS = [
     (status, event, answer) for status, row in TABLE.items() for event, answer in zip(EVENTS, row.split(), strict=True)
 ]
-
-
-def pause(mode: PauseMode = PauseMode.DRAIN) -> PauseTask:
-    return PauseTask(task_id=TASK, submission_id=request_id(2), mode=mode)
-
-
-def resume() -> ResumeTask:
-    return ResumeTask(task_id=TASK, submission_id=request_id(3))
-
-
-def cancel() -> CancelTask:
-    return CancelTask(task_id=TASK, submission_id=request_id(4))
-
-
-def retry(phase: Phase | None = None) -> RetryTask:
-    return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
 
 
 def standing(where: str) -> Task:
@@ -90,27 +77,6 @@ def standing(where: str) -> Task:
             return advance(started(), failed(started(), FailureKind.BAD_INPUT)).task
         case _:
             return advance(started(), cancel()).task
-
-
-def an(event: str, task: Task) -> MachineEvent:
-    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
-    key = task.key or key_of(started())
-    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
-    samples: list[MachineEvent] = [
-        start(task),
-        pause(),
-        resume(),
-        cancel(),
-        retry(),
-        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
-        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
-        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
-        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
-        PhasePaused(key=key, **WHO),
-        lost(task) if task.key else lost(started()),
-        NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
-    ]
-    return next(sample for sample in samples if sample.kind == event)
 
 
 def test_the_table_has_every_status_and_every_event() -> None:
@@ -332,13 +298,37 @@ def test_the_best_iteration_is_remembered_apart_from_the_latest() -> None:
     assert (task.best.iteration, task.latest.iteration) == (1, 2)
 
 
+@pytest.mark.parametrize("ended", [failed, lost, paused])
+def test_the_next_attempt_goes_on_from_the_checkpoint_of_one_that_ended_early(ended: Ending) -> None:
+    training = complete(started(), 1)
+    step = advance(training, ended(training, checkpoint="models/a1/checkpoint-5"))
+    assert resume_from(step) == "models/a1/checkpoint-5"
+
+
+@pytest.mark.parametrize("ended", [failed, lost, paused])
+def test_an_attempt_that_left_no_checkpoint_does_not_lose_the_one_before(ended: Ending) -> None:
+    training = complete(started(), 1)
+    second = advance(training, lost(training, "models/a1/checkpoint-5")).task
+    assert resume_from(advance(second, ended(second, checkpoint=None))) == "models/a1/checkpoint-5"
+
+
+def test_a_suspended_task_remembers_the_checkpoint_of_an_attempt_that_was_lost() -> None:
+    training = complete(started(), 1)
+    suspended = advance(advance(training, pause()).task, lost(training, "models/a1/checkpoint-5")).task
+    assert resume_from(advance(suspended, resume())) == "models/a1/checkpoint-5"
+
+
 def test_after_running_out_of_memory_an_attempt_starts_without_the_larger_batchs_checkpoint() -> None:
     training = complete(started(), 1)
-    suspended = advance(training, pause(PauseMode.CHECKPOINT)).task
-    resumed = advance(advance(suspended, paused(training)).task, resume()).task
-    command = advance(resumed, failed(resumed, FailureKind.OUT_OF_MEMORY)).orders[0].message
+    second = advance(training, lost(training, "models/a1/checkpoint-5")).task
+    step = advance(second, failed(second, FailureKind.OUT_OF_MEMORY, checkpoint="models/a2/checkpoint-7"))
+    assert resume_from(step) is None
+
+
+def resume_from(step: Step) -> str | None:
+    command = step.orders[0].message
     assert isinstance(command, TrainModel)
-    assert command.resume_from is None
+    return command.resume_from
 
 
 def test_an_iteration_may_not_draw_more_labels_than_the_budget_has_left() -> None:

@@ -12,9 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from contracts.commands import PhaseCommand
 from contracts.events import NextIteration
 from contracts.options import StopRules
-from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask, StartTask
+from contracts.submissions import (
+    CancelTask,
+    FailTask,
+    KickTask,
+    PauseTask,
+    ResumeTask,
+    RetryTask,
+    StartTask,
+    TaskRequest,
+)
 from contracts.tasks import AttemptKey, FailureKind, PauseMode, Phase
-from control.machine import MachineEvent, Request, advance, fold
+from control.machine import MachineEvent, advance, fold
 from control.task import IllegalTransition, Task
 from tests.build import completed, failed, lost, new_task, paused, request_id
 
@@ -52,20 +61,28 @@ class Reference:
     def attempt(self) -> int:
         return self.issued[self.iteration, self.place]
 
-    def asks(self, request: Request) -> bool:
+    @property
+    def _runs(self) -> bool:
+        return isinstance(self.place, Phase) and not self.suspended and not self.ended
+
+    def asks(self, request: TaskRequest) -> bool:
         """Whether the request is allowed; then it is done."""
         under_way = self.place is not None and not self.ended
         match request:
             case StartTask():
                 return self._if(self.place is None and not self.ended, self._turn)
             case PauseTask():
-                return self._if(under_way and not self.suspended, lambda: self._pause(request.mode))
+                return self._if(under_way, lambda: self._pause(request.mode))
             case ResumeTask():
                 return self._if(under_way and self.suspended, self._resume)
             case CancelTask():
                 return self._if(not self.ended, lambda: self._end("CANCELLED"))
             case RetryTask():
                 return self._retry(request.phase)
+            case KickTask():
+                return self._if(self._runs, self._again)
+            case FailTask():
+                return self._if(self._runs, lambda: self._end("FAILED"))
         raise AssertionError(request)
 
     def hears(self, ending: str, key: AttemptKey) -> bool:
@@ -82,7 +99,7 @@ class Reference:
             case _:
                 self.failures += 1
                 spent = ending == "ruined" or self.failures > self.budget
-                self._end("FAILED") if spent else self._again()
+                self._end("FAILED") if spent and not self.suspended else self._again()
         return True
 
     def turns_round(self, iteration: int) -> bool:
@@ -164,6 +181,10 @@ class AnyOrder(RuleBasedStateMachine):
     def a_user_retries(self, phase: Phase | None) -> None:
         self._ask(RetryTask(**self._about(), phase=phase))
 
+    @rule(kind=st.sampled_from((KickTask, FailTask)))
+    def an_operator_steps_in(self, kind: type[KickTask | FailTask]) -> None:
+        self._ask(kind(**self._about(), reason="it is stuck"))
+
     @precondition(lambda self: self.given)
     @rule(back=st.integers(0, 5), ending=st.sampled_from(sorted(ENDINGS)))
     def news_of_an_attempt_arrives(self, back: int, ending: str) -> None:
@@ -199,7 +220,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _about(self) -> dict[str, object]:
         return {"task_id": self.task.task_id, "submission_id": request_id(len(self.applied) + 1)}
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, request: TaskRequest) -> None:
         allowed = self.model.asks(request)
         try:
             self._advance(request)

@@ -16,7 +16,7 @@ from control.store.port import NewTask, StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.settings import Settings
 from infra.telemetry import Tracing
-from tests.build import CLAIM, completed, lost, new_task, start
+from tests.build import CLAIM, completed, failed, lost, new_task, start
 
 
 class House:
@@ -73,6 +73,15 @@ async def test_each_ended_attempt_leaves_a_span_and_the_iteration_its_root() -> 
         assert await house.spans(4) == ["phase optimize", "phase train", "phase evaluate", "iteration"]
 
 
+async def test_accelerator_seconds_are_counted_by_how_the_attempt_ended() -> None:
+    async with House() as house:
+        await house.complete()
+        await house.claim()
+        task = (await house.store.task(new_task().task_id)).task
+        await house.applier.submit(failed(task, gpu_seconds=7.0), actor="worker-1")
+        assert house.value("treadle_gpu_seconds_total", phase="train", outcome="failed") == 7.0
+
+
 async def test_ended_attempts_are_timed() -> None:
     async with House() as house:
         await house.complete()
@@ -98,10 +107,10 @@ async def test_an_observer_whose_database_is_away_goes_on() -> None:
     async with House() as house:
         read, failures = house.store.runs, iter([True])
 
-        async def once_away(task_id: object) -> object:
+        async def once_away(*task_ids: object) -> object:
             if next(failures, False):
                 raise StoreUnavailable("away")
-            return await read(task_id)  # type: ignore[arg-type]
+            return await read(*task_ids)  # type: ignore[arg-type]
 
         house.store.runs = once_away  # type: ignore[method-assign, assignment]
         await house.complete()

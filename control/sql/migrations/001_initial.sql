@@ -77,6 +77,7 @@ CREATE TABLE phase_runs (
     claimed_at       timestamptz,
     lease_expires_at timestamptz,
     ended_at         timestamptz,
+    cleaned_at       timestamptz CHECK (cleaned_at >= ended_at),
     PRIMARY KEY (task_id, iteration, phase, attempt),
 
     CONSTRAINT claimed_as_a_whole CHECK (num_nulls(worker_id, claim_id, claimed_at, lease_expires_at) IN (0, 4)),
@@ -92,6 +93,8 @@ CREATE TABLE phase_runs (
 ) WITH (fillfactor = 80);
 CREATE INDEX phase_runs_running ON phase_runs (task_id) WHERE state = 'running';
 CREATE INDEX phase_runs_dispatched ON phase_runs (ordered_at) WHERE state = 'dispatched';
+CREATE INDEX phase_runs_uncleaned ON phase_runs (ended_at)
+    WHERE cleaned_at IS NULL AND ended_at IS NOT NULL AND NOT (phase = 'evaluate' AND state = 'completed');
 
 
 CREATE TABLE task_events (

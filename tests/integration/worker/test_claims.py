@@ -11,6 +11,7 @@ from contracts.leases import Claim, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import FailureKind, Phase
 from contracts.wire import encode
 from infra.bus.dead import REASON
+from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.claims import LeaseClient
 from infra.worker.host import WorkerHost
@@ -153,6 +154,26 @@ async def test_a_cancel_between_claim_and_answer_stops_the_start(
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
     assert cancelled.key not in {event.key for event in control.events}
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_cancel_between_the_claim_and_the_start_keeps_the_program_from_running(
+    control: FakeControl, script: Script, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    cancelled = script.command("wait_for_stop")
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "get", never)
+        await control.order(cancelled)
+        await control.until(lambda: control.beats)
+        await control.signal(cancelled, Verdict.CANCELLED)
+    await control.order(script.command("write"))
+    await control.until(lambda: control.events)
+    assert [event.kind for event in control.events] == ["model_trained"]
+    assert cancelled.key not in {step.key for step in control.progress}
 
 
 async def test_a_verdict_that_has_come_is_not_lost_to_a_cancellation(control: FakeControl, script: Script) -> None:

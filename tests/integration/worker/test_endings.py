@@ -16,7 +16,7 @@ from tests.fake_control import FakeControl, Script, job_of
 from tests.integration.worker.conftest import Running
 
 
-def spooled(script: Script, settings: Settings) -> ModelTrained:
+async def spooled(script: Script, settings: Settings) -> ModelTrained:
     """The event that the worker of these settings had spooled when it was killed."""
     command = script.command()
     event = ModelTrained(
@@ -25,7 +25,7 @@ def spooled(script: Script, settings: Settings) -> ModelTrained:
     folder = WorkerFolder.of(settings, Phase.TRAIN, str(settings.worker_id))
     folder.jobs.mkdir(parents=True)
     (folder.path / "lock").touch()
-    folder.spool.keep(event, {})
+    await folder.spool.keep(event, {})
     return event
 
 
@@ -111,7 +111,7 @@ async def test_a_complete_result_is_adopted_under_the_new_claim(
 async def test_an_event_that_was_not_confirmed_is_sent_by_the_next_life(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
-    event = spooled(script, worker_settings)
+    event = await spooled(script, worker_settings)
     async with running(worker_settings):
         await control.until(lambda: control.events)
     assert control.events == [event]
@@ -121,7 +121,7 @@ async def test_the_spool_of_a_dead_worker_is_sent_by_another(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     dead = worker_settings.model_copy(update={"worker_id": "dead"})
-    event = spooled(script, dead)
+    event = await spooled(script, dead)
     async with running(worker_settings):
         await control.until(lambda: control.events)
         await control.order(script.command("write"))

@@ -1,0 +1,174 @@
+"""Treadle as a contestant: one control process and a worker process a phase, driven through the broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+import aio_pika
+import asyncpg
+import httpx
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from benchmarks.control.contestant import PHASES, WARM_UP, Contestant, Promises
+from benchmarks.control.processes import Processes, environment
+from benchmarks.control.servers import Servers
+from benchmarks.control.waiting import until
+from contracts.http import StandardTaskRequest
+from contracts.message import Message
+from contracts.submissions import CancelTask, CreateTask, SubmissionAccepted
+from contracts.topology import QUEUES, TASKS
+from contracts.wire import decode, encode
+from infra.bus.port import Outgoing
+from infra.bus.rabbitmq import RabbitMQBus
+from infra.settings import Settings
+from infra.stack.ports import free_port
+
+SLOTS = 1024
+WINDOW = 256
+"""Submissions that are published before their confirms are awaited, where they go in batches."""
+ANSWER = 30.0
+
+
+class Treadle(Contestant):
+    """Control and the three workers are real; only the programs do nothing."""
+
+    name = "treadle"
+    module = "benchmarks.control.noop"
+    promises = Promises(
+        outbox="yes", inbox="yes", fence="yes", history="every event", redelivery="when the lease ends, 15 to 45 s"
+    )
+    ended_sql = "SELECT count(*) FROM tasks WHERE status = 'COMPLETED' /* bench */"
+    ended_one_sql = "SELECT count(*) FROM tasks WHERE task_id = $1::text::uuid AND status = 'COMPLETED' /* bench */"
+
+    settings: Settings
+    bus: RabbitMQBus
+    http: httpx.AsyncClient
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, servers: Servers, folder: Path, workers: Sequence[str] = PHASES) -> AsyncIterator[Self]:
+        """On an empty database with one dataset; warm where all three workers are there."""
+        dsn = await servers.fresh_database("bench_treadle")
+        await _purge(servers.broker)
+        database = await asyncpg.connect(dsn)
+        with Processes(folder / cls.name) as running:
+            self = cls(servers.broker, dsn, database, running)
+            self.settings = servers.settings(
+                "bench_treadle", http_port=free_port(), log_level="WARNING", work_dir=folder / "work"
+            )
+            try:
+                await self.open()
+                for phase in workers:
+                    self.start_worker(phase)
+                await self._register_dataset()
+                if set(workers) == set(PHASES):
+                    await self.submit_all(WARM_UP)
+                    await self.until_ended(WARM_UP)
+                yield self
+            finally:
+                await self.close()
+                await database.close()
+
+    async def open(self) -> None:
+        """Start control, and connect to it and to the broker."""
+        self.bus = RabbitMQBus(self.broker)
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.settings.http_port}", timeout=30)
+        self.start_control()
+        await self.until_ready()
+        await self.bus.start()
+
+    async def close(self) -> None:
+        """Let go of both."""
+        await self.http.aclose()
+        await self.bus.close()
+
+    def start_control(self) -> None:
+        """One control process with its gateway."""
+        self.running.python("control", ["-m", "control.cli", "control"], environment(self.settings))
+
+    def start_worker(self, phase: str, name: str | None = None, **more: object) -> None:
+        """One worker process, as `name` where there are several of a phase."""
+        environ = environment(self.settings, worker_slots=SLOTS, worker_id=name or phase)
+        self.running.python(
+            name or phase, ["-m", self.module, phase], environ | {key: str(value) for key, value in more.items()}
+        )
+
+    async def until_ready(self) -> None:
+        """Wait until control's own probe says so."""
+
+        async def ready() -> bool:
+            self.running.check()
+            try:
+                return (await self.http.get("/readyz")).is_success
+            except httpx.TransportError:
+                return False
+
+        await until(ready, "control to be ready", pace=0.01)
+
+    async def submit(self) -> str:
+        """Publish one task and await the broker's confirm."""
+        asked = task()
+        await self.ask(asked)
+        return str(asked.task_id)
+
+    async def submit_all(self, count: int) -> None:
+        """Publish tasks in batches with gathered confirms."""
+        for begin in range(0, count, WINDOW):
+            batch = [_outgoing(task()) for _ in range(min(WINDOW, count - begin))]
+            for refused in await self.bus.publish_all(batch):
+                if refused is not None:
+                    raise refused
+
+    async def submit_answered(self) -> None:
+        """Publish one task and await control's answer: it is created and started."""
+        decode(await self.bus.request(_outgoing(task()), timeout=ANSWER), SubmissionAccepted)
+
+    async def cancel(self, task_id: str) -> None:
+        """Ask for the end of a task."""
+        await self.ask(CancelTask(task_id=UUID(task_id)))
+
+    async def ask(self, message: Message) -> None:
+        """Publish a submission and await the confirm."""
+        await self.bus.publish(_outgoing(message))
+
+    async def until_started(self, count: int) -> None:
+        """Wait until so many tasks are in the database and have their first command ordered."""
+
+        async def there() -> bool:
+            self.running.check()
+            found: int = await self.database.fetchval(
+                "SELECT count(*) FROM tasks WHERE status <> 'PENDING' /* bench */"
+            )
+            return found >= count
+
+        await until(there, f"{count} tasks to be started")
+
+    async def _register_dataset(self) -> None:
+        await self.database.execute(
+            """INSERT INTO datasets (dataset_id, name, storage_path, file_size, dataset_type, user_id, is_optimized)
+            VALUES ('raw', 'rows', 'datasets/1/raw', 10, 'training', 1, false)"""
+        )
+
+
+def task() -> CreateTask:
+    """A task that goes once through its three phases, to be started at once."""
+    body = StandardTaskRequest(task_name="bench", user_id=1, model_name="/models/base", dataset_id="raw")
+    return CreateTask(task=body.model_copy(update={"auto_start": True}), actor="bench")
+
+
+async def _purge(broker: str) -> None:
+    """Take away what an earlier measurement left in the queues; its database is gone."""
+    async with await aio_pika.connect(broker) as connection:
+        for queue in QUEUES:
+            channel = await connection.channel()
+            with suppress(ChannelNotFoundEntity):
+                await (await channel.declare_queue(queue.name, passive=True)).purge()
+
+
+def _outgoing(asked: Message) -> Outgoing:
+    assert isinstance(asked, CreateTask | CancelTask), "a submission"
+    return Outgoing(TASKS.name, asked.kind, encode(asked), str(asked.message_id))

@@ -1,0 +1,29 @@
+"""Spans of time as people type and read them, such as `1h30m`."""
+
+from __future__ import annotations
+
+import re
+
+import typer
+
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+START_IN = "Start it later: 45s, 30m, 2h, 1h30m."
+
+_PART = re.compile(r"(\d+)([dhms])")
+
+
+def seconds(text: str) -> float:
+    """The seconds in a text such as `1h30m`. Raises BadParameter."""
+    if not text or _PART.sub("", text):
+        raise typer.BadParameter(f"expected a time such as 45s, 30m, 2h or 1h30m, found {text!r}")
+    return float(sum(int(number) * UNITS[unit] for number, unit in _PART.findall(text)))
+
+
+def spoken(span: float) -> str:
+    """A span of seconds in its two largest units, such as `1h59m`."""
+    left, parts = max(0, round(span)), list[str]()
+    for unit, size in UNITS.items():
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"

@@ -1,0 +1,76 @@
+"""A program's checkpoints on their way to the store while it runs: one at a time, and always the newest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import structlog
+
+from contracts.artifacts import MANIFEST
+from infra.artifacts import PATIENTLY, BadArtifact, upload
+from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
+from infra.worker.attempt import Attempt
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks for a new checkpoint."""
+
+log = structlog.get_logger(__name__)
+
+
+class Checkpoints:
+    """Those of one attempt, which remembers where the newest one in the store is.
+
+    What cannot be uploaded costs the next attempt some work, and this one nothing: it is logged and passed over.
+    """
+
+    def __init__(self, objects: ObjectStore, attempt: Attempt, job: Path) -> None:
+        self._objects = objects
+        self._attempt = attempt
+        self._written = job / "checkpoints"
+        self._pinned = job / "uploading"
+
+    async def follow(self) -> None:
+        """Save each new checkpoint until cancelled; then nothing more is written to the store."""
+        tried = None
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            newest = self._newest()
+            if newest != tried:
+                await self.save()
+                tried = newest
+
+    async def save(self) -> None:
+        """See the newest complete checkpoint into the store, patiently: each try takes the newest anew."""
+        try:
+            await PATIENTLY.copy()(self._upload_newest)
+        except (ObjectStoreUnavailable, ObjectRefused, BadArtifact, OSError) as error:
+            log.warning("checkpoint_not_saved", error=str(error))
+
+    async def _upload_newest(self) -> None:
+        newest = self._newest()
+        if newest is None:
+            return
+        prefix = f"{self._attempt.command.output}/checkpoint-{_step(newest)}"
+        if prefix == self._attempt.checkpoint:
+            return
+        await asyncio.to_thread(self._pin, newest)
+        await upload(self._objects, prefix, self._pinned)
+        self._attempt.checkpoint = prefix
+        log.info("checkpoint_saved", prefix=prefix)
+
+    def _newest(self) -> Path | None:
+        complete = [path.parent for path in self._written.glob(f"step-*/{MANIFEST}")]
+        return max(complete, key=_step, default=None)
+
+    def _pin(self, checkpoint: Path) -> None:
+        """Link its files, for the program removes old checkpoints while we upload."""
+        shutil.rmtree(self._pinned, ignore_errors=True)
+        shutil.copytree(checkpoint, self._pinned, copy_function=os.link)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,128 @@
+"""A trainer is killed in the middle: another goes on from its checkpoint, and the result is the same to the bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from contracts.artifacts import attempt_prefix
+from contracts.events import DataOptimized
+from contracts.http import StandardTaskRequest
+from contracts.progress import PhaseProgress
+from contracts.submissions import CreateTask
+from contracts.tasks import DatasetRef, Phase
+from contracts.topology import PROGRESS
+from contracts.wire import decode
+from control.machine import RunState
+from control.store.port import Run
+from infra.artifacts import read_manifest, upload
+from infra.bus.port import Incoming
+from infra.settings import Settings
+from infra.worker.folders import WorkerFolder
+from tests.acceptance.processes import Service, environment
+from tests.eventually import eventually
+from tests.integration.control_parts import PuppetWorker, Running, add_dataset, control_running
+from tests.models import colour_rows, save_tiny_model, write_rows
+
+QUICK = {"train_ttl": 1.5, "reaper_tick": 0.2}
+SHORT = {"maxSteps": 300, "checkpointEvery": 25, "tokensPerBatch": 96, "maxLength": 48, "learningRate": 0.005}
+ROWS = DatasetRef(dataset_id="rows", prefix="optimized/rows")
+PATIENCE = 60.0
+
+
+class Desk:
+    """Orders trainings, and hears how they go on."""
+
+    def __init__(self, running: Running, model: Path, hyperparameters: dict[str, Any]) -> None:
+        self._running = running
+        self._optimizer = PuppetWorker(running.bus, Phase.OPTIMIZE)
+        self._body = {"task_name": "t", "model_name": str(model), "user_id": 1, "auto_start": True}
+        self._body["hyperparameters"] = hyperparameters
+        self._ordered = 0
+        self.steps: list[PhaseProgress] = []
+
+    async def open(self) -> None:
+        await self._optimizer.start()
+        await self._running.bus.listen(PROGRESS.name, "#", self._hear)
+        self._body["dataset_id"] = await add_dataset(self._running.store)
+
+    async def _hear(self, message: Incoming) -> None:
+        self.steps.append(decode(message.body, PhaseProgress))
+
+    async def training(self) -> UUID:
+        """A task whose training is ordered."""
+        body = StandardTaskRequest.model_validate(self._body)
+        task = await self._running.control.submissions.create(CreateTask(task=body))
+        self._ordered += 1
+        command, claim_id = await self._optimizer.command(self._ordered), uuid4()
+        await self._optimizer.claim(command, claim_id)
+        await self._optimizer.report(
+            DataOptimized(key=command.key, claim_id=claim_id, worker_id="w", dataset=ROWS, splits=ROWS.prefix, rows=24)
+        )
+        return task.task_id
+
+    async def trainings(self, task: UUID) -> list[Run]:
+        return [run for run in await self._running.store.runs(task) if run.key.phase is Phase.TRAIN]
+
+    async def outcome(self, task: UUID) -> tuple[list[Any], dict[str, str]]:
+        """The recorded losses, and the digests of the files that hold the parameters."""
+        await self._running.until(task, "EVALUATING", PATIENCE)
+        (done,) = [run for run in await self.trainings(task) if run.state is RunState.COMPLETED]
+        prefix, objects = attempt_prefix(done.key), self._running.objects
+        manifest = await read_manifest(objects, prefix)
+        assert manifest is not None
+        record = json.loads(await objects.get(f"{prefix}/training.json"))
+        return record["losses"], {f.name: f.sha256 for f in manifest.files if f.name.endswith(".safetensors")}
+
+
+def trainer(name: str, settings: Settings, folder: Path) -> Service:
+    return Service(name, ["worker", "trainer"], environment(settings, worker_id=name), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [{"method": "full"}, {"method": "lora", "loraRank": 4, "loraDropout": 0.1}],
+    ids=["full", "lora with dropout"],
+)
+async def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_it_had_never_been_killed(
+    settings: Settings, tmp_path: Path, method: dict[str, Any]
+) -> None:
+    quick = settings.model_copy(update=QUICK)
+    first, second = (trainer(name, quick, tmp_path) for name in ("first", "second"))
+    async with control_running(quick) as running:
+        write_rows(tmp_path / "rows" / "train.jsonl", colour_rows(4))
+        await upload(running.objects, ROWS.prefix, tmp_path / "rows")
+        desk = Desk(running, save_tiny_model(tmp_path / "model"), SHORT | method)
+        await desk.open()
+        try:
+            first.start()
+            killed = await desk.training()
+            await eventually(lambda: has_written_a_checkpoint(quick, "first"), "a checkpoint", PATIENCE)
+            first.suspend_children()  # so that the training cannot end before its worker is killed
+            await eventually(lambda: has_saved(desk, killed), "a checkpoint in the store", PATIENCE)
+            first.kill()
+            second.start()
+            whole = await desk.training()
+            assert await desk.outcome(killed) == await desk.outcome(whole)
+        finally:
+            first.stop()
+            second.stop()
+        lost, resumed = await desk.trainings(killed)
+    assert (lost.state, lost.worker_id, resumed.worker_id) == (RunState.LOST, "first", "second")
+    assert lost.checkpoint is not None
+    first_step = min(step.done for step in desk.steps if step.key == resumed.key and step.stage == "training")
+    assert first_step >= int(lost.checkpoint.rpartition("-")[2])
+
+
+async def has_written_a_checkpoint(settings: Settings, worker: str) -> bool:
+    jobs = WorkerFolder.of(settings, Phase.TRAIN, worker).jobs
+    return any(jobs.glob("*/checkpoints/step-*"))
+
+
+async def has_saved(desk: Desk, task: UUID) -> bool:
+    return any(run.checkpoint for run in await desk.trainings(task))

@@ -1,0 +1,130 @@
+"""Dead letters on a real broker, with the command line that works on them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from uuid import UUID, uuid4
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from contracts.http import StandardTaskRequest
+from contracts.submissions import CreateTask, PauseTask
+from contracts.tasks import FailureKind, Phase, TaskStatus
+from contracts.topology import COMMANDS, DEAD_QUEUE, PHASE_QUEUES, SUBMISSIONS_QUEUE, TASKS
+from contracts.wire import encode
+from control.cli.main import app
+from control.machine import RunState
+from control.replay import dead_letters, purge
+from infra.bus.port import Outgoing
+from infra.settings import Settings
+from infra.worker.discover import load
+from infra.worker.host import WorkerHost
+from tests.eventually import eventually
+from tests.integration.control_parts import Running, add_dataset, control_running
+
+
+@pytest.fixture
+def _configured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line's settings."""
+    for name in ("bus_url", "database_url", "s3_access_key", "s3_secret_key"):
+        monkeypatch.setenv(f"TREADLE_{name.upper()}", getattr(settings, name).get_secret_value())
+    monkeypatch.setenv("TREADLE_S3_ENDPOINT", settings.s3_endpoint)
+    monkeypatch.setenv("TREADLE_S3_BUCKET", settings.s3_bucket)
+
+
+async def treadle(*arguments: str) -> Result:
+    """What the command says; on a thread, for it runs a loop of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+async def a_started_task(running: Running) -> UUID:
+    dataset = await add_dataset(running.store)
+    body = StandardTaskRequest(task_name="t", model_name="/m", dataset_id=dataset, user_id=1, auto_start=True)
+    return (await running.control.submissions.create(CreateTask(task=body))).task_id
+
+
+async def a_dead_request(running: Running, task_id: UUID) -> str:
+    """A pause that came for a task that nobody knew."""
+    pause = PauseTask(task_id=task_id, submission_id=uuid4())
+    await running.bus.publish(Outgoing(TASKS.name, pause.kind, encode(pause), str(pause.message_id)))
+    await buried(running, 1)
+    return str(pause.message_id)
+
+
+async def buried(running: Running, count: int) -> None:
+    async def there() -> bool:
+        return await running.bus.depth(DEAD_QUEUE.name) == count
+
+    await eventually(there, f"{count} dead letters")
+
+
+@pytest.mark.usefixtures("_configured")
+async def test_the_command_line_lists_shows_and_purges(settings: Settings) -> None:
+    async with control_running(settings) as running:
+        dead = await a_dead_request(running, stranger := uuid4())
+    (listed,) = json.loads((await treadle("dlq", "list", "--format", "json")).stdout)
+    assert (listed["id"], listed["queue"], listed["kind"]) == (dead, SUBMISSIONS_QUEUE.name, "pause_task")
+    assert (listed["taskId"], listed["died"]) == (str(stranger), 1)
+    assert "there is no task" in listed["reason"]
+    shown = json.loads((await treadle("dlq", "show", dead, "--format", "json")).stdout)
+    assert shown["body"]["task_id"] == str(stranger)
+    assert (await treadle("dlq", "purge", "--all")).exit_code == 2
+    assert "1 dead letters deleted" in (await treadle("dlq", "purge", "--all", "--yes")).stdout
+    assert "there are no dead letters" in (await treadle("dlq", "list")).stdout
+
+
+@pytest.mark.usefixtures("_configured")
+async def test_what_is_replayed_is_done_and_what_is_refused_stays(settings: Settings) -> None:
+    async with control_running(settings) as running:
+        refused = await a_dead_request(running, uuid4())
+        task_id = await a_started_task(running)
+        pause = PauseTask(task_id=task_id, submission_id=uuid4())
+        headers = {"x-first-death-queue": SUBMISSIONS_QUEUE.name, "x-first-death-reason": "delivery_limit"}
+        await running.bus.publish(Outgoing("", DEAD_QUEUE.name, encode(pause), str(pause.message_id), headers))
+        await buried(running, 2)
+        answer = await treadle("dlq", "replay", "--all", "--format", "json")
+        became = {one["id"]: one["became"] for one in json.loads(answer.stdout)}
+        assert became == {refused: "refused", str(pause.message_id): "replayed"}
+        assert answer.exit_code == 1
+        await running.until(task_id, TaskStatus.SUSPENDED)
+        assert [letter.id for letter in await dead_letters(running.bus)] == [refused]
+
+
+async def test_a_command_that_died_has_failed_its_attempt_so_that_its_purge_strands_nothing(
+    settings: Settings,
+) -> None:
+    async with control_running(settings) as running:
+        task_id = await a_started_task(running)
+        await garble_its_command(running)
+        host = WorkerHost(load("optimizer"), running.bus, running.objects, settings)
+        await host.start()
+        await buried(running, 1)
+        await host.stop()
+        assert len(await purge(running.bus, lambda _: True)) == 1
+
+        async def ordered_again() -> bool:
+            return len(await running.store.runs(task_id)) == 2
+
+        await eventually(ordered_again, "the next attempt")
+        first, second = await running.store.runs(task_id)
+        assert (first.event or {})["failure"] == FailureKind.DEAD_LETTERED
+        assert second.state is RunState.DISPATCHED
+
+
+async def garble_its_command(running: Running) -> None:
+    """The command that waits in the queue loses a field."""
+    queue = PHASE_QUEUES[Phase.OPTIMIZE].name
+
+    async def waiting() -> bool:
+        return await running.bus.depth(queue) == 1
+
+    await eventually(waiting, "the command")
+    async with running.bus.browse(queue, 1) as (command,):
+        body = json.loads(command.body)
+        del body["seed"]
+        garbled = Outgoing(COMMANDS.name, Phase.OPTIMIZE, json.dumps(body).encode(), command.message_id or "")
+        await command.ack()
+    await running.bus.publish(garbled)

@@ -1,0 +1,135 @@
+"""What a running program's checkpoints cost it, and what they leave to the next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from contracts.artifacts import MANIFEST
+from contracts.events import PhaseFailed
+from contracts.leases import Verdict
+from infra.artifacts import ONCE
+from infra.objects import ObjectStore, ObjectStoreUnavailable
+from infra.settings import Settings
+from infra.worker import checkpoints
+from tests.fake_control import FakeControl, Script, job_of
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY", 0.05)
+
+
+class Uploads:
+    """Uploads of checkpoints as the store sees them. `away`: it answers none; `stuck`: none of them ends."""
+
+    def __init__(self, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.away = self.stuck = False
+        self.begun = asyncio.Event()
+        self.under_way = 0
+        self.under_way_at_the_manifest: list[int] = []
+        self._put, self._put_file = objects.put, objects.put_file
+        monkeypatch.setattr(objects, "put", self.put)
+        monkeypatch.setattr(objects, "put_file", self.put_file)
+
+    async def put(self, key: str, data: bytes) -> None:
+        if key.endswith(f"a1/{MANIFEST}"):
+            self.under_way_at_the_manifest.append(self.under_way)
+        await self._put(key, data)
+
+    async def put_file(self, key: str, path: Path) -> None:
+        if "/checkpoint-" in key:
+            await self._checkpoint()
+        await self._put_file(key, path)
+
+    async def _checkpoint(self) -> None:
+        self.begun.set()
+        if self.away:
+            raise ObjectStoreUnavailable("the store is away")
+        self.under_way += 1
+        try:
+            if self.stuck:
+                await asyncio.Event().wait()
+        finally:
+            self.under_way -= 1
+
+
+@pytest.fixture
+async def uploads(objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Uploads:
+    return Uploads(objects, monkeypatch)
+
+
+@pytest.mark.usefixtures("host")
+async def test_the_heartbeats_of_a_running_program_name_its_newest_complete_checkpoint(
+    control: FakeControl, script: Script, objects: ObjectStore
+) -> None:
+    command = script.command("checkpoints", "wait_for_stop")
+    await control.order(command)
+    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    assert control.beats[-1].checkpoint == f"{command.output}/checkpoint-7"
+    assert json.loads(await objects.get(f"{command.output}/checkpoint-7/state.json")) == {"step": 7}
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_checkpoint_that_was_passed_over_is_never_uploaded(
+    control: FakeControl, script: Script, objects: ObjectStore
+) -> None:
+    command = script.command("checkpoints", "wait_for_stop")
+    await control.order(command)
+    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    await control.signal(command, Verdict.PAUSE)
+    await control.until(lambda: control.events)
+    assert {name.split("/")[-2] for name in await objects.names(command.output)} == {"checkpoint-7"}
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_program_that_crashes_leaves_its_newest_checkpoint(control: FakeControl, script: Script) -> None:
+    command = script.command("checkpoints", "crash")
+    await control.order(command)
+    await control.until(lambda: control.events)
+    event = control.events[0]
+    assert isinstance(event, PhaseFailed)
+    assert event.checkpoint == f"{command.output}/checkpoint-7"
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_store_that_takes_no_checkpoints_neither_delays_nor_fails_the_job(
+    control: FakeControl, script: Script, uploads: Uploads, worker_settings: Settings
+) -> None:
+    uploads.away = True
+    command = script.command("checkpoints", "wait_for_go", "write")
+    await control.order(command)
+    await asyncio.wait_for(uploads.begun.wait(), 15)
+    (job_of(worker_settings, command) / "go").touch()
+    await control.until(lambda: control.events)
+    assert control.events[0].kind == "model_trained"
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_checkpoint_that_is_under_way_is_given_up_before_the_result_is_closed(
+    control: FakeControl, script: Script, uploads: Uploads, worker_settings: Settings
+) -> None:
+    uploads.stuck = True
+    command = script.command("checkpoints", "wait_for_go", "write")
+    await control.order(command)
+    await asyncio.wait_for(uploads.begun.wait(), 15)
+    (job_of(worker_settings, command) / "go").touch()
+    await control.until(lambda: control.events)
+    assert uploads.under_way_at_the_manifest == [0]
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_pause_never_fails_for_a_store_that_takes_no_checkpoint(
+    control: FakeControl, script: Script, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PATIENTLY", ONCE)
+    uploads.away = True
+    command = script.command("checkpoints", "wait_for_stop")
+    await control.order(command)
+    await asyncio.wait_for(uploads.begun.wait(), 15)
+    await control.signal(command, Verdict.PAUSE)
+    await control.until(lambda: control.events)
+    assert control.events[0].kind == "phase_paused"

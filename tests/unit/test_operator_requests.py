@@ -1,0 +1,151 @@
+"""What people ask of a task by hand, whatever its workers report meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.commands import TrainModel
+from contracts.leases import AttemptSignal, Verdict
+from contracts.submissions import StartTask
+from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
+from control.machine import ALLOWED, RunState, Step, advance
+from control.task import IllegalTransition, Task
+from tests.build import (
+    TASK,
+    an,
+    complete,
+    completed,
+    fail,
+    failed,
+    key_of,
+    kick,
+    lost,
+    new_task,
+    pause,
+    paused,
+    resume,
+    retry,
+    started,
+)
+
+KINDS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
+SURPRISES = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(FailureKind)), max_size=40)
+
+
+def training_from_a_checkpoint() -> Task:
+    """A task whose second attempt at training goes on from the first one's checkpoint."""
+    training = complete(started(max_failures=0), 1)
+    suspended = advance(training, pause(PauseMode.CHECKPOINT)).task
+    return advance(advance(suspended, paused(training)).task, resume()).task
+
+
+def train_command(step: Step) -> TrainModel:
+    command = step.orders[0].message
+    assert isinstance(command, TrainModel)
+    return command
+
+
+@given(SURPRISES, st.integers(0, 2))
+def test_a_paused_task_never_fails_whatever_happens_to_it(surprises: list[tuple[str, FailureKind]], spare: int) -> None:
+    task = started(max_failures=spare)
+    for kind, failure in surprises:
+        event = failed(task, failure) if kind == "phase_failed" and task.key else an(kind, task)
+        try:
+            after = advance(task, event).task
+        except IllegalTransition:
+            continue
+        assert (task.status, after.status) != (TaskStatus.SUSPENDED, TaskStatus.FAILED)
+        task = after
+
+
+@pytest.mark.parametrize("kind", [FailureKind.BAD_INPUT, FailureKind.PROGRAM_CRASHED])
+def test_a_final_failure_of_a_paused_task_is_tried_once_more_by_the_resume(kind: FailureKind) -> None:
+    task = started(max_failures=0)
+    step = advance(advance(task, pause()).task, failed(task, kind))
+    assert (step.task.status, step.closed) == (TaskStatus.SUSPENDED, RunState.FAILED)
+    resumed = advance(step.task, resume()).task
+    assert (resumed.status, resumed.attempt) == (TaskStatus.OPTIMIZING, 2)
+    assert advance(resumed, failed(resumed, kind)).task.status is TaskStatus.FAILED
+
+
+def test_a_worker_lost_while_its_task_is_paused_costs_the_resume_nothing_but_an_attempt() -> None:
+    task = started(max_failures=0)
+    suspended = advance(advance(task, pause()).task, lost(task)).task
+    assert advance(suspended, resume()).task.status is TaskStatus.OPTIMIZING
+
+
+def test_a_paused_task_may_be_paused_again_to_fence_what_was_left_to_end() -> None:
+    task = started()
+    draining = advance(task, pause(PauseMode.DRAIN)).task
+    step = advance(draining, pause(PauseMode.NOW))
+    assert (step.closed, step.task.held, step.task.live) == (RunState.FENCED, TaskStatus.OPTIMIZING, False)
+    assert advance(step.task, resume()).task.attempt == 2
+
+
+def test_a_retry_goes_on_from_the_checkpoint_of_the_phase_that_failed() -> None:
+    training = training_from_a_checkpoint()
+    dead = advance(training, failed(training)).task
+    command = train_command(advance(dead, retry()))
+    assert (command.resume_from, command.key.attempt) == ("models/checkpoint", 3)
+
+
+def test_a_retry_that_names_its_phase_begins_it_afresh() -> None:
+    training = training_from_a_checkpoint()
+    dead = advance(training, failed(training)).task
+    assert train_command(advance(dead, retry(Phase.TRAIN))).resume_from is None
+
+
+def test_a_retried_phase_has_its_whole_retry_budget() -> None:
+    task = started(max_failures=1)
+    task = advance(task, failed(task)).task
+    dead = advance(task, failed(task)).task
+    assert advance(dead, retry()).task.failures == 0
+
+
+def test_a_kick_fences_the_attempt_and_issues_the_next_at_once() -> None:
+    task = started()
+    step = advance(task, kick())
+    assert (step.closed, step.signal) == (RunState.FENCED, AttemptSignal(key=key_of(task), verdict=Verdict.FENCED))
+    assert (step.task.attempt, step.orders[0].delay) == (2, 0.0)
+    assert advance(step.task, completed(task)).stale
+
+
+def test_a_kick_spends_no_failure() -> None:
+    task = started(max_failures=0)
+    assert advance(task, kick()).task.failures == 0
+
+
+def test_a_kick_goes_on_from_the_newest_checkpoint() -> None:
+    assert train_command(advance(training_from_a_checkpoint(), kick())).resume_from == "models/checkpoint"
+
+
+def test_a_kick_ends_a_backoff() -> None:
+    task = started()
+    backing_off = advance(task, failed(task))
+    assert backing_off.orders[0].delay > 0
+    assert advance(backing_off.task, kick()).orders[0].delay == 0
+
+
+def test_a_task_failed_by_hand_says_so_and_why() -> None:
+    task = started()
+    step = advance(task, fail())
+    assert (step.task.status, step.task.reason, step.task.message) == ("FAILED", "failed_by_hand", "it is stuck")
+    assert (step.closed, step.signal) == (RunState.FAILED, AttemptSignal(key=key_of(task), verdict=Verdict.FENCED))
+
+
+def test_a_task_failed_by_hand_may_be_retried() -> None:
+    dead = advance(training_from_a_checkpoint(), fail()).task
+    assert train_command(advance(dead, retry())).resume_from == "models/checkpoint"
+
+
+def test_a_delayed_start_orders_its_first_command_for_later() -> None:
+    step = advance(new_task(), StartTask(task_id=TASK, after_seconds=7200))
+    assert (step.task.status, step.task.attempt) == (TaskStatus.OPTIMIZING, 1)
+    assert step.orders[0].delay == 7200
+
+
+def test_a_kick_begins_a_delayed_start_at_once() -> None:
+    task = advance(new_task(), StartTask(task_id=TASK, after_seconds=7200)).task
+    assert advance(task, kick()).orders[0].delay == 0
