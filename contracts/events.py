@@ -110,6 +110,8 @@ class LeaseLost(Message):
     claim_id: UUID
     checkpoint: str | None = None
     """Prefix of the newest complete checkpoint that its heartbeats named."""
+    gpu_seconds: float = Field(default=0.0, ge=0)
+    """What it had used by its last heartbeat."""
 
     @property
     def message_id(self) -> UUID:

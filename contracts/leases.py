@@ -27,6 +27,8 @@ class Heartbeat(Frozen):
     fraction: float | None = Field(default=None, ge=0, le=1)
     checkpoint: str | None = None
     """Prefix of the newest checkpoint that is complete in the store."""
+    gpu_seconds: float = Field(default=0.0, ge=0)
+    """Seconds so far times accelerators held: what would be wasted if this were its last word."""
 
 
 class Verdict(StrEnum):

@@ -117,7 +117,7 @@ def advance(task: Task, event: MachineEvent) -> Step:
         case PhaseFailed():
             return _failed(_keep(_spend(task, event), event), event.failure, event.message)
         case LeaseLost():
-            kept = _keep(task, event)
+            kept = _keep(_spend(task, event), event)
             return _failed(kept, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
         case PhasePaused():
             return _paused(_keep(_spend(task, event), event))
@@ -141,7 +141,7 @@ def _is_current(task: Task, event: AttemptEnded | NextIteration) -> bool:
     return task.live and event.key == task.key
 
 
-def _spend(task: Task, event: PhaseEvent) -> Task:
+def _spend(task: Task, event: PhaseEvent | LeaseLost) -> Task:
     return replace(task, gpu_seconds=task.gpu_seconds + event.gpu_seconds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from contracts.events import PhaseEvent
+from contracts.events import LeaseLost, PhaseEvent
 from control.applier import Answer, Outcome
 from control.machine import RunState
 from control.store.port import Change, Run
@@ -52,12 +52,14 @@ class Metrics:
         self.count(answer.outcome)
         if change.closed is RunState.LOST and change.before.phase is not None:
             self._lost.labels(change.before.phase).inc()
-        if isinstance(change.event, PhaseEvent) and answer.outcome is not Outcome.DUPLICATE:
+        if isinstance(change.event, PhaseEvent | LeaseLost) and answer.outcome is not Outcome.DUPLICATE:
             outcome = "stale" if change.stale else change.closed or "running"
             self._gpu_seconds.labels(change.event.key.phase, outcome).inc(change.event.gpu_seconds)
 
     def ended(self, run: Run) -> None:
-        """Observe the times of an attempt that has ended."""
+        """Observe the times of an attempt that has ended, and what one that was ended from outside had used."""
+        if run.state in {RunState.FENCED, RunState.CANCELLED}:
+            self._gpu_seconds.labels(run.key.phase, run.state).inc(run.gpu_seconds)
         if run.claimed_at is not None:
             self._start.labels(run.key.phase).observe((run.claimed_at - run.created_at).total_seconds())
         if run.ended_at is not None:

@@ -59,7 +59,7 @@ class Reaper(Periodic):
             return
         if result is None and not await self._is_still_silent(run):
             return
-        event = result or LeaseLost(key=run.key, claim_id=run.claim_id, checkpoint=run.checkpoint)
+        event = result or _lost(run, run.claim_id)
         reason = "adopted from its manifest" if result else f"no heartbeat from {run.worker_id}"
         await self._applier.submit(event, actor="reaper", reason=reason)
 
@@ -79,6 +79,10 @@ class Reaper(Periodic):
         if event.key != key:
             return _bad_result(key, claim_id, f"its event is about {event.key}")
         return event.model_copy(update={"claim_id": claim_id})
+
+
+def _lost(run: Run, claim_id: UUID) -> LeaseLost:
+    return LeaseLost(key=run.key, claim_id=claim_id, checkpoint=run.checkpoint, gpu_seconds=run.gpu_seconds)
 
 
 def _bad_result(key: AttemptKey, claim_id: UUID, why: str) -> PhaseFailed:

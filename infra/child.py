@@ -34,6 +34,8 @@ class Step(BaseModel):
     done: int
     total: int = 0
     eta_seconds: float | None = None
+    accelerators: int = 0
+    """How many the program holds memory of."""
     metrics: dict[str, float] = {}
 
 

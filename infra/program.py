@@ -69,7 +69,7 @@ class Job:
     ) -> None:
         """Print one progress line."""
         line = {"stage": stage, "done": done, "total": total, "eta_seconds": eta, "metrics": metrics}
-        print(json.dumps(line), file=self._progress, flush=True)
+        print(json.dumps({**line, "accelerators": _accelerators()}), file=self._progress, flush=True)
 
     def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         """Yield `items` and report how many are done, with an ETA from the mean pace."""

@@ -99,8 +99,8 @@ def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePau
     return PhasePaused(key=key_of(task), **WHO, checkpoint=checkpoint)
 
 
-def lost(task: Task, checkpoint: str | None = None) -> LeaseLost:
-    return LeaseLost(key=key_of(task), claim_id=CLAIM, checkpoint=checkpoint)
+def lost(task: Task, checkpoint: str | None = None, *, gpu_seconds: float = 0.0) -> LeaseLost:
+    return LeaseLost(key=key_of(task), claim_id=CLAIM, checkpoint=checkpoint, gpu_seconds=gpu_seconds)
 
 
 def through(task: Task, *events: MachineEvent) -> Task:

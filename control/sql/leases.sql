@@ -10,7 +10,8 @@ WITH seen AS (
 ), asked AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($6::jsonb) AS asked (
         position integer, beat boolean, task_id uuid, iteration integer, phase text, attempt integer, claim_id uuid,
-        ttl double precision, fraction double precision, checkpoint text
+        ttl double precision, fraction double precision, checkpoint text,
+        gpu_seconds double precision
     )
 ), locked AS MATERIALIZED (
     SELECT run.task_id, run.iteration, run.phase, run.attempt, run.state, run.claim_id, task.status, task.pausing
@@ -54,7 +55,8 @@ WITH seen AS (
         claimed_at = coalesce(run.claimed_at, clock_timestamp()),
         lease_expires_at = clock_timestamp() + make_interval(secs => renewal.ttl),
         fraction = coalesce(renewal.fraction, run.fraction),
-        checkpoint = coalesce(renewal.checkpoint, run.checkpoint)
+        checkpoint = coalesce(renewal.checkpoint, run.checkpoint),
+        gpu_seconds = greatest(run.gpu_seconds, renewal.gpu_seconds)
     FROM renewal
     WHERE (run.task_id, run.iteration, run.phase, run.attempt)
         = (renewal.task_id, renewal.iteration, renewal.phase, renewal.attempt)

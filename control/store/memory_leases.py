@@ -143,6 +143,7 @@ class MemoryLeases(MemoryBase):
             run,
             fraction=run.fraction if beat.fraction is None else beat.fraction,
             checkpoint=beat.checkpoint or run.checkpoint,
+            gpu_seconds=max(run.gpu_seconds, beat.gpu_seconds),
             lease_expires_at=self._until(beat.key),
         )
         return Verdict.PAUSE if self._is_pausing(row) else Verdict.GRANTED

@@ -112,6 +112,8 @@ class Run:
     ended_at: datetime | None
     checkpoint: str | None = None
     """Prefix of the newest one that its heartbeats named: complete in the object store."""
+    gpu_seconds: float = 0.0
+    """What its heartbeats said that it had used."""
 
 
 @dataclass(frozen=True, slots=True)

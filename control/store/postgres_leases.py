@@ -101,5 +101,5 @@ class PostgresLeases(PostgresBase):
             "ttl": self._ttl_of(one.key.phase),
             "claim_id": one.claim_id,
             **one.key.model_dump(),
-            **one.model_dump(include={"fraction", "checkpoint"}),
+            **one.model_dump(include={"fraction", "checkpoint", "gpu_seconds"}),
         }

@@ -139,6 +139,7 @@ def run_from(row: Row) -> Run:
         lease_expires_at=row["lease_expires_at"],
         ended_at=row["ended_at"],
         checkpoint=row["checkpoint"],
+        gpu_seconds=row["gpu_seconds"],
     )
 
 

@@ -59,7 +59,7 @@ class Publisher:
             raise ChannelInvalidStateError("the channel is closed")
         channel = await self._channel.get_underlay_channel()
         amqp = to_amqp(message)
-        await channel.basic_publish(
+        await channel.basic_publish(  # type: ignore[call-arg]  # its channels take `wait`, the abstract one is silent
             amqp.body,
             exchange=message.exchange,
             routing_key=message.routing_key,

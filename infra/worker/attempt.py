@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,6 +40,10 @@ class Attempt:
         """How much of the present stage is done, where its end is known."""
         self.checkpoint: str | None = None
         """Prefix of its newest checkpoint that is complete in the store."""
+        self.accelerators = 0
+        """How many its program holds, as it said last."""
+        self.running_since: float | None = None
+        """When its program began, by the monotonic clock."""
         self._work: asyncio.Task[bool] | None = None
 
     @property
@@ -48,7 +53,16 @@ class Attempt:
 
     def heartbeat(self) -> Heartbeat:
         """That it still runs, and how far it is."""
-        return Heartbeat(key=self.key, claim_id=self.claim_id, fraction=self.fraction, checkpoint=self.checkpoint)
+        return Heartbeat(
+            key=self.key,
+            claim_id=self.claim_id,
+            fraction=self.fraction,
+            checkpoint=self.checkpoint,
+            gpu_seconds=self._gpu_seconds(),
+        )
+
+    def _gpu_seconds(self) -> float:
+        return 0.0 if self.running_since is None else (time.monotonic() - self.running_since) * self.accelerators
 
     async def begin(self, work: Coroutine[Any, Any, bool]) -> bool:
         """The answer of `work`, which `obey` cancels when control wants nothing more of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, get_args
@@ -129,6 +130,7 @@ class Jobs:
         The next warm child does its imports beside this job, so that they do not slow the phase that follows it.
         """
         child = await self._children.take(plan.module)
+        attempt.running_since = time.monotonic()
         running = asyncio.create_task(child.run(folder, reporter.step))
         stopping = asyncio.create_task(_stop_when_paused(attempt, child))
         following = asyncio.create_task(checkpoints.follow())

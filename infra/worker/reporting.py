@@ -39,6 +39,7 @@ class Reporter:
         self._waiting.pop(step.stage, None)
         self._waiting[step.stage] = step
         self._attempt.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
+        self._attempt.accelerators = step.accelerators
         self._some.set()
 
     async def close(self) -> None:

@@ -91,6 +91,13 @@ async def test_an_attempt_that_nobody_ordered_is_unknown(bench: Bench) -> None:
     assert await bench.beat(key, MINE) is Verdict.UNKNOWN
 
 
+async def test_the_most_accelerator_seconds_that_a_heartbeat_told_are_kept(bench: Bench) -> None:
+    task = await running(bench)
+    await bench.beat(key_of(task), MINE, gpu_seconds=9.0)
+    await bench.beat(key_of(task), MINE, gpu_seconds=2.0)
+    assert [run.gpu_seconds for run in await bench.store.runs(task.task_id)] == [9.0]
+
+
 async def test_a_heartbeat_renews_the_lease_and_notes_the_progress(bench: Bench) -> None:
     task = await running(bench)
     await bench.pass_time(10)

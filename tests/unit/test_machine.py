@@ -281,6 +281,11 @@ def test_folding_the_history_gives_the_same_task_and_the_same_orders() -> None:
     assert again == orders
 
 
+def test_gpu_seconds_of_a_lost_attempt_are_counted() -> None:
+    task = started()
+    assert advance(task, lost(task, gpu_seconds=5.0)).task.gpu_seconds == 5.0
+
+
 def test_gpu_seconds_of_every_attempt_are_counted() -> None:
     task = started()
     broken = failed(task).model_copy(update={"gpu_seconds": 3.0})

@@ -5,7 +5,7 @@ import asyncio
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from contracts.leases import Claim, WorkerState
+from contracts.leases import Claim, Heartbeat, WorkerState
 from contracts.tasks import Phase, TaskMode
 from control.applier import Applier
 from control.metrics import Metrics
@@ -16,7 +16,7 @@ from control.store.port import NewTask, StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.settings import Settings
 from infra.telemetry import Tracing
-from tests.build import CLAIM, completed, failed, lost, new_task, start
+from tests.build import CLAIM, cancel, completed, failed, lost, new_task, start
 
 
 class House:
@@ -44,11 +44,12 @@ class House:
         await self.applier.stop()
         await self.tracing.close()
 
-    async def claim(self) -> None:
+    async def claim(self, gpu_seconds: float = 0.0) -> None:
         task = (await self.store.task(new_task().task_id)).task
         assert task.key is not None
         worker = WorkerState(worker_id="worker-1", phase=task.key.phase, host="here", slots=1, busy=1)
-        await self.store.lease(worker, [Claim(key=task.key, claim_id=CLAIM)], [])
+        beat = Heartbeat(key=task.key, claim_id=CLAIM, gpu_seconds=gpu_seconds)
+        await self.store.lease(worker, [Claim(key=task.key, claim_id=CLAIM)], [beat])
 
     async def complete(self) -> None:
         await self.claim()
@@ -80,6 +81,22 @@ async def test_accelerator_seconds_are_counted_by_how_the_attempt_ended() -> Non
         task = (await house.store.task(new_task().task_id)).task
         await house.applier.submit(failed(task, gpu_seconds=7.0), actor="worker-1")
         assert house.value("treadle_gpu_seconds_total", phase="train", outcome="failed") == 7.0
+
+
+async def test_accelerator_seconds_of_a_lost_attempt_are_counted_as_wasted() -> None:
+    async with House() as house:
+        await house.claim()
+        gone = lost((await house.store.task(new_task().task_id)).task, gpu_seconds=5.0)
+        await house.applier.submit(gone, actor="reaper")
+        assert house.value("treadle_gpu_seconds_total", phase="optimize", outcome="lost") == 5.0
+
+
+async def test_accelerator_seconds_of_a_cancelled_attempt_are_those_its_heartbeats_told() -> None:
+    async with House() as house:
+        await house.claim(gpu_seconds=3.0)
+        await house.applier.submit(cancel(), actor="me")
+        await house.spans(1)
+        assert house.value("treadle_gpu_seconds_total", phase="optimize", outcome="cancelled") == 3.0
 
 
 async def test_ended_attempts_are_timed() -> None:

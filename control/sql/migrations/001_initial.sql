@@ -70,6 +70,7 @@ CREATE TABLE phase_runs (
     claim_id         uuid,
     fraction         double precision CHECK (fraction BETWEEN 0 AND 1),
     checkpoint       text,
+    gpu_seconds      double precision NOT NULL DEFAULT 0 CHECK (gpu_seconds >= 0),
     message          text,
     event            jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
