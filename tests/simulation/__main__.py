@@ -7,10 +7,8 @@ import sys
 import time
 import traceback
 
-from tests.simulation.run import Report, simulate
+from tests.simulation.run import STEPS, Report, simulate
 from tests.simulation.world import Violation
-
-STEPS = 10_000
 
 
 def main() -> int:

@@ -40,6 +40,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 WORKERS = {"optimizer": (OPTIMIZER, 2, 2), "trainer": (TRAINER, 3, 2), "evaluator": (EVALUATOR, 2, 2)}
 """The three kinds: the worker, how many processes, and slots of each."""
+STEPS = 10_000
+"""Steps of one seed in `make test`."""
 REST = 2000.0
 """Virtual seconds in which all must come to rest once nothing goes wrong any more."""
 SHM = Path("/dev/shm")
@@ -65,7 +67,7 @@ class Report:
         return self.steps.total()
 
 
-def simulate(seed: int, steps: int) -> Report:
+def simulate(seed: int, steps: int = STEPS) -> Report:
     """Run for at least `steps` steps, then let all come to rest. Raises Violation."""
     loop = VirtualLoop()
     world = World(seed, loop)

@@ -100,15 +100,14 @@ class Users:
         return asked.task_id
 
     async def _acted(self, task_id: UUID) -> bool:
-        """Think, then ask for something; whether the task has ended and is left alone."""
+        """Think, then ask for something, or for two things at once; whether the task is left alone from now on."""
         chance = self._world.chance
         await asyncio.sleep(chance.expovariate(1 / THINKING))
         status = self._world.tables.tasks[task_id].task.status
         if status in {TaskStatus.COMPLETED, TaskStatus.CANCELLED}:
             return True
-        request = _whim(chance, status, task_id)
-        if request is not None:
-            await self._ask(request)
+        whims = [_whim(chance, status, task_id) for _ in range(chance.choice((1, 1, 2)))]
+        await asyncio.gather(*(self._ask(whim) for whim in whims if whim is not None))
         return status in AT_REST and chance.random() < 0.1
 
     async def _ask(self, asked: CreateTask | TaskRequest) -> None:
