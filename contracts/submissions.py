@@ -54,7 +54,14 @@ class StartTask(TaskRequestMessage):
     after_seconds: Delay = 0.0
 
 
-class PauseTask(TaskRequestMessage):
+class AttemptRequest(TaskRequestMessage):
+    """A request that may end the attempt under way."""
+
+    checkpoint: str | None = None
+    """The newest one that the attempt's heartbeats named; control fills it in, whatever was asked."""
+
+
+class PauseTask(AttemptRequest):
     """Dispatch nothing more; `mode` says what becomes of the running attempt."""
 
     kind: Literal["pause_task"] = "pause_task"
@@ -84,7 +91,7 @@ class RetryTask(TaskRequestMessage):
     phase: Phase | None = None
 
 
-class KickTask(TaskRequestMessage):
+class KickTask(AttemptRequest):
     """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
 
     kind: Literal["kick_task"] = "kick_task"
@@ -92,7 +99,7 @@ class KickTask(TaskRequestMessage):
     reason: Reason
 
 
-class FailTask(TaskRequestMessage):
+class FailTask(AttemptRequest):
     """Fence the attempt under way, and end the task FAILED; it may be retried."""
 
     kind: Literal["fail_task"] = "fail_task"

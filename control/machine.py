@@ -23,6 +23,7 @@ from contracts.events import (
 )
 from contracts.leases import AttemptSignal, Verdict
 from contracts.submissions import (
+    AttemptRequest,
     CancelTask,
     FailTask,
     KickTask,
@@ -100,7 +101,7 @@ def advance(task: Task, event: MachineEvent) -> Step:
         case StartTask():
             return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING, delay=event.after_seconds)
         case PauseTask():
-            return _pause(task, event.mode)
+            return _pause(_keep(task, event), event.mode)
         case ResumeTask():
             return _resume(task)
         case CancelTask():
@@ -108,9 +109,9 @@ def advance(task: Task, event: MachineEvent) -> Step:
         case RetryTask():
             return _retry(task, event)
         case KickTask():
-            return replace(_issue(task, closed=RunState.FENCED), signal=_fencing(task))
+            return replace(_issue(_keep(task, event), closed=RunState.FENCED), signal=_fencing(task))
         case FailTask():
-            step = _end_failed(task, FailureKind.FAILED_BY_HAND, event.reason)
+            step = _end_failed(_keep(task, event), FailureKind.FAILED_BY_HAND, event.reason)
             return replace(step, signal=_fencing(task))
         case DataOptimized() | ModelTrained() | ModelEvaluated():
             return _completed(_spend(task, event), event)
@@ -145,7 +146,7 @@ def _spend(task: Task, event: PhaseEvent | LeaseLost) -> Task:
     return replace(task, gpu_seconds=task.gpu_seconds + event.gpu_seconds)
 
 
-def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost) -> Task:
+def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost | AttemptRequest) -> Task:
     """The next attempt goes on from the newest checkpoint there is, whichever attempt left it."""
     return replace(task, checkpoint=event.checkpoint or task.checkpoint)
 

@@ -11,10 +11,11 @@ from contracts.errors import FieldError, InvalidInput
 from contracts.http import ContinuousTaskRequest, TaskBody
 from contracts.message import derived_id
 from contracts.options import StopRules
-from contracts.submissions import CreateTask, StartTask, TaskRequest
+from contracts.submissions import AttemptRequest, CreateTask, FailTask, KickTask, PauseTask, StartTask, TaskRequest
 from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode, TaskSpec
 from control.applier import Applier
 from control.batcher import Batcher
+from control.machine import RunState
 from control.models import resolve_model
 from control.store.port import Dataset, NewTask, Store
 from control.task import Task
@@ -80,8 +81,16 @@ class Submissions:
 
     async def request(self, asked: TaskRequest) -> Task:
         """Do what is asked of a task. Raises TaskNotFound, IllegalTransition, StoreUnavailable."""
-        answer = await self._applier.submit(asked, actor=asked.actor, reason=asked.reason)
+        known = await self._with_checkpoint(asked) if isinstance(asked, AttemptRequest) else asked
+        answer = await self._applier.submit(known, actor=asked.actor, reason=asked.reason)
         return answer.task
+
+    async def _with_checkpoint(self, asked: PauseTask | KickTask | FailTask) -> TaskRequest:
+        """The request with the checkpoint that the running attempt's heartbeats named last, to go on from."""
+        standing = await self._store.standing(asked.task_id, within=0)
+        run = standing.run if standing else None
+        checkpoint = run.checkpoint if run and run.state is RunState.RUNNING else None
+        return asked.model_copy(update={"checkpoint": checkpoint})
 
     async def _create_all(self, batch: Sequence[_Asked]) -> Sequence[Task | Exception]:
         """Two statements a batch: find the datasets, create the tasks. A refusal is its own submitter's alone."""

@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from contracts.leases import Claim, WorkerState
+from contracts.leases import Claim, Heartbeat, WorkerState
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, DEAD_QUEUE, QUEUES
 from control.store.memory import MemoryStore
 from control.store.port import StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import BusUnavailable, Outgoing
-from tests.build import CLAIM, completed, failed
+from tests.build import CLAIM, completed, failed, key_of
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -180,6 +180,19 @@ async def test_a_start_that_is_put_off_and_never_asked_for_is_refused(gateway: G
 async def test_whoever_overrules_a_worker_says_why(gateway: Gateway, action: str) -> None:
     task_id = await gateway.create(autoStart=True)
     assert fields(await gateway.http.post(f"/api/tasks/{task_id}/{action}", json={})) == ["reason"]
+
+
+@pytest.mark.parametrize("action", ["kick", "fail", "pause"])
+async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gateway: Gateway, action: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await claim(gateway, task_id)
+    task = (await gateway.store.task(task_id)).task
+    beat = Heartbeat(key=key_of(task), claim_id=CLAIM, checkpoint="models/checkpoint")
+    worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=1)
+    await gateway.store.lease(worker, [], [beat])
+    asked = {"reason": "it is stuck"} | ({"mode": "now"} if action == "pause" else {})
+    await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    assert (await gateway.store.task(task_id)).task.checkpoint == "models/checkpoint"
 
 
 async def test_a_task_that_is_listed_does_not_say_what_it_waits_for(gateway: Gateway) -> None:

@@ -149,3 +149,8 @@ def test_a_delayed_start_orders_its_first_command_for_later() -> None:
 def test_a_kick_begins_a_delayed_start_at_once() -> None:
     task = advance(new_task(), StartTask(task_id=TASK, after_seconds=7200)).task
     assert advance(task, kick()).orders[0].delay == 0
+
+
+def test_a_kick_goes_on_from_what_the_stuck_attempt_left() -> None:
+    stuck = kick().model_copy(update={"checkpoint": "models/newer"})
+    assert train_command(advance(training_from_a_checkpoint(), stuck)).resume_from == "models/newer"
