@@ -15,7 +15,7 @@ from rich.text import Text
 from control.cli.durations import spoken
 from control.cli.options import Format
 from control.dead_letters import DeadLetter
-from control.replay import Replayed
+from control.replay import MOST, Replayed
 from infra.logs import masked
 
 
@@ -31,7 +31,10 @@ def show_all(letters: Sequence[DeadLetter], form: Format) -> None:
         age = spoken(_age(letter)) if letter.published_at else ""
         size, died = str(len(letter.body)), str(letter.died)
         table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, of, age, size, died, letter.reason)))
-    return Console().print(table)
+    Console().print(table)
+    if len(letters) == MOST:
+        typer.echo(f"these are the {MOST:,} oldest; there may be more", err=True)
+    return None
 
 
 def show_one(letter: DeadLetter, form: Format) -> None:
@@ -116,5 +119,5 @@ def _plain(value: str | int | None) -> Text:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "id")  # an id is there to be copied
     return table

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from uuid import uuid5
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -19,10 +20,11 @@ from contracts.tasks import AttemptKey, DatasetRef, DatasetRefs, ModelSource, Pa
 from control.leftovers import artifact_of, layers, leftovers
 from control.machine import MachineEvent, RunState
 from control.orders import next_iteration
-from control.retention import clean, survey
+from control.retention import Retention, clean, survey
 from control.store.memory import MemoryStore
 from control.store.port import NewTask
 from control.task import TERMINAL, IllegalTransition, Task
+from infra.settings import Settings
 from tests.build import CLAIM, TASK, failed, key_of, lost, new_task, paused, score, start
 from tests.conformance.stores import Clock, change_of
 
@@ -191,6 +193,27 @@ async def test_a_survey_deletes_nothing() -> None:
     assert (len(found.leftovers), found.size, world.shelf.deleted) == (1, 20, [])
 
 
+@pytest.mark.parametrize(("days", "gone"), [(0.0, 0), (7.0, 1), (8.0, 0)])
+async def test_control_cleans_what_is_older_than_the_setting(days: float, gone: int) -> None:
+    world = World()
+    task = await world.begun()
+    await world.after(task, failed(task))
+    await world.clock.pass_time(WEEK + 1)
+    await Retention(world.store, world.shelf, Settings(retention_after=days)).tick()  # type: ignore[arg-type]
+    assert len(world.shelf.deleted) == 2 * gone
+
+
+async def test_one_control_process_cleans_at_a_time() -> None:
+    world = World()
+    task = await world.begun()
+    await world.after(task, failed(task))
+    await world.clock.pass_time(WEEK + 1)
+    leader = MemoryStore(lambda _: 15.0, world.clock, world.store.tables)
+    assert await leader.lead("retention")
+    await Retention(world.store, world.shelf, Settings(retention_after=1)).tick()  # type: ignore[arg-type]
+    assert world.shelf.deleted == []
+
+
 @pytest.mark.parametrize(
     ("reference", "artifact"),
     [
@@ -250,7 +273,7 @@ def is_in(key: str, reference: str) -> bool:
     return below != key and not below.startswith("checkpoint-")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.lists(MOVES, max_size=14), st.integers(-1, 3)), min_size=1, max_size=4))
 async def test_nothing_that_is_referred_to_is_a_leftover(given_tasks: list[tuple[list[str], int]]) -> None:
     world, tasks = World(), []
