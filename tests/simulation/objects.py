@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from contracts.artifacts import MANIFEST
@@ -44,10 +45,20 @@ class SimulatedObjects:
         """Download a file."""
         _write(path, await self.get(key))
 
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Keys that begin with `prefix`, sorted, and the bytes of each."""
+        await self._reach(prefix)
+        return {key: len(data) for key, data in sorted(self._world.blobs.items()) if key.startswith(prefix)}
+
     async def names(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
-        await self._reach(prefix)
-        return sorted(key for key in self._world.blobs if key.startswith(prefix))
+        return list(await self.sizes(prefix))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects."""
+        for key in keys:
+            await self._reach(key)
+            self._world.blobs.pop(key, None)
 
     async def ping(self) -> None:
         """Raise ObjectStoreUnavailable where the store is away."""

@@ -21,6 +21,8 @@ from tests.simulation.world import World
 LONGEST = 12.0
 STEP = 2.0
 """Virtual seconds: of the longest program, and between two lines of progress."""
+CHECKPOINTED = 0.5
+"""Share of a training's steps after which there is a checkpoint."""
 DRAWN = "it was drawn so"
 """What a program says that fails. No attempt fails for another reason: not for an input that is missing."""
 FAILURES = (
@@ -63,7 +65,9 @@ class FakeChild:
         steps = int(seconds / STEP)
         for step in range(steps):
             on_step(Step(stage="working", done=step, total=steps))
-            await self._point()
+            await self._point("program-running")
+            if chance.random() < CHECKPOINTED:
+                await self._checkpoint(folder, step)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), STEP)
                 return await self._stopped(folder, step)
@@ -78,14 +82,18 @@ class FakeChild:
         self._stop.set()
 
     async def _stopped(self, folder: Path, step: int) -> Ended:
-        if self._world.chance.random() < 0.7:
+        await self._checkpoint(folder, step + 1)
+        return Ended(Outcome.STOPPED, step * STEP, 1)
+
+    async def _checkpoint(self, folder: Path, step: int) -> None:
+        """Only the trainer's program writes any."""
+        if self._module.startswith("trainer_worker"):
             checkpoint = folder / "checkpoints" / f"step-{step}"
             _write(checkpoint / "state.json", _lineage(folder))
             await self._point("mid-checkpoint")
             (checkpoint / MANIFEST).touch()
-        return Ended(Outcome.STOPPED, step * STEP, 1)
 
-    async def _point(self, name: str = "program-running") -> None:
+    async def _point(self, name: str) -> None:
         process = PROCESS.get()
         assert process is not None, "a program runs in a worker"
         await self._world.point(name, process)

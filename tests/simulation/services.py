@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import SecretStr
 
 from contracts.errors import TreadleError
-from contracts.events import WorkerEvent
 from control.service import Control, Parts
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
@@ -19,7 +19,7 @@ from infra.telemetry import Tracing
 from infra.worker.folders import WorkerFolder
 from infra.worker.host import WorkerHost
 from infra.worker.plan import PhaseWorker
-from infra.worker.spool import Spool, Spooled
+from infra.worker.spool import Spool
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.checks import Checks
 from tests.simulation.objects import SimulatedObjects
@@ -173,9 +173,8 @@ class SimulatedFolder(WorkerFolder):
 class SimulatedSpool(Spool):
     """A spool whose files are as old as they are in virtual time: their age is their order."""
 
-    def keep(self, event: WorkerEvent, headers: dict[str, str]) -> Spooled:
-        """Write the event down."""
-        spooled = super().keep(event, headers)
+    def _write(self, entries: Sequence[Any]) -> Path:
+        path = super()._write(entries)
         written = int(asyncio.get_running_loop().time() * 1e9)
-        os.utime(spooled.path, ns=(written, written))
-        return spooled
+        os.utime(path, ns=(written, written))
+        return path

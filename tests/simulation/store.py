@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from typing import Any
 
 from contracts.tasks import Phase
 from control.store.memory import MemoryStore
-from control.store.port import StoreUnavailable
+from control.store.port import Store, StoreUnavailable
 from tests.simulation.checks import Checks
 from tests.simulation.process import Process
 from tests.simulation.world import World
@@ -16,10 +17,7 @@ from tests.simulation.world import World
 REFUSED, UNHEARD = 0.003, 0.003
 """Shares of calls that are not carried out, and of those that are while their answer is lost."""
 LATENCY = 0.002
-CALLS = frozenset(
-    {"create", "load", "apply", "take_outbox", "forget_outbox", "lease", "expired", "unclaimed", "looping"}
-    | {"enqueue", "lead", "task", "runs", "dataset", "model", "now"}
-)
+CALLS = [name for name, call in vars(Store).items() if iscoroutinefunction(call) and name != "close"]
 POINTS = {"apply": "after-commit-before-publish", "lease": "after-lease-before-reply"}
 
 
@@ -62,9 +60,9 @@ class SimulatedStore(MemoryStore):
 def _over_the_network(name: str) -> Callable[..., Awaitable[Any]]:
     real = getattr(MemoryStore, name)
 
-    async def call(self: SimulatedStore, *arguments: Any) -> Any:
+    async def call(self: SimulatedStore, *arguments: Any, **named: Any) -> Any:
         await self.reach(name)
-        answer = await real(self, *arguments)
+        answer = await real(self, *arguments, **named)
         self.checks.saw(name, arguments, answer)
         await self.answer(name)
         return answer

@@ -11,6 +11,8 @@ from contracts.http import ContinuousTaskRequest, StandardTaskRequest
 from contracts.submissions import (
     CancelTask,
     CreateTask,
+    FailTask,
+    KickTask,
     PauseTask,
     ResumeTask,
     RetryTask,
@@ -170,7 +172,7 @@ def _whim(chance: Random, status: TaskStatus, task_id: UUID) -> TaskRequest | No
     sensible: TaskRequest
     match status:
         case TaskStatus.PENDING:
-            sensible = StartTask(**about)
+            sensible = StartTask(**about, after_seconds=chance.choice((0, 0, 20)))
         case TaskStatus.SUSPENDED:
             sensible = ResumeTask(**about)
         case TaskStatus.FAILED:
@@ -180,6 +182,8 @@ def _whim(chance: Random, status: TaskStatus, task_id: UUID) -> TaskRequest | No
     drawn = chance.random()
     if drawn < 0.05:
         return CancelTask(**about)
-    if drawn < 0.15:
+    if drawn < 0.1:
+        return chance.choice((KickTask, FailTask))(**about, reason="it takes too long")
+    if drawn < 0.2:
         return chance.choice((StartTask(**about), pause, ResumeTask(**about), retry))
     return sensible if drawn < 0.6 else None
