@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import aiormq
 from aio_pika.abc import AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
 
@@ -58,6 +59,7 @@ class Publisher:
         if self._channel.is_closed:
             raise ChannelInvalidStateError("the channel is closed")
         channel = await self._channel.get_underlay_channel()
+        assert isinstance(channel, aiormq.Channel), "the abstract one does not know of `wait`"
         amqp = to_amqp(message)
         await channel.basic_publish(  # type: ignore[call-arg]  # its channels take `wait`, the abstract one is silent
             amqp.body,
