@@ -22,6 +22,8 @@ STALL = 0.5, 5.0
 OUTAGE = 1.0, 4.0
 ZOMBIE = 1.3, 2.2
 """How long a process is stopped, in leases."""
+FILLING = 0.5, 1.5
+"""How long a queue that is about to be purged fills."""
 GAP = 0.5, 3.5
 """Seconds between the beginnings of two faults; several may go on at once, each at another target."""
 
@@ -124,9 +126,20 @@ class Chaos:
         await self._parts.rabbitmq.start_app()
 
     async def _purge(self, drawn: random.Random) -> None:
-        """Empty one queue. Dead letters are spared: they are evidence."""
-        queue = drawn.choice([queue.name for queue in QUEUES if queue is not DEAD_QUEUE])
-        await self._parts.rabbitmq.control("purge_queue", queue)
+        """Empty one queue while its consumers stand still, so that there is something in it to be lost.
+
+        Dead letters are spared: they are evidence.
+        """
+        queue = drawn.choice([queue for queue in QUEUES if queue is not DEAD_QUEUE])
+        consumers = self._house.consumers(queue)
+        for service in consumers:
+            service.freeze()
+        try:
+            await asyncio.sleep(drawn.uniform(*FILLING))
+            await self._parts.rabbitmq.control("purge_queue", queue.name)
+        finally:
+            for service in consumers:
+                service.thaw()
 
     async def _objects_away(self, drawn: random.Random) -> None:
         """Ended, not killed: half an object is nothing that an S3 store would show."""

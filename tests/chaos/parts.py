@@ -48,7 +48,7 @@ class Parts:
             reaper_tick=0.5,
             sweep_after=TTL,
             stop_grace=2.0,
-            worker_slots=32,
+            worker_slots=8,
             log_json=True,
             work_dir=self.folder / "work",
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from contracts.tasks import Phase
+from contracts.topology import PHASE_QUEUES, Queue
 from infra.settings import Settings
 from infra.stack.child import dies_with_parent
 from infra.stack.ports import free_ports
@@ -115,6 +116,11 @@ class House:
     def services(self) -> Iterator[Service]:
         """All of them."""
         yield from (*self.controls, *self.workers)
+
+    def consumers(self, queue: Queue) -> list[Service]:
+        """Who consumes this queue."""
+        phase = next((phase for phase, commands in PHASE_QUEUES.items() if commands is queue), None)
+        return [service for service in self.workers if service.name.startswith(phase)] if phase else self.controls
 
     async def ready(self) -> None:
         """Wait until both controls serve."""

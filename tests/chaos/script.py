@@ -14,8 +14,9 @@ from contracts.tasks import AttemptKey, FailureKind, Phase, StopReason, TaskStat
 CHILDREN = 0.05
 """The share of tasks whose programs are real children."""
 DOOMED, CRASHING = 0.01, 0.01
-SLOW, LONG = 0.1, 0.02
-"""Of the attempts: those that take a second or so, and those that outlast a lease."""
+SLOW, LONG, AGAIN = 0.25, 0.02, 0.6
+"""Of the attempts: those that take a second or so, and those that outlast a lease. AGAIN is for later attempts: many
+take long, so that the worker of the one before, back from the dead, finds its successor at work."""
 MOST_SEEDS = 2**31
 
 Fault = Literal["bad_input", "crash"]
@@ -52,7 +53,7 @@ class Script:
         """How long this attempt's program takes; attempts of one phase differ."""
         drawn = random.Random(f"{self.seed}/{key.iteration}/{key.phase}/{key.attempt}")
         kind = drawn.random()
-        if kind < LONG:
+        if kind < (LONG if key.attempt == 1 else AGAIN):
             return drawn.uniform(3.0, 6.0)
         return drawn.uniform(0.3, 1.5) if kind < LONG + SLOW else 0.0
 
