@@ -29,13 +29,15 @@ from tests.simulation.world import World
 
 SHORTEST_ABSENCE, LONGEST_ABSENCE = 0.2, 15.0
 """Seconds from a process's end to its next life."""
+MEMORY = 60.0
+"""Seconds after which what nothing refers to is deleted."""
 STOPPING = 60.0
 """Seconds that a supervisor gives a service to stop by itself."""
 TRACING = Tracing("simulation", "simulation", None)
 
 
 def simulated_settings(work_dir: str, **more: Any) -> Settings:
-    """Short leases, so that much happens in little time."""
+    """Short leases and a short memory, so that much happens in little time."""
     return Settings(
         bus_url=SecretStr(IN_PROCESS),
         work_dir=work_dir,
@@ -45,6 +47,7 @@ def simulated_settings(work_dir: str, **more: Any) -> Settings:
         reaper_tick=1.0,
         sweep_after=5.0,
         stop_grace=5.0,
+        retention_after=MEMORY / 86_400,
         **more,
     )
 
