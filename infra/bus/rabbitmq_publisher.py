@@ -61,7 +61,7 @@ class Publisher:
         channel = await self._channel.get_underlay_channel()
         assert isinstance(channel, aiormq.Channel), "the abstract one does not know of `wait`"
         amqp = to_amqp(message)
-        await channel.basic_publish(  # type: ignore[call-arg]  # its channels take `wait`, the abstract one is silent
+        await channel.basic_publish(
             amqp.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
