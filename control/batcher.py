@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from control.store.port import StoreUnavailable
+from infra.ending import end
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,8 +42,7 @@ class Batcher(Generic[T, R]):
     async def stop(self) -> None:
         """Stop flushing; those who still wait are cancelled, so that their messages come again."""
         if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+            await end(self._loop)
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()

@@ -12,6 +12,7 @@ from control.applier import Answer
 from control.metrics import Metrics
 from control.spans import emit_iteration, emit_phase, ends_iteration
 from control.store.port import Change, Run, Store, StoreUnavailable
+from infra.ending import end
 from infra.telemetry import Tracing
 
 BACKLOG = 4096
@@ -39,8 +40,7 @@ class Observer:
     async def stop(self) -> None:
         """Stop; what waits is not observed any more."""
         if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+            await end(self._loop)
 
     def heard(self, change: Change, answer: Answer) -> None:
         """A listener for the applier."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 import structlog
 
 from contracts.errors import TreadleError
+from infra.ending import end
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +32,7 @@ class Periodic(ABC):
     async def stop(self) -> None:
         """End, at once."""
         if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+            await end(self._loop)
 
     async def _run(self) -> None:
         while True:

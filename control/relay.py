@@ -14,6 +14,7 @@ from contracts.wire import encode
 from control.periodic import Periodic
 from control.store.port import OutboxRow, Store, StoreUnavailable
 from infra.bus.port import Bus, Outgoing, PublishFailed
+from infra.ending import end
 
 TICK = 1.0
 """Seconds between two looks for rows that nobody holds, and the longest that a confirmed row is remembered."""
@@ -44,9 +45,7 @@ class Relay(Periodic):
     async def stop(self) -> None:
         """Stop; rows not confirmed stay in the outbox."""
         await super().stop()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     def offer(self, rows: Sequence[OutboxRow]) -> None:
         """Publish these soon; the caller has committed them."""

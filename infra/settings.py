@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     s3_endpoint: str = "http://127.0.0.1:9000"
     s3_access_key: SecretStr = SecretStr("treadle")
     s3_secret_key: SecretStr = SecretStr("treadle-secret")
-    s3_bucket: str = "treadle"
+    s3_bucket: str = Field(default="treadle", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
     s3_region: str = "us-east-1"
 
     http_host: str = "127.0.0.1"

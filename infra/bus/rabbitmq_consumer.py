@@ -14,6 +14,7 @@ from aiormq.abc import AbstractChannel
 from infra.bus.handling import guarded
 from infra.bus.port import BusUnavailable, Handler
 from infra.bus.rabbitmq_delivery import Delivery
+from infra.ending import end
 
 ATTACH_TIMEOUT = 15.0
 RETRY_AFTER = 1.0
@@ -78,10 +79,7 @@ class Consumer:
     async def abandon(self) -> None:
         """The bus closes: stop restoring. The broker takes back whatever is not settled."""
         self.cancelled = True
-        tasks = [task for task in (self._restoring, self._closing) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*(task for task in (self._restoring, self._closing) if task is not None))
 
     @property
     def closed(self) -> bool:

@@ -16,6 +16,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseReq
 from contracts.topology import CLAIMS_QUEUE
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Outgoing, PublishFailed, RequestTimedOut
+from infra.ending import end
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.2, 5.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
@@ -53,9 +54,7 @@ class LeaseClient:
     async def stop(self) -> None:
         """Ask no more."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def claim(self, claim: Claim) -> Verdict:
         """Control's verdict, however long it is away. Asked again after a lost reply, under the same claim id."""

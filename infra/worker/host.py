@@ -18,6 +18,7 @@ from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.bus.port import Bus, Incoming, Subscription
 from infra.child import Children
+from infra.ending import end
 from infra.logs import bound
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -76,13 +77,13 @@ class WorkerHost:
     async def stop(self) -> None:
         """Take no more; stop the programs and give their attempts back, with their checkpoints."""
         await self._slots.close()
-        await _cancelled(self._resending)
+        await end(*self._resending)
         await self._end_claims()
         for attempt in self._attempts:
             attempt.paused.set()
         if self._running:
-            await asyncio.wait(self._running, timeout=self._settings.stop_grace + PUBLISHING_GRACE)
-        await _cancelled(self._running)
+            await asyncio.wait(self._running, timeout=self._grace)
+        await end(*self._running, again=self._grace)
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
@@ -115,11 +116,15 @@ class WorkerHost:
         self._keep(task, self._admitting)
         await asyncio.shield(task)
 
+    @property
+    def _grace(self) -> float:
+        return self._settings.stop_grace + PUBLISHING_GRACE
+
     async def _end_claims(self) -> None:
         """Hear the answers that are on their way: a grant to a worker that is gone would wait for its ttl."""
         if self._admitting and self._leases.heard:
             await asyncio.wait(self._admitting, timeout=CLAIMS_GRACE)
-        await _cancelled(self._admitting)
+        await end(*self._admitting)
 
     async def _admit(self, message: Incoming, hold: Hold) -> None:
         """Run what the delivery asks for, or drop it. Broken off, it gives the delivery back."""
@@ -240,9 +245,3 @@ class WorkerHost:
 def _tell(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("task_broke", task=task.get_name(), exc_info=error)
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

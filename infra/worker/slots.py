@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from infra.bus.port import Bus, BusUnavailable, Incoming, Subscription
+from infra.ending import end
 
 RETRY_AFTER = 1.0
 
@@ -88,9 +88,7 @@ class Slots:
     async def close(self) -> None:
         """Consume no more; what is held stays with its claim."""
         if self._opening is not None:
-            self._opening.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._opening
+            await end(self._opening)
         await self._detach()
 
     def free(self) -> None:

@@ -16,6 +16,7 @@ WRONG = [
     ("database_url", "postgresql://user:s3cret@host:abc/x"),
     ("log_level", "LOUD"),
     ("http_port", "70000"),
+    ("s3_bucket", "A"),
 ]
 
 

@@ -1,0 +1,26 @@
+"""Ending tasks that run until they are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+AGAIN = 1.0
+"""Seconds after which a task that goes on is cancelled again."""
+
+
+async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
+    """Cancel these tasks, and return once all have ended, however they end.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for`, which libraries await for us, forgets a cancellation
+    that comes just as what it awaits completes (python/cpython#86296), and the task goes on as if nothing had been
+    said. `again` must be longer than these tasks take to clean up.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=again)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # looked at, so that asyncio does not complain that nobody did
