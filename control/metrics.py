@@ -52,9 +52,8 @@ class Metrics:
         self.count(answer.outcome)
         if change.closed is RunState.LOST and change.before.phase is not None:
             self._lost.labels(change.before.phase).inc()
-        if isinstance(change.event, PhaseEvent | LeaseLost) and answer.outcome is not Outcome.DUPLICATE:
-            outcome = "stale" if change.stale else change.closed or "running"
-            self._gpu_seconds.labels(change.event.key.phase, outcome).inc(change.event.gpu_seconds)
+        if isinstance(change.event, PhaseEvent | LeaseLost):
+            self._gpu_seconds.labels(change.event.key.phase, change.closed or "stale").inc(change.event.gpu_seconds)
 
     def ended(self, run: Run) -> None:
         """Observe the times of an attempt that has ended, and what one that was ended from outside had used."""

@@ -105,6 +105,7 @@ async def running(settings: Settings, workers: Sequence[str] = WORKERS) -> Async
         url = await assembly.gateway(await assembly.control())
         for name in workers:
             await assembly.worker(name)
+        _keep_loaded()
         yield url
 
 
@@ -113,15 +114,17 @@ async def running_worker(settings: Settings, name: str) -> AsyncIterator[None]:
     """One worker alone."""
     async with AsyncExitStack() as stack:
         await Assembly(settings, stack).worker(name)
+        _keep_loaded()
         yield
 
 
-async def told_to_stop() -> None:
-    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience.
-
-    What is loaded by now stays until then: the garbage collector, whose looks at all of it take 50 ms, skips it.
-    """
+def _keep_loaded() -> None:
+    """What is loaded by now stays: the garbage collector, whose looks at all of it take 50 ms, skips it."""
     gc.freeze()
+
+
+async def told_to_stop() -> None:
+    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPPING:

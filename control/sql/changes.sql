@@ -107,16 +107,11 @@ UNION ALL
 SELECT message_id, id FROM put WHERE available_at <= now();
 
 -- name: create
--- $1 tasks, $2 orders (arrays of objects), $3 seconds of hold. Gives the tasks of these ids that can be seen:
--- those created now, and those that were there.
+-- $1 tasks (an array of objects). Gives the tasks of these ids that can be seen: those created now, and those that
+-- were there.
 WITH new AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
         task_id uuid, version integer, digest text, spec jsonb, state jsonb, actor text
-    )
-), ordered AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
-        position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
-        delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
     )
 ), created AS (
     INSERT INTO tasks (task_id, version, digest, spec, state)
@@ -127,18 +122,6 @@ WITH new AS MATERIALIZED (
     INSERT INTO task_events (task_id, version, kind, outcome, status, actor, event)
     SELECT task_id, created.version, 'create_task', 'applied', status, actor, spec
     FROM created JOIN new USING (task_id)
-), dispatched AS (
-    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
-    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
-           now() + make_interval(secs => delay)
-    FROM created JOIN ordered USING (task_id)
-    WHERE phase IS NOT NULL
-), put AS (
-    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
-    SELECT ordered.message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
-           now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $3::double precision END)
-    FROM created JOIN ordered USING (task_id)
-    ORDER BY position
 )
 SELECT task_id, digest, NULL AS task FROM created
 UNION ALL

@@ -62,7 +62,6 @@ class MemoryChanges(MemoryBase):
             return there.task if there.digest == new.digest else SubmissionConflict(task.task_id)
         self.tables.tasks[task.task_id] = TaskRow(task, new.digest, now, now)
         self._write_history(task, task.version, "create_task", new.actor, None, task.spec.model_dump(mode="json"))
-        self._order(task.task_id, new.orders, new.headers)
         return task
 
     def _load(self, task_id: UUID, message_id: UUID) -> Loaded | None:

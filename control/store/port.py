@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -64,8 +64,6 @@ class NewTask:
     task: Task
     digest: str
     actor: str
-    orders: tuple[Order, ...] = ()
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +197,7 @@ class Store(Protocol):
     """Every method is one transaction. Any of them may raise StoreUnavailable."""
 
     async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
-        """Create tasks, each with its history row and outbox rows; one answer each, in order.
+        """Create tasks, each with its history row; one answer each, in order.
 
         A task id that exists answers the task that is there where the digest is the same.
         """

@@ -74,12 +74,7 @@ class PostgresChanges(PostgresBase):
         return ordered_rows(wanted, _ids(await self._fetch("enqueue", wanted, HOLD)))
 
     async def _create(self, new: Sequence[NewTask]) -> Sequence[Row]:
-        orders = [
-            order_row(position, one.task.task_id, order, one.headers)
-            for one in new
-            for position, order in enumerate(one.orders)
-        ]
-        return await self._fetch("create", [new_task_row(one) for one in new], orders, HOLD)
+        return await self._fetch("create", [new_task_row(one) for one in new])
 
 
 def _created(new: NewTask, row: Row) -> Task | SubmissionConflict:

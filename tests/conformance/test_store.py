@@ -9,7 +9,7 @@ from contracts.events import NextIteration
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import DatasetRef, ModelSource, PauseMode, Phase, TaskMode, TaskStatus
 from contracts.wire import decode
-from control.machine import RunState, advance
+from control.machine import RunState
 from control.orders import Order, command_for
 from control.store.port import Dataset, NewTask, SubmissionConflict
 from tests.build import CLAIM, completed, failed, key_of, lost, new_task, start
@@ -56,15 +56,6 @@ async def test_the_first_row_of_a_history_holds_what_was_asked(bench: Bench) -> 
     (row,) = await bench.store.history(task.task_id)
     assert (row.version, row.kind, row.outcome, row.status) == (1, "create_task", "applied", TaskStatus.PENDING)
     assert (row.actor, row.event) == ("user", task.spec.model_dump(mode="json"))
-
-
-async def test_a_task_may_be_created_with_orders(bench: Bench) -> None:
-    task = new_task(TaskMode.CONTINUOUS, uuid4())
-    step = advance(task, start(task))
-    await bench.store.create([NewTask(step.task, "digest", "user", step.orders)])
-    (run,) = await bench.store.runs(task.task_id)
-    assert (run.key, run.state) == (key_of(step.task), RunState.DISPATCHED)
-    assert (await bench.store.outbox_depth())[0] == 1
 
 
 async def test_load_answers_in_the_order_asked(bench: Bench) -> None:
