@@ -14,7 +14,8 @@ LEFT JOIN phase_runs AS run ON run.task_id = task.task_id AND run.state IN ('dis
 
 -- name: apply
 -- $1 changes, $2 orders, $3 datasets, $4 models (arrays of objects), $5 outbox ids that were confirmed,
--- $6 seconds for which rows due now are held. Gives the handled message ids, then ids of outbox rows due now.
+-- $6 seconds for which rows due now are held. Gives the handled message ids with the times of the
+-- attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
@@ -54,7 +55,8 @@ WITH change AS MATERIALIZED (
     FROM handled JOIN change USING (task_id, message_id)
     WHERE NOT stale OR message_id IN (SELECT message_id FROM received)
 ), ending AS MATERIALIZED (
-    SELECT run.task_id, run.iteration, run.phase, run.attempt, change.closed, change.ending, change.event
+    SELECT run.task_id, run.iteration, run.phase, run.attempt, change.message_id, change.closed, change.ending,
+           change.event
     FROM updated JOIN change USING (task_id) JOIN phase_runs AS run USING (task_id)
     WHERE change.closed IS NOT NULL AND run.state IN ('dispatched', 'running')
     ORDER BY run.task_id
@@ -65,6 +67,7 @@ WITH change AS MATERIALIZED (
     FROM ending
     WHERE (run.task_id, run.iteration, run.phase, run.attempt)
         = (ending.task_id, ending.iteration, ending.phase, ending.attempt)
+    RETURNING message_id, ordered_at, claimed_at, ended_at, gpu_seconds
 ), dispatched AS (
     INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
     SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
@@ -102,9 +105,10 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, NULL AS outbox_id FROM handled
+SELECT message_id, NULL AS outbox_id, ordered_at, claimed_at, ended_at, gpu_seconds
+FROM handled LEFT JOIN ended USING (message_id)
 UNION ALL
-SELECT message_id, id FROM put WHERE available_at <= now();
+SELECT message_id, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 
 -- name: create
 -- $1 tasks (an array of objects). Gives the tasks of these ids that can be seen: those created now, and those that

@@ -17,6 +17,7 @@ from control.store.rows import (
     order_row,
     ordered_rows,
     task_from,
+    times_of,
 )
 from control.task import Task
 from infra.database import Row
@@ -66,7 +67,7 @@ class PostgresChanges(PostgresBase):
             HOLD,
         )
         made = frozenset(row["message_id"] for row in rows if row["outbox_id"] is None)
-        return Applied(made, tuple(ordered_rows(orders, _ids(rows))))
+        return Applied(made, tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
