@@ -2,14 +2,15 @@
 -- no two batches wait for each other in a ring. Everything derives from the tasks that were really updated.
 
 -- name: load
--- $1 task ids, $2 message ids. One row for each pair whose task exists. Scalar subqueries are looked up row by row;
--- a join, or EXISTS, may be planned as a scan of the whole table.
+-- $1 task ids, $2 message ids, $3 versions that are known already. One row for each pair whose task exists. Scalar
+-- subqueries are looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
 SELECT wanted.position,
-       (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
-           AS task,
+       CASE WHEN task.version <> wanted.known THEN
+           (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
+       END AS task,
        (SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL) AS claim_id,
        (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS seen
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (task_id, message_id, position)
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) WITH ORDINALITY AS wanted (task_id, message_id, known, position)
 JOIN tasks AS task USING (task_id);
 
 -- name: apply
