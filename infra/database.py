@@ -32,8 +32,9 @@ CONNECT_TIMEOUT = 10.0
 PLANS_LAST = 10
 """Seconds after which a statement is planned anew: a plan made for empty tables scans them when they are big."""
 DEADLOCK_ATTEMPTS = 5
-WITHOUT_COMPILING = {"jit": "off"}
-"""Statements here take milliseconds; compiling one that looks expensive to the planner takes more."""
+PLANNING = {"jit": "off", "enable_seqscan": "off", "enable_mergejoin": "off"}
+"""Statements here take milliseconds; compiling one that looks expensive to the planner takes more. They look their
+rows up by index: a plan made while a table was small would read all of it, for as long as the plan lasts."""
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """For a session that holds a lock: the server notices within half a minute that its owner's machine is gone."""
 
@@ -182,7 +183,7 @@ async def _pool(dsn: str, connections: int) -> asyncpg.Pool:
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
         max_cached_statement_lifetime=PLANS_LAST,
-        server_settings=WITHOUT_COMPILING,
+        server_settings=PLANNING,
         init=_read_json,
         reset=_keep,
     )

@@ -1,49 +1,48 @@
--- The hot path: two statements a batch of events. Rows are locked in task-id order, tasks before runs, so that
+-- The hot path: two statements a batch of events. Rows are updated in task-id order, tasks before runs, so that
 -- no two batches wait for each other in a ring. Everything derives from the tasks that were really updated.
 
 -- name: load
--- $1 task ids, $2 message ids. One row for each pair whose task exists.
+-- $1 task ids, $2 message ids, $3 versions that are known already, $4 when those were written: a standby that took
+-- over may have another state of the same version. One row for each pair whose task exists. Scalar subqueries are looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
 SELECT wanted.position,
-       (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
-           AS task,
-       run.claim_id,
-       EXISTS (SELECT FROM inbox WHERE inbox.message_id = wanted.message_id) AS seen
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (task_id, message_id, position)
-JOIN tasks AS task USING (task_id)
-LEFT JOIN phase_runs AS run ON run.task_id = task.task_id AND run.state IN ('dispatched', 'running');
+       task.updated_at AS at,
+       CASE WHEN (task.version, task.updated_at) IS DISTINCT FROM (wanted.known, wanted.since) THEN
+           (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
+       END AS task,
+       (SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL) AS claim_id,
+       (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS seen
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::timestamptz[])
+    WITH ORDINALITY AS wanted (task_id, message_id, known, since, position)
+JOIN tasks AS task USING (task_id);
 
 -- name: apply
--- $1 changes, $2 orders, $3 datasets, $4 models (arrays of objects), $5 outbox ids that were confirmed,
--- $6 seconds for which rows due now are held. Gives the handled message ids with the times of the
--- attempts that they closed, then ids of outbox rows due now.
+-- $1 changes (each with the key of the attempt that it closes, if any), $2 orders, $3 datasets, $4 models (arrays of
+-- objects), $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message
+-- ids with the times of the attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
-        actor text, reason text, closed text, ending text
+        actor text, reason text, closed text, ending text, iteration integer, phase text, attempt integer
     )
+    ORDER BY task_id
 ), ordered AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
         position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
         delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
     )
-), locked AS MATERIALIZED (
-    SELECT task.task_id
-    FROM change JOIN tasks AS task USING (task_id)
-    WHERE NOT change.stale AND task.version = change.version
-    ORDER BY task.task_id
-    FOR NO KEY UPDATE OF task
 ), updated AS (
     UPDATE tasks AS task
     SET version = task.version + 1, state = change.state, updated_at = now()
-    FROM locked JOIN change USING (task_id)
-    WHERE task.task_id = locked.task_id
-    RETURNING task.task_id, task.version, task.status, change.message_id
-), stale AS (
-    SELECT task.task_id, NULL::integer AS version, task.status, change.message_id
-    FROM change JOIN tasks AS task USING (task_id)
-    WHERE change.stale AND task.version = change.version
+    FROM change
+    WHERE NOT change.stale AND task.task_id = change.task_id AND task.version = change.version
+    RETURNING task.task_id, task.version, task.status, change.message_id, change.kind, change.event, change.actor,
+              change.reason, change.closed, change.ending, change.iteration, change.phase, change.attempt
 ), handled AS MATERIALIZED (
-    SELECT * FROM updated UNION ALL SELECT * FROM stale
+    SELECT task_id, version, status, message_id, kind, event, actor, reason FROM updated
+    UNION ALL
+    SELECT task_id, NULL, task.status, message_id, kind, event, actor, reason
+    FROM change JOIN tasks AS task USING (task_id, version)
+    WHERE change.stale
 ), received AS (
     INSERT INTO inbox (message_id, task_id)
     SELECT message_id, task_id FROM handled ORDER BY message_id
@@ -51,29 +50,25 @@ WITH change AS MATERIALIZED (
     RETURNING message_id
 ), recorded AS (
     INSERT INTO task_events (task_id, version, kind, outcome, status, actor, reason, event)
-    SELECT task_id, handled.version, kind, CASE WHEN stale THEN 'stale' ELSE 'applied' END, status, actor, reason, event
-    FROM handled JOIN change USING (task_id, message_id)
-    WHERE NOT stale OR message_id IN (SELECT message_id FROM received)
-), ending AS MATERIALIZED (
-    SELECT run.task_id, run.iteration, run.phase, run.attempt, change.message_id, change.closed, change.ending,
-           change.event
-    FROM updated JOIN change USING (task_id) JOIN phase_runs AS run USING (task_id)
-    WHERE change.closed IS NOT NULL AND run.state IN ('dispatched', 'running')
-    ORDER BY run.task_id
-    FOR NO KEY UPDATE OF run
+    SELECT task_id, version, kind, CASE WHEN version IS NULL THEN 'stale' ELSE 'applied' END, status, actor, reason,
+           event
+    FROM handled
+    WHERE version IS NOT NULL OR message_id IN (SELECT message_id FROM received)
 ), ended AS (
     UPDATE phase_runs AS run
-    SET state = ending.closed, message = ending.ending, event = ending.event, ended_at = now()
-    FROM ending
+    SET state = updated.closed, message = updated.ending, event = updated.event, ended_at = now(),
+        cleaned_at = CASE WHEN run.phase = 'evaluate' AND updated.closed = 'completed' THEN now() END
+    FROM updated
     WHERE (run.task_id, run.iteration, run.phase, run.attempt)
-        = (ending.task_id, ending.iteration, ending.phase, ending.attempt)
+        = (updated.task_id, updated.iteration, updated.phase, updated.attempt)
+      AND run.state IN ('dispatched', 'running')
     RETURNING message_id, ordered_at, claimed_at, ended_at, gpu_seconds
 ), dispatched AS (
     INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
-    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
-           now() + make_interval(secs => delay)
+    SELECT task_id, ordered.iteration, ordered.phase, ordered.attempt, 'dispatched', ordered.message_id,
+           input_dataset_id, now() + make_interval(secs => delay)
     FROM updated JOIN ordered USING (task_id)
-    WHERE phase IS NOT NULL
+    WHERE ordered.phase IS NOT NULL
     ON CONFLICT (task_id, iteration, phase, attempt) DO UPDATE SET ordered_at = excluded.ordered_at
 ), registered AS (
     INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, dataset_type, user_id,
@@ -87,7 +82,7 @@ WITH change AS MATERIALIZED (
     ON CONFLICT (dataset_id) DO NOTHING
 ), trained AS (
     INSERT INTO models (task_id, iteration, attempt, source)
-    SELECT task_id, iteration, attempt, source
+    SELECT task_id, model.iteration, model.attempt, source
     FROM updated JOIN jsonb_to_recordset($4::jsonb) AS model (
         task_id uuid, iteration integer, attempt integer, source jsonb
     ) USING (task_id)
@@ -105,10 +100,10 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, NULL AS outbox_id, ordered_at, claimed_at, ended_at, gpu_seconds
+SELECT message_id, now() AS at, NULL AS outbox_id, ordered_at, claimed_at, ended_at, gpu_seconds
 FROM handled LEFT JOIN ended USING (message_id)
 UNION ALL
-SELECT message_id, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
+SELECT message_id, NULL, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 
 -- name: create
 -- $1 tasks (an array of objects). Gives the tasks of these ids that can be seen: those created now, and those that
@@ -127,8 +122,8 @@ WITH new AS MATERIALIZED (
     SELECT task_id, created.version, 'create_task', 'applied', status, actor, spec
     FROM created JOIN new USING (task_id)
 )
-SELECT task_id, digest, NULL AS task FROM created
+SELECT task_id, digest, now() AS at, NULL AS task FROM created
 UNION ALL
-SELECT task_id, task.digest,
+SELECT task_id, task.digest, task.updated_at,
        (task.state || jsonb_build_object('task_id', task_id, 'version', task.version, 'spec', task.spec))::text
 FROM new JOIN tasks AS task USING (task_id);

@@ -14,12 +14,16 @@ WITH seen AS (
         gpu_seconds double precision
     )
 ), locked AS MATERIALIZED (
-    SELECT run.task_id, run.iteration, run.phase, run.attempt, run.state, run.claim_id, task.status, task.pausing
-    FROM phase_runs AS run JOIN tasks AS task USING (task_id)
-    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
-        IN (SELECT task_id, iteration, phase, attempt FROM asked)
-    ORDER BY run.task_id, run.iteration, run.phase, run.attempt
-    FOR NO KEY UPDATE OF run
+    SELECT run.*, task.status, task.pausing
+    FROM (SELECT DISTINCT task_id, iteration, phase, attempt FROM asked ORDER BY 1, 2, 3, 4) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT task_id, iteration, phase, attempt, state, claim_id
+        FROM phase_runs
+        WHERE (task_id, iteration, phase, attempt)
+            = (wanted.task_id, wanted.iteration, wanted.phase, wanted.attempt)
+        FOR NO KEY UPDATE
+    ) AS run
+    CROSS JOIN LATERAL (SELECT status, pausing FROM tasks WHERE task_id = run.task_id OFFSET 0) AS task
 ), granted AS (
     SELECT DISTINCT ON (task_id, iteration, phase, attempt) task_id, iteration, phase, attempt, asked.claim_id
     FROM locked JOIN asked USING (task_id, iteration, phase, attempt)
@@ -66,7 +70,7 @@ SELECT verdict FROM decided ORDER BY position;
 -- name: expired
 -- $1 how many.
 SELECT * FROM phase_runs
-WHERE state = 'running' AND lease_expires_at < now()
+WHERE ended_at IS NULL AND state = 'running' AND lease_expires_at < now()
 ORDER BY lease_expires_at
 LIMIT $1;
 
@@ -74,7 +78,8 @@ LIMIT $1;
 -- $1 phase, $2 seconds since the command was due, $3 how many.
 SELECT run.*
 FROM phase_runs AS run JOIN tasks AS task USING (task_id)
-WHERE run.state = 'dispatched'
+WHERE run.ended_at IS NULL
+  AND run.state = 'dispatched'
   AND run.phase = $1
   AND run.ordered_at <= now() - make_interval(secs => $2::double precision)
   AND task.status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING')
@@ -86,7 +91,8 @@ LIMIT $3;
 -- $1 seconds, $2 how many.
 SELECT task_id
 FROM tasks AS task
-WHERE status = 'LOOPING'
+WHERE ending = 'NONE'
+  AND status = 'LOOPING'
   AND updated_at <= now() - make_interval(secs => $1::double precision)
   AND NOT EXISTS (
       SELECT FROM outbox WHERE outbox.task_id = task.task_id AND outbox.routing_key = 'next_iteration'
@@ -98,7 +104,7 @@ LIMIT $2;
 -- Seconds until the first lease of each phase ends.
 SELECT phase, extract(epoch FROM min(lease_expires_at) - clock_timestamp())::double precision AS left
 FROM phase_runs
-WHERE state = 'running'
+WHERE ended_at IS NULL AND state = 'running'
 GROUP BY phase;
 
 -- name: workers

@@ -20,13 +20,15 @@ FROM outbox;
 WITH ordered AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS ordered (
         position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
-        delay double precision
+        delay double precision, iteration integer, phase text, attempt integer
     )
 ), again AS (
     UPDATE phase_runs AS run
     SET ordered_at = now() + make_interval(secs => delay)
     FROM ordered
-    WHERE run.command_id = ordered.message_id AND run.state = 'dispatched'
+    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+        = (ordered.task_id, ordered.iteration, ordered.phase, ordered.attempt)
+      AND run.state = 'dispatched'
 ), put AS (
     INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
     SELECT message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),

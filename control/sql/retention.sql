@@ -7,7 +7,6 @@ SELECT run.*
 FROM phase_runs AS run JOIN tasks AS task USING (task_id)
 WHERE run.cleaned_at IS NULL
   AND run.ended_at < now() - make_interval(secs => $1::double precision)
-  AND NOT (run.phase = 'evaluate' AND run.state = 'completed')
   AND (run.phase <> 'optimize' OR run.state <> 'completed' OR (
       task.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
       AND task.updated_at < now() - make_interval(secs => $1::double precision)
@@ -32,8 +31,11 @@ FROM (
 WHERE named.reference ~ '^(artifact:)?(optimized|models|evaluations)/';
 
 -- name: mark_cleaned
--- $1 ids of the attempts' commands.
-UPDATE phase_runs SET cleaned_at = now() WHERE command_id = ANY ($1::uuid[]);
+-- $1 attempts (an array of objects).
+UPDATE phase_runs AS run SET cleaned_at = now()
+FROM jsonb_to_recordset($1::jsonb) AS cleaned (task_id uuid, iteration integer, phase text, attempt integer)
+WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+    = (cleaned.task_id, cleaned.iteration, cleaned.phase, cleaned.attempt);
 
 -- name: forget_datasets
 -- $1 prefixes. A dataset that a task was given is kept.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from contracts.tasks import Phase
 from control.orders import Order
 from control.store.effects import HOLD
 from control.store.port import Applied, Change, Loaded, NewTask, OutboxRow, StoreUnavailable, SubmissionConflict
 from control.store.postgres_base import PostgresBase
+from control.store.recent import RecentTasks
 from control.store.rows import (
     change_row,
     dataset_rows,
@@ -20,13 +22,17 @@ from control.store.rows import (
     times_of,
 )
 from control.task import Task
-from infra.database import Row
+from infra.database import Database, Row
 
 CREATE_ATTEMPTS = 3
 
 
 class PostgresChanges(PostgresBase):
     """`create`, `load`, `apply` and `enqueue`."""
+
+    def __init__(self, database: Database, ttl_of: Callable[[Phase], float]) -> None:
+        super().__init__(database, ttl_of)
+        self._recent = RecentTasks()
 
     async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
         """Create tasks; one answer each.
@@ -39,15 +45,30 @@ class PostgresChanges(PostgresBase):
         for _ in range(CREATE_ATTEMPTS):
             there = {row["task_id"]: row for row in await self._create(list(first.values()))}
             if len(there) == len(first):
-                return [_created(one, there[one.task.task_id]) for one in new]
+                return [self._created(one, there[one.task.task_id]) for one in new]
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """What decisions need."""
-        rows = await self._fetch("load", [task for task, _ in wanted], [message for _, message in wanted])
+        """What decisions need; a task is sent only where it is not as it is known here."""
+        known = [self._recent.find(task_id) for task_id, _ in wanted]
+        rows = await self._fetch(
+            "load",
+            [task_id for task_id, _ in wanted],
+            [message_id for _, message_id in wanted],
+            [one and one.task.version for one in known],
+            [one and one.at for one in known],
+        )
         found: list[Loaded | None] = [None] * len(wanted)
         for row in rows:
-            found[row["position"] - 1] = Loaded(task_from(row["task"]), row["claim_id"], row["seen"])
+            place = row["position"] - 1
+            there = known[place]
+            if row["task"] is None:
+                assert there is not None, "sent, or known as it is"
+                task = there.task
+            else:
+                task = task_from(row["task"])
+            self._recent.keep(task, row["at"])
+            found[place] = Loaded(task, row["claim_id"], row["seen"])
         return found
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
@@ -66,8 +87,11 @@ class PostgresChanges(PostgresBase):
             list(published),
             HOLD,
         )
-        made = frozenset(row["message_id"] for row in rows if row["outbox_id"] is None)
-        return Applied(made, tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
+        made = {row["message_id"]: row["at"] for row in rows if row["outbox_id"] is None}
+        for change in changes:
+            if not change.stale and (at := made.get(change.event.message_id)) is not None:
+                self._recent.keep(change.after, at)
+        return Applied(frozenset(made), tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
@@ -77,11 +101,13 @@ class PostgresChanges(PostgresBase):
     async def _create(self, new: Sequence[NewTask]) -> Sequence[Row]:
         return await self._fetch("create", [new_task_row(one) for one in new])
 
-
-def _created(new: NewTask, row: Row) -> Task | SubmissionConflict:
-    if row["digest"] != new.digest:
-        return SubmissionConflict(new.task.task_id)
-    return new.task if row["task"] is None else task_from(row["task"])
+    def _created(self, new: NewTask, row: Row) -> Task | SubmissionConflict:
+        if row["digest"] != new.digest:
+            return SubmissionConflict(new.task.task_id)
+        if row["task"] is not None:
+            return task_from(row["task"])
+        self._recent.keep(new.task, row["at"])
+        return new.task
 
 
 def _ids(rows: Sequence[Row]) -> dict[UUID, int]:

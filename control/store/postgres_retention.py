@@ -23,7 +23,7 @@ class PostgresRetention(PostgresBase):
 
     async def mark_cleaned(self, keys: Sequence[AttemptKey]) -> None:
         """Look at these attempts no more."""
-        await self._fetch("mark_cleaned", [key.derive("command") for key in keys])
+        await self._fetch("mark_cleaned", [key.model_dump(mode="json") for key in keys])
 
     async def forget_datasets(self, prefixes: Sequence[str]) -> None:
         """Take optimised datasets off the register, those that no task was given."""

@@ -34,7 +34,8 @@ def state_of(task: Task) -> orjson.Fragment:
 
 
 def change_row(change: Change) -> dict[str, Any]:
-    """A change as `apply` takes it."""
+    """A change as `apply` takes it; the attempt that it closes is the one that was live before."""
+    key = change.before.key if change.closed else None
     return {
         "task_id": change.before.task_id,
         "version": change.before.version,
@@ -47,6 +48,9 @@ def change_row(change: Change) -> dict[str, Any]:
         "reason": change.reason,
         "closed": change.closed,
         "ending": ending(change) if change.closed else None,
+        "iteration": key and key.iteration,
+        "phase": key and key.phase,
+        "attempt": key and key.attempt,
     }
 
 

@@ -65,6 +65,15 @@ async def test_load_answers_in_the_order_asked(bench: Bench) -> None:
     assert [found and found.task for found in loaded] == [second, None, first]
 
 
+async def test_load_sees_what_another_process_has_changed(bench: Bench) -> None:
+    task = await bench.started()
+    second = await bench.another()
+    await second.apply([change_of(task, completed(task))])
+    (loaded,) = await bench.store.load([(task.task_id, uuid4())])
+    assert loaded is not None
+    assert loaded.task == change_of(task, completed(task)).after
+
+
 async def test_load_knows_the_claim_of_the_live_attempt(bench: Bench) -> None:
     task = await bench.started()
     claim_id = uuid4()
