@@ -202,7 +202,7 @@ class WorkerHost:
         spooled = self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
-            await publish(self._bus, spooled.message)
+            await publish(self._bus, spooled.message, self._folder.spool.hurry)
         except asyncio.CancelledError:
             if attempt.ended_by is not None:
                 spooled.remove()

@@ -53,7 +53,7 @@ class Poison:
         self._leases.hold(Lease(claim.claim_id, lambda: beat, lambda _: None))
         try:
             spooled = self._spool.keep(self._event(claim, error), carried(message.headers))
-            await publish(self._bus, spooled.message)
+            await publish(self._bus, spooled.message, self._spool.hurry)
             spooled.remove()
         finally:
             self._leases.release(claim.claim_id)

@@ -17,17 +17,17 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 log = structlog.get_logger(__name__)
 
 
-async def publish(bus: Bus, message: Outgoing) -> None:
-    """Publish until the broker confirms."""
-    await _until_confirmed(lambda: bus.publish(message))
+async def publish(bus: Bus, message: Outgoing, failed: Callable[[], None] = lambda: None) -> None:
+    """Publish until the broker confirms; `failed` is called whenever it does not."""
+    await _until_confirmed(lambda: bus.publish(message), failed)
 
 
 async def bury(bus: Bus, message: Incoming, queue: str, reason: str) -> None:
     """Dead-letter a message that nobody here understands; it is settled once the broker has the copy."""
-    await _until_confirmed(lambda: dead_letter(bus, message, queue, reason))
+    await _until_confirmed(lambda: dead_letter(bus, message, queue, reason), lambda: None)
 
 
-async def _until_confirmed(send: Callable[[], Awaitable[None]]) -> None:
+async def _until_confirmed(send: Callable[[], Awaitable[None]], failed: Callable[[], None]) -> None:
     """Try, then again after a random part of a wait that doubles. Nothing but the call is made where all is well."""
     wait = FIRST_WAIT
     while True:
@@ -35,5 +35,6 @@ async def _until_confirmed(send: Callable[[], Awaitable[None]]) -> None:
             return await send()
         except PublishFailed as error:
             log.warning("waiting_for_the_broker", error=str(error))
+            failed()
         await asyncio.sleep(random.uniform(0, wait))  # noqa: S311  # it keeps no secret
         wait = min(2 * wait, LONGEST_WAIT)

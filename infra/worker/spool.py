@@ -23,10 +23,7 @@ from infra.bus.port import Outgoing
 from infra.ending import end
 
 GRACE = 0.02
-"""Seconds for the broker's confirm before an event is written down. A healthy broker takes less, and no disk is used.
-
-Writing at once, before the event was published, took 30 to 50 ms of a busy worker: no event is at risk for longer.
-"""
+"""Seconds that an event may wait for its confirm before it is written down. A healthy broker needs less: no disk is used."""
 RETRY_AFTER = 5.0
 """Seconds until a disk that refused is asked again."""
 
@@ -113,15 +110,21 @@ class Spool:
         self._folder = folder
         self._waiting: deque[Spooled] = deque()
         self._turn = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
-        """Have the event written down unless it is removed within GRACE. The caller publishes it meanwhile."""
+        """Have the event written down unless it is removed within GRACE; the caller publishes it meanwhile."""
         spooled = Spooled(Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers=headers))
         self._waiting.append(spooled)
+        if self._writing is None and self._timer is None:
+            self._look()
+        return spooled
+
+    def hurry(self) -> None:
+        """Write down what waits, whether or not it has waited for GRACE: a publication has failed."""
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all(), name="spool")
-        return spooled
 
     async def flush(self) -> bool:
         """Write down now what is wanted and not written yet; False where the disk refused, and it still waits."""
@@ -140,6 +143,8 @@ class Spool:
 
     async def close(self) -> None:
         """Write down what has not been confirmed: the next life sends it."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self.flush()
         if self._writing is not None:
             await end(self._writing)
@@ -156,17 +161,25 @@ class Spool:
                 file = _File(path, len(events))
                 yield from [Spooled(entry.outgoing(), file) for entry in events]
 
+    def _look(self) -> None:
+        """Write once the oldest that waits is overdue; until then look again, while any waits."""
+        self._timer = None
+        while self._waiting and not self._waiting[0].waits:
+            self._waiting.popleft()
+        if self._waiting:
+            wait = self._waiting[0].since + GRACE - time.monotonic()
+            if wait > 0:
+                self._timer = asyncio.get_running_loop().call_later(wait, self._look)
+            else:
+                self.hurry()
+
     async def _write_all(self) -> None:
-        """Whenever an event has waited for GRACE, write it and those behind it, until none waits."""
         try:
-            while self._waiting:
-                await asyncio.sleep(self._waiting[0].since + GRACE - time.monotonic())
-                while self._waiting and not self._waiting[0].waits:
-                    self._waiting.popleft()
-                if self._waiting and self._waiting[0].since + GRACE <= time.monotonic() and not await self.flush():
-                    await asyncio.sleep(RETRY_AFTER)
+            while not await self.flush():  # noqa: ASYNC110  # a disk tells nobody that it has room again
+                await asyncio.sleep(RETRY_AFTER)
         finally:
             self._writing = None
+        self._look()
 
     def _write(self, batch: Sequence[Spooled]) -> Path:
         """Synced, beside, then renamed, so that a file is whole or not there."""

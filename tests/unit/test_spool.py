@@ -13,6 +13,7 @@ from contracts.topology import EVENTS
 from contracts.wire import decode
 from infra.worker import spool as module
 from infra.worker.spool import Spool, Spooled
+from tests.eventually import eventually
 
 
 @pytest.fixture
@@ -34,8 +35,11 @@ async def written(spool: Spool, headers: dict[str, str] | None = None) -> Spoole
 
 async def settled(spool: Spool) -> None:
     """Wait until no event waits any more: it was written, or removed."""
-    if spool._writing is not None:
-        await spool._writing
+
+    async def still() -> bool:
+        return spool._writing is None and spool._timer is None
+
+    await eventually(still, "the spool to be still")
 
 
 async def test_an_event_is_found_again_by_another_life(spool: Spool, tmp_path: Path) -> None:
@@ -56,6 +60,15 @@ async def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
 async def test_an_event_that_nobody_removes_is_written_down(spool: Spool) -> None:
     kept = spool.keep(paused(), {})
     await settled(spool)
+    assert [found.message for found in spool.entries()] == [kept.message]
+
+
+async def test_an_event_in_a_hurry_is_written_down_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", 3600)
+    kept = spool.keep(paused(), {})
+    spool.hurry()
+    assert spool._writing is not None
+    await spool._writing
     assert [found.message for found in spool.entries()] == [kept.message]
 
 
