@@ -23,7 +23,7 @@ from infra.bus.port import Outgoing
 from infra.ending import end
 
 GRACE = 0.02
-"""Seconds that an event may wait for its confirm before it is written down. A healthy broker needs less: no disk is used."""
+"""Seconds that an event may wait for its confirm before it is written down; a healthy broker needs less."""
 RETRY_AFTER = 5.0
 """Seconds until a disk that refused is asked again."""
 
