@@ -26,7 +26,11 @@ _TOLD_BY_US = "pika"
 def configure_logs(settings: Settings, service: str) -> None:
     """Set up logging for this process, the libraries' included. Called once, at a composition root."""
     structlog.configure(
-        processors=[*_shared(service), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(service),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -44,6 +48,11 @@ def configure_logs(settings: Settings, service: str) -> None:
 def bound(**values: object) -> AbstractContextManager[None]:
     """Put `values` (task_id, iteration, phase, attempt, …) on every line logged inside the `with` block."""
     return structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in values.items()})
+
+
+def bind(**values: object) -> None:
+    """Put `values` on every line that the present task logs from now on: for a task that has one subject."""
+    structlog.contextvars.bind_contextvars(**{name: str(value) for name, value in values.items()})
 
 
 def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
