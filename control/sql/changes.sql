@@ -119,6 +119,11 @@ WITH new AS MATERIALIZED (
 )
 SELECT task_id, digest, NULL AS task FROM created
 UNION ALL
-SELECT task_id, task.digest,
-       (task.state || jsonb_build_object('task_id', task_id, 'version', task.version, 'spec', task.spec))::text
-FROM new JOIN tasks AS task USING (task_id);
+SELECT there.*
+FROM new CROSS JOIN LATERAL (
+    SELECT task_id, digest,
+           (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
+    FROM tasks
+    WHERE tasks.task_id = new.task_id
+    OFFSET 0
+) AS there;
