@@ -29,8 +29,6 @@ OPEN_FOR = 30.0
 """Seconds for which a database that does not answer is tried again at start."""
 COMMAND_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
-PLANS_LAST = 10
-"""Seconds after which a statement is planned anew: a plan made for empty tables scans them when they are big."""
 DEADLOCK_ATTEMPTS = 5
 PLANNING = {"jit": "off", "enable_seqscan": "off", "enable_mergejoin": "off"}
 """Statements here take milliseconds; compiling one that looks expensive to the planner takes more. They look their
@@ -182,7 +180,6 @@ async def _pool(dsn: str, connections: int) -> asyncpg.Pool:
         max_size=connections,
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
-        max_cached_statement_lifetime=PLANS_LAST,
         server_settings=PLANNING,
         init=_read_json,
         reset=_keep,

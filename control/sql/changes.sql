@@ -124,6 +124,11 @@ WITH new AS MATERIALIZED (
 )
 SELECT task_id, digest, now() AS at, NULL AS task FROM created
 UNION ALL
-SELECT task_id, task.digest, task.updated_at,
-       (task.state || jsonb_build_object('task_id', task_id, 'version', task.version, 'spec', task.spec))::text
-FROM new JOIN tasks AS task USING (task_id);
+SELECT there.*
+FROM new CROSS JOIN LATERAL (
+    SELECT task_id, digest, updated_at,
+           (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
+    FROM tasks
+    WHERE tasks.task_id = new.task_id
+    OFFSET 0
+) AS there;

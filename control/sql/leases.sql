@@ -62,7 +62,9 @@ WITH seen AS (
         checkpoint = coalesce(renewal.checkpoint, run.checkpoint),
         gpu_seconds = greatest(run.gpu_seconds, renewal.gpu_seconds)
     FROM renewal
-    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+    -- The array keeps a plan that was made for a small table from reading all of a large one.
+    WHERE run.task_id = ANY (ARRAY(SELECT task_id FROM renewal))
+      AND (run.task_id, run.iteration, run.phase, run.attempt)
         = (renewal.task_id, renewal.iteration, renewal.phase, renewal.attempt)
 )
 SELECT verdict FROM decided ORDER BY position;

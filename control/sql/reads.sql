@@ -9,8 +9,8 @@ WHERE task_id = $1;
 SELECT (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text AS task,
        created_at, updated_at
 FROM tasks
-WHERE ($1::text IS NULL OR status = $1 AND ending = CASE
-      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN $1 ELSE 'NONE' END)
+WHERE ($1::text IS NULL OR CASE
+      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
   AND ($2::bigint IS NULL OR user_id = $2)
   AND ($3::text IS NULL OR mode = $3)
 ORDER BY created_at DESC, task_id DESC
@@ -20,8 +20,8 @@ LIMIT $4 OFFSET $5;
 -- $1 status, $2 user id, $3 mode (NULL: any).
 SELECT count(*)
 FROM tasks
-WHERE ($1::text IS NULL OR status = $1 AND ending = CASE
-      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN $1 ELSE 'NONE' END)
+WHERE ($1::text IS NULL OR CASE
+      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
   AND ($2::bigint IS NULL OR user_id = $2)
   AND ($3::text IS NULL OR mode = $3);
 
