@@ -11,7 +11,7 @@ from contracts.events import LeaseLost, PhaseEvent
 from control.batcher import Batcher
 from control.machine import MachineEvent, Step, advance
 from control.relay import Relay
-from control.store.port import Applied, Change, Loaded, Store, TaskNotFound, Times
+from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
 from control.task import IllegalTransition, Task
 
 NOTHING = Applied(frozenset(), (), {})
@@ -81,6 +81,19 @@ class Applier:
         """Apply one event. Raises TaskNotFound, IllegalTransition, or StoreUnavailable (then try again)."""
         return await self._batcher.submit(_Asked(event, actor, reason))
 
+    def first(self, task: Task, event: MachineEvent, *, actor: str) -> Change:
+        """What `event` makes of a task that is not stored yet, to be created with it. Raises IllegalTransition."""
+        return self._change(_Asked(event, actor, None), task, advance(task, event))
+
+    async def create(self, new: Sequence[NewTask]) -> Sequence[Task | SubmissionConflict]:
+        """Create tasks, and start those that have a start; an answer each, in order. Raises StoreUnavailable."""
+        created = await self._store.create(new)
+        self._relay.offer(created.outbox)
+        for one in new:
+            if one.start is not None and one.task.task_id in created.new:
+                self._tell(one.start, Answer(one.start.after, Outcome.APPLIED))
+        return created.answers
+
     async def _flush(self, batch: Sequence[_Asked]) -> list[Answer | Exception | None]:
         loaded = await self._store.load([(asked.task_id, asked.event.message_id) for asked in batch])
         decided = [self._decide(asked, found) for asked, found in zip(batch, loaded, strict=True)]
@@ -132,11 +145,14 @@ class Applier:
             return None
         outcome = Outcome.STALE if change.stale else Outcome.APPLIED
         answer = Answer(change.after, outcome, applied.ended.get(message_id))
+        self._tell(change, answer)
+        return answer
+
+    def _tell(self, change: Change, answer: Answer) -> None:
         if change.signal is not None:
             self._relay.signal(change.signal)
         for listener in self._listeners:
             listener(change, answer)
-        return answer
 
 
 def task_of(event: MachineEvent) -> UUID:

@@ -37,6 +37,7 @@ class _Asked:
     body: TaskBody
     model: ModelSource | FieldError
     actor: str
+    start: StartTask | None
 
     @property
     def dataset_ids(self) -> set[str]:
@@ -68,16 +69,11 @@ class Submissions:
         The same submission again gives the same task.
         """
         model = await resolve_model(asked.task.model_name, self._store, self._settings)
-        task = await self._creating.submit(_Asked(asked.task_id, asked.task, model, asked.actor))
-        if not asked.task.auto_start or task.version > 1:
-            return task
-        start = StartTask(
-            submission_id=derived_id(asked.submission_id, "start"),
-            actor=asked.actor,
-            task_id=task.task_id,
-            after_seconds=asked.task.start_after_seconds,
-        )
-        return await self.request(start)
+        start = _start(asked) if asked.task.auto_start else None
+        task = await self._creating.submit(_Asked(asked.task_id, asked.task, model, asked.actor, start))
+        if start is not None and task.version == 1:  # it was there, from a time when the start came afterwards
+            return await self.request(start)
+        return task
 
     async def request(self, asked: TaskRequest) -> Task:
         """Do what is asked of a task. Raises TaskNotFound, IllegalTransition, StoreUnavailable."""
@@ -95,18 +91,29 @@ class Submissions:
     async def _create_all(self, batch: Sequence[_Asked]) -> Sequence[Task | Exception]:
         """Two statements a batch: find the datasets, create the tasks. A refusal is its own submitter's alone."""
         there = await self._store.find_datasets(sorted({name for asked in batch for name in asked.dataset_ids}))
-        answers = [_new_task(asked, there) for asked in batch]
-        created = iter(await self._store.create([new for new in answers if isinstance(new, NewTask)]))
+        answers = [self._new_task(asked, there) for asked in batch]
+        created = iter(await self._applier.create([new for new in answers if isinstance(new, NewTask)]))
         return [next(created) if isinstance(answer, NewTask) else answer for answer in answers]
 
+    def _new_task(self, asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
+        datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}
+        wrong = tuple(found for found in (asked.model, *datasets.values()) if isinstance(found, FieldError))
+        if wrong:
+            return InvalidInput(wrong)
+        digest = hashlib.sha256(asked.body.model_dump_json().encode()).hexdigest()
+        task = Task(asked.task_id, _spec(asked.body, asked.model, datasets))
+        start = self._applier.first(task, asked.start, actor=asked.actor) if asked.start else None
+        return NewTask(task, digest, asked.actor, start)
 
-def _new_task(asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
-    datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}
-    wrong = tuple(found for found in (asked.model, *datasets.values()) if isinstance(found, FieldError))
-    if wrong:
-        return InvalidInput(wrong)
-    digest = hashlib.sha256(asked.body.model_dump_json().encode()).hexdigest()
-    return NewTask(Task(asked.task_id, _spec(asked.body, asked.model, datasets)), digest, asked.actor)
+
+def _start(asked: CreateTask) -> StartTask:
+    """The start that is asked for with a task, the same at every try."""
+    return StartTask(
+        submission_id=derived_id(asked.submission_id, "start"),
+        actor=asked.actor,
+        task_id=asked.task_id,
+        after_seconds=asked.task.start_after_seconds,
+    )
 
 
 def _dataset(body: TaskBody, field: str, there: Mapping[str, Dataset]) -> DatasetRef | FieldError | None:

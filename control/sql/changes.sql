@@ -106,29 +106,56 @@ UNION ALL
 SELECT message_id, NULL, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 
 -- name: create
--- $1 tasks (an array of objects). Gives the tasks of these ids that can be seen: those created now, and those that
--- were there.
+-- $1 tasks (an array of objects, as they are once started; `start` is null where they are not), $2 orders of those
+-- starts, $3 seconds for which rows due now are held. Gives the tasks of these ids that can be seen, those created
+-- now and those that were there, then ids of outbox rows due now.
 WITH new AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
-        task_id uuid, version integer, digest text, spec jsonb, state jsonb, actor text
+        task_id uuid, version integer, digest text, spec jsonb, state jsonb, actor text, first text,
+        start_id uuid, start jsonb
+    )
+), ordered AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
+        position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
+        delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
     )
 ), created AS (
     INSERT INTO tasks (task_id, version, digest, spec, state)
     SELECT task_id, version, digest, spec, state FROM new ORDER BY task_id
     ON CONFLICT (task_id) DO NOTHING
     RETURNING task_id, version, status, digest
+), started AS MATERIALIZED (
+    SELECT task_id, created.version, status, actor, start_id, start
+    FROM created JOIN new USING (task_id)
+    WHERE start IS NOT NULL
+), received AS (
+    INSERT INTO inbox (message_id, task_id) SELECT start_id, task_id FROM started
 ), recorded AS (
     INSERT INTO task_events (task_id, version, kind, outcome, status, actor, event)
-    SELECT task_id, created.version, 'create_task', 'applied', status, actor, spec
-    FROM created JOIN new USING (task_id)
+    SELECT task_id, 1, 'create_task', 'applied', first, actor, spec FROM created JOIN new USING (task_id)
+    UNION ALL
+    SELECT task_id, version, start ->> 'kind', 'applied', status, actor, start FROM started
+), dispatched AS (
+    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
+    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
+           now() + make_interval(secs => delay)
+    FROM started JOIN ordered USING (task_id)
+), put AS (
+    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
+    SELECT message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
+           now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $3::double precision END)
+    FROM started JOIN ordered USING (task_id)
+    RETURNING id, message_id, available_at
 )
-SELECT task_id, digest, now() AS at, NULL AS task FROM created
+SELECT task_id, digest, now() AS at, NULL::text AS task, NULL::bigint AS outbox_id, NULL::uuid AS message_id FROM created
 UNION ALL
-SELECT there.*
+SELECT there.*, NULL::bigint, NULL::uuid
 FROM new CROSS JOIN LATERAL (
     SELECT task_id, digest, updated_at,
            (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
     FROM tasks
     WHERE tasks.task_id = new.task_id
     OFFSET 0
-) AS there;
+) AS there
+UNION ALL
+SELECT NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, id, message_id FROM put WHERE available_at <= now();

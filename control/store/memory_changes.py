@@ -15,6 +15,7 @@ from control.store.memory_tables import MemoryBase, OutboxEntry, RunRow, TaskRow
 from control.store.port import (
     Applied,
     Change,
+    Created,
     Dataset,
     HistoryRow,
     Loaded,
@@ -30,9 +31,11 @@ from control.task import Task
 class MemoryChanges(MemoryBase):
     """`create`, `load`, `apply` and `enqueue`."""
 
-    async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
+    async def create(self, new: Sequence[NewTask]) -> Created:
         """Create tasks; one answer each."""
-        return [self._create(one) for one in new]
+        made: dict[UUID, list[OutboxRow]] = {}
+        answers = tuple(self._create(one, made) for one in new)
+        return Created(answers, frozenset(made), tuple(row for rows in made.values() for row in rows))
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
         """What decisions need."""
@@ -62,14 +65,15 @@ class MemoryChanges(MemoryBase):
         """Put orders into the outbox again."""
         return [row for task_id, order in orders for row in self._order(task_id, (order,), {})]
 
-    def _create(self, new: NewTask) -> Task | SubmissionConflict:
+    def _create(self, new: NewTask, made: dict[UUID, list[OutboxRow]]) -> Task | SubmissionConflict:
         task, now = new.task, self._clock()
         there = self.tables.tasks.get(task.task_id)
         if there is not None:
             return there.task if there.digest == new.digest else SubmissionConflict(task.task_id)
-        self.tables.tasks[task.task_id] = TaskRow(task, new.digest, now, now)
+        row = self.tables.tasks[task.task_id] = TaskRow(task, new.digest, now, now)
         self._write_history(task, task.version, "create_task", new.actor, None, task.spec.model_dump(mode="json"))
-        return task
+        made[task.task_id] = self._make(row, new.start) if new.start else []
+        return row.task
 
     def _load(self, task_id: UUID, message_id: UUID) -> Loaded | None:
         row = self.tables.tasks.get(task_id)

@@ -64,6 +64,8 @@ class NewTask:
     task: Task
     digest: str
     actor: str
+    start: Change | None = None
+    """The start that is asked for with it: both happen, or neither does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,15 @@ class Change:
     headers: dict[str, str]
     """Trace context, carried into the outbox rows."""
     signal: AttemptSignal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An answer for each task that was to be created, in order; which are new, and the outbox rows of their starts."""
+
+    answers: tuple[Task | SubmissionConflict, ...]
+    new: frozenset[UUID]
+    outbox: tuple[OutboxRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +220,8 @@ class TaskFilter:
 class Store(Protocol):
     """Every method is one transaction. Any of them may raise StoreUnavailable."""
 
-    async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
-        """Create tasks, each with its history row; one answer each, in order.
+    async def create(self, new: Sequence[NewTask]) -> Created:
+        """Create tasks, each with its history row and its start where there is one; one answer each, in order.
 
         A task id that exists answers the task that is there where the digest is the same.
         """

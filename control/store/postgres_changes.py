@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from contracts.tasks import Phase
 from control.orders import Order
 from control.store.effects import HOLD
-from control.store.port import Applied, Change, Loaded, NewTask, OutboxRow, StoreUnavailable, SubmissionConflict
+from control.store.port import (
+    Applied,
+    Change,
+    Created,
+    Loaded,
+    NewTask,
+    OutboxRow,
+    StoreUnavailable,
+    SubmissionConflict,
+)
 from control.store.postgres_base import PostgresBase
 from control.store.recent import RecentTasks
 from control.store.rows import (
@@ -34,7 +44,7 @@ class PostgresChanges(PostgresBase):
         super().__init__(database, ttl_of)
         self._recent = RecentTasks()
 
-    async def create(self, new: Sequence[NewTask]) -> list[Task | SubmissionConflict]:
+    async def create(self, new: Sequence[NewTask]) -> Created:
         """Create tasks; one answer each.
 
         A task that another process commits at the same moment is not seen by the statement that met it: ask again.
@@ -42,10 +52,15 @@ class PostgresChanges(PostgresBase):
         first: dict[UUID, NewTask] = {}
         for one in new:
             first.setdefault(one.task.task_id, one)
+        orders = _orders([one.start for one in first.values() if one.start])
+        rows = [new_task_row(one) for one in first.values()]
         for _ in range(CREATE_ATTEMPTS):
-            there = {row["task_id"]: row for row in await self._create(list(first.values()))}
+            found = await self._fetch("create", rows, orders, HOLD)
+            there = {row["task_id"]: row for row in found if row["outbox_id"] is None}
             if len(there) == len(first):
-                return [self._created(one, there[one.task.task_id]) for one in new]
+                answers = tuple(self._created(one, there[one.task.task_id]) for one in new)
+                created = frozenset(row["task_id"] for row in there.values() if row["task"] is None)
+                return Created(answers, created, tuple(ordered_rows(orders, _ids(found))))
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
@@ -73,11 +88,7 @@ class PostgresChanges(PostgresBase):
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
         """Make those changes whose task still has the version that was read."""
-        orders = [
-            order_row(position, change.after.task_id, order, change.headers)
-            for change in changes
-            for position, order in enumerate(change.orders)
-        ]
+        orders = _orders(changes)
         rows = await self._fetch(
             "apply",
             [change_row(change) for change in changes],
@@ -98,16 +109,22 @@ class PostgresChanges(PostgresBase):
         wanted = [order_row(position, task_id, order, {}) for position, (task_id, order) in enumerate(orders)]
         return ordered_rows(wanted, _ids(await self._fetch("enqueue", wanted, HOLD)))
 
-    async def _create(self, new: Sequence[NewTask]) -> Sequence[Row]:
-        return await self._fetch("create", [new_task_row(one) for one in new])
-
     def _created(self, new: NewTask, row: Row) -> Task | SubmissionConflict:
         if row["digest"] != new.digest:
             return SubmissionConflict(new.task.task_id)
         if row["task"] is not None:
             return task_from(row["task"])
-        self._recent.keep(new.task, row["at"])
-        return new.task
+        task = new.start.after if new.start else new.task
+        self._recent.keep(task, row["at"])
+        return task
+
+
+def _orders(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [
+        order_row(position, change.after.task_id, order, change.headers)
+        for change in changes
+        for position, order in enumerate(change.orders)
+    ]
 
 
 def _ids(rows: Sequence[Row]) -> dict[UUID, int]:

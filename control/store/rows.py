@@ -55,15 +55,20 @@ def change_row(change: Change) -> dict[str, Any]:
 
 
 def new_task_row(new: NewTask) -> dict[str, Any]:
-    """A new task as `create` takes it."""
-    return {
-        "task_id": new.task.task_id,
-        "version": new.task.version,
+    """A new task as `create` takes it, as it is once it has started where it does."""
+    task = new.start.after if new.start else new.task
+    row: dict[str, Any] = {
+        "task_id": task.task_id,
+        "version": task.version,
         "digest": new.digest,
-        "spec": orjson.Fragment(new.task.spec.model_dump_json()),
-        "state": state_of(new.task),
+        "spec": orjson.Fragment(task.spec.model_dump_json()),
+        "state": state_of(task),
         "actor": new.actor,
+        "first": new.task.status,
     }
+    if new.start is not None:
+        row |= {"start_id": new.start.event.message_id, "start": orjson.Fragment(encode(new.start.event))}
+    return row
 
 
 def order_row(position: int, task_id: UUID, order: Order, headers: dict[str, str]) -> dict[str, Any]:

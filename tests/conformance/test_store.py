@@ -19,20 +19,22 @@ from tests.conformance.stores import Bench, applied_with, change_of
 
 async def test_a_new_task_comes_back_as_it_was(bench: Bench) -> None:
     task = new_task(TaskMode.CONTINUOUS, uuid4(), hyperparameters={"epochs": 2.5})
-    assert await bench.store.create([NewTask(task, "digest", "user")]) == [task]
+    created = await bench.store.create([NewTask(task, "digest", "user")])
+    assert (created.answers, created.new, created.outbox) == ((task,), {task.task_id}, ())
     assert (await bench.store.task(task.task_id)).task == task
 
 
 async def test_the_same_body_again_answers_the_task_as_it_stands(bench: Bench) -> None:
     task = await bench.started()
     again = NewTask(new_task(TaskMode.CONTINUOUS, task.task_id), "digest", "user")
-    assert await bench.store.create([again]) == [task]
+    created = await bench.store.create([again])
+    assert (created.answers, created.new) == ((task,), frozenset())
     assert [row.kind for row in await bench.store.history(task.task_id)] == ["create_task", "start_task"]
 
 
 async def test_another_body_under_the_same_id_is_a_conflict(bench: Bench) -> None:
     task = await bench.created()
-    (answer,) = await bench.store.create([NewTask(task, "another digest", "user")])
+    (answer,) = (await bench.store.create([NewTask(task, "another digest", "user")])).answers
     assert isinstance(answer, SubmissionConflict)
     assert answer.task_id == task.task_id
 
@@ -40,7 +42,7 @@ async def test_another_body_under_the_same_id_is_a_conflict(bench: Bench) -> Non
 async def test_a_batch_may_hold_one_creation_twice(bench: Bench) -> None:
     task = new_task(TaskMode.CONTINUOUS, uuid4())
     other = new_task(TaskMode.CONTINUOUS, uuid4())
-    answers = await bench.store.create(
+    created = await bench.store.create(
         [
             NewTask(task, "a", "user"),
             NewTask(other, "a", "user"),
@@ -48,8 +50,47 @@ async def test_a_batch_may_hold_one_creation_twice(bench: Bench) -> None:
             NewTask(task, "b", "user"),
         ]
     )
-    assert answers[:3] == [task, other, task]
-    assert isinstance(answers[3], SubmissionConflict)
+    assert created.answers[:3] == (task, other, task)
+    assert isinstance(created.answers[3], SubmissionConflict)
+
+
+async def test_a_task_may_be_created_and_started_at_once(bench: Bench) -> None:
+    task = new_task(TaskMode.CONTINUOUS, uuid4())
+    change = change_of(task, start(task))
+    created = await bench.store.create([NewTask(task, "digest", "user", change)])
+    assert (created.answers, [row.message_id for row in created.outbox]) == (
+        (change.after,),
+        [command_for(change.after).message_id],
+    )
+    history = await bench.store.history(task.task_id)
+    assert [(row.version, row.kind, row.status) for row in history] == [
+        (1, "create_task", TaskStatus.PENDING),
+        (2, "start_task", TaskStatus.OPTIMIZING),
+    ]
+
+
+async def test_a_start_that_came_with_its_task_has_been_seen(bench: Bench) -> None:
+    task = new_task(TaskMode.CONTINUOUS, uuid4())
+    change = change_of(task, start(task))
+    await bench.store.create([NewTask(task, "digest", "user", change)])
+    (loaded,) = await bench.store.load([(task.task_id, change.event.message_id)])
+    assert loaded is not None
+    assert (loaded.task, loaded.seen) == (change.after, True)
+
+
+async def test_a_task_that_is_there_is_not_started_by_its_creation_again(bench: Bench) -> None:
+    task = await bench.created()
+    again = NewTask(task, "digest", "user", change_of(task, start(task)))
+    created = await bench.store.create([again])
+    assert (created.answers, created.outbox) == ((task,), ())
+    assert await bench.store.runs(task.task_id) == []
+
+
+async def test_a_start_that_is_delayed_is_not_due_at_its_creation(bench: Bench) -> None:
+    task = new_task(TaskMode.CONTINUOUS, uuid4())
+    change = change_of(task, start(task).model_copy(update={"after_seconds": 60}))
+    created = await bench.store.create([NewTask(task, "digest", "user", change)])
+    assert created.outbox == ()
 
 
 async def test_the_first_row_of_a_history_holds_what_was_asked(bench: Bench) -> None:

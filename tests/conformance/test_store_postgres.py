@@ -131,8 +131,9 @@ async def test_a_claim_that_waited_for_a_change_sees_the_attempt_closed(postgres
 async def test_of_many_processes_that_create_one_task_one_does(postgres_bench: Bench) -> None:
     new = NewTask(new_task(TaskMode.CONTINUOUS, uuid4()), "digest", "user")
     second = await postgres_bench.another()
-    answers = await asyncio.gather(*(store.create([new]) for store in (postgres_bench.store, second) * 3))
-    assert [answer for (answer,) in answers] == [new.task] * 6
+    created = await asyncio.gather(*(store.create([new]) for store in (postgres_bench.store, second) * 3))
+    assert [one.answers for one in created] == [(new.task,)] * 6
+    assert sum(len(one.new) for one in created) == 1
     assert len(await postgres_bench.store.history(new.task.task_id)) == 1
 
 
