@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from contracts.commands import Command
 from contracts.errors import FieldError, UndecodableMessage
@@ -79,8 +79,8 @@ def field_errors(error: ValidationError, *, drop: tuple[str, ...] = ()) -> tuple
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        raw = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        raw = from_json(body)
+    except ValueError as error:
         raise UndecodableMessage(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise UndecodableMessage(f"expected a JSON object, got {type(raw).__name__}")

@@ -11,8 +11,10 @@ from contracts.events import LeaseLost, PhaseEvent
 from control.batcher import Batcher
 from control.machine import MachineEvent, Step, advance
 from control.relay import Relay
-from control.store.port import Change, Loaded, Store, TaskNotFound
+from control.store.port import Applied, Change, Loaded, Store, TaskNotFound, Times
 from control.task import IllegalTransition, Task
+
+NOTHING = Applied(frozenset(), (), {})
 
 
 class Outcome(StrEnum):
@@ -29,6 +31,8 @@ class Answer:
 
     task: Task
     outcome: Outcome
+    times: Times | None = None
+    """Of the attempt that the event has closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Applier:
         loaded = await self._store.load([(asked.task_id, asked.event.message_id) for asked in batch])
         decided = [self._decide(asked, found) for asked, found in zip(batch, loaded, strict=True)]
         changes = [change for change in decided if isinstance(change, Change)]
-        made = await self._apply(changes) if changes else frozenset()
+        made = await self._apply(changes) if changes else NOTHING
         return [self._settle(change, made) if isinstance(change, Change) else change for change in decided]
 
     def _decide(self, asked: _Asked, found: Loaded | None) -> Change | Answer | Exception:
@@ -112,7 +116,7 @@ class Applier:
             headers=dict(self._trace(step.task)),
         )
 
-    async def _apply(self, changes: Sequence[Change]) -> frozenset[UUID]:
+    async def _apply(self, changes: Sequence[Change]) -> Applied:
         confirmed = self._relay.take_confirmed()
         try:
             applied = await self._store.apply(changes, confirmed)
@@ -120,12 +124,14 @@ class Applier:
             self._relay.give_back(confirmed)
             raise
         self._relay.offer(applied.outbox)
-        return applied.message_ids
+        return applied
 
-    def _settle(self, change: Change, made: frozenset[UUID]) -> Answer | None:
-        if change.event.message_id not in made:
+    def _settle(self, change: Change, applied: Applied) -> Answer | None:
+        message_id = change.event.message_id
+        if message_id not in applied.message_ids:
             return None
-        answer = Answer(change.after, Outcome.STALE if change.stale else Outcome.APPLIED)
+        outcome = Outcome.STALE if change.stale else Outcome.APPLIED
+        answer = Answer(change.after, outcome, applied.ended.get(message_id))
         if change.signal is not None:
             self._relay.signal(change.signal)
         for listener in self._listeners:

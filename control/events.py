@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import structlog
 
@@ -18,6 +18,7 @@ from infra.bus.dead import dead_letter
 from infra.bus.port import Bus, Incoming, Subscription
 
 PREFETCH = 512
+EVENTS: tuple[type[Any], ...] = (*get_args(WorkerEvent), NextIteration)
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ class EventIntake:
 
     async def _handle(self, message: Incoming) -> None:
         try:
-            event = decode(message.body, *get_args(WorkerEvent), NextIteration)
+            event = decode(message.body, *EVENTS)
             actor = "control" if isinstance(event, NextIteration) else event.worker_id
             await patiently(partial(self._applier.submit, event, actor=actor))
         except (UndecodableMessage, TaskNotFound) as error:

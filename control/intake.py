@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import structlog
@@ -29,6 +29,7 @@ from infra.bus.dead import dead_letter
 from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed, Subscription
 
 PREFETCH = 256
+REQUESTS: tuple[type[Any], ...] = (CreateTask, *get_args(TaskRequest))
 OWN_QUEUES = frozenset(queue.name for queue in QUEUES)
 
 log = structlog.get_logger(__name__)
@@ -103,7 +104,7 @@ def _answerable(message: Incoming) -> bool:
 
 def _decoded(body: bytes) -> CreateTask | TaskRequest:
     """The request in `body`. One without an id of its own would be done again at every redelivery."""
-    asked: CreateTask | TaskRequest = decode(body, CreateTask, *get_args(TaskRequest))
+    asked: CreateTask | TaskRequest = decode(body, *REQUESTS)
     if "submission_id" not in asked.model_fields_set:
         missing = FieldError(field="submission_id", message="expected a UUID made by you, the same at every try")
         raise UndecodableMessage(f"{missing.field}: {missing.message}", (missing,))

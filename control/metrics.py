@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from contracts.events import LeaseLost, PhaseEvent
+from contracts.tasks import Phase
 from control.applier import Answer, Outcome
 from control.machine import RunState
-from control.store.port import Change, Run
+from control.store.port import Change, Times
 
 PHASE_BUCKETS = (1, 2, 5, 10, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
 START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 3600)
@@ -22,14 +25,14 @@ class Metrics:
         self._lost = Counter("treadle_leases_lost", "Attempts whose worker went silent.", ["phase"], registry=registry)
         self._seconds = Histogram(
             "treadle_phase_duration_seconds",
-            "From the command to the end of the attempt.",
+            "From when the command was due to the end of the attempt.",
             ["phase", "outcome"],
             buckets=PHASE_BUCKETS,
             registry=registry,
         )
         self._start = Histogram(
             "treadle_phase_schedule_to_start_seconds",
-            "From the command to the claim: how long work waits for a worker.",
+            "From when the command was due to the claim: how long work waits for a worker.",
             ["phase"],
             buckets=START_BUCKETS,
             registry=registry,
@@ -54,13 +57,18 @@ class Metrics:
             self._lost.labels(change.before.phase).inc()
         if isinstance(change.event, PhaseEvent | LeaseLost):
             self._gpu_seconds.labels(change.event.key.phase, change.closed or "stale").inc(change.event.gpu_seconds)
+        if answer.times is not None and change.closed is not None and change.before.phase is not None:
+            self._ended(change.before.phase, change.closed, answer.times)
 
-    def ended(self, run: Run) -> None:
+    def _ended(self, phase: Phase, state: RunState, times: Times) -> None:
         """Observe the times of an attempt that has ended, and what one that was ended from outside had used."""
-        if run.state in {RunState.FENCED, RunState.CANCELLED}:
-            self._gpu_seconds.labels(run.key.phase, run.state).inc(run.gpu_seconds)
-        if run.claimed_at is not None:
-            self._start.labels(run.key.phase).observe((run.claimed_at - run.created_at).total_seconds())
-        if run.ended_at is not None:
-            took = (run.ended_at - run.created_at).total_seconds()
-            self._seconds.labels(run.key.phase, run.state).observe(took)
+        if state in {RunState.FENCED, RunState.CANCELLED}:
+            self._gpu_seconds.labels(phase, state).inc(times.gpu_seconds)
+        if times.claimed_at is not None:
+            self._start.labels(phase).observe(_seconds(times.ordered_at, times.claimed_at))
+        self._seconds.labels(phase, state).observe(_seconds(times.ordered_at, times.ended_at))
+
+
+def _seconds(begin: datetime, end: datetime) -> float:
+    """A command that is ordered again after its claim was due again: no time is negative."""
+    return max(0.0, (end - begin).total_seconds())

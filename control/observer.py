@@ -16,15 +16,15 @@ from infra.ending import end
 from infra.telemetry import Tracing
 
 BACKLOG = 4096
-"""Ended attempts that wait to be timed; beyond it they are counted, and not timed."""
+"""Ended attempts that wait for their spans; beyond it they are counted, and not traced."""
 PACE = 0.25
-"""Seconds between two reads of times: what has ended meanwhile is read by one statement."""
+"""Seconds between two reads: what has ended meanwhile is read by one statement."""
 
 log = structlog.get_logger(__name__)
 
 
 class Observer:
-    """Reads the times of ended attempts from the database and makes histograms and spans of them."""
+    """Counts what happened; where it is traced, reads ended attempts from the database and makes spans of them."""
 
     def __init__(self, store: Store, metrics: Metrics, tracing: Tracing) -> None:
         self._store = store
@@ -45,12 +45,12 @@ class Observer:
     def heard(self, change: Change, answer: Answer) -> None:
         """A listener for the applier."""
         self._metrics.heard(change, answer)
-        if change.closed is None and not ends_iteration(change):
+        if not self._tracing.on or (change.closed is None and not ends_iteration(change)):
             return
         try:
             self._ended.put_nowait(change)
         except asyncio.QueueFull:
-            log.debug("attempt_not_timed", task_id=str(change.after.task_id))
+            log.debug("attempt_not_traced", task_id=str(change.after.task_id))
 
     async def _run(self) -> None:
         while True:
@@ -60,7 +60,7 @@ class Observer:
             try:
                 await self._observe_all(changes)
             except StoreUnavailable as error:
-                log.debug("attempts_not_timed", attempts=len(changes), error=str(error))
+                log.debug("attempts_not_traced", attempts=len(changes), error=str(error))
             await asyncio.sleep(PACE)
 
     async def _observe_all(self, changes: Sequence[Change]) -> None:
@@ -71,10 +71,9 @@ class Observer:
             self._observe(change, runs[change.before.task_id, change.before.iteration])
 
     def _observe(self, change: Change, runs: Sequence[Run]) -> None:
-        """Time one change. `runs` are all attempts of its iteration, as they stand by now."""
+        """Trace one change. `runs` are all attempts of its iteration, as they stand by now."""
         for run in runs:
             if change.closed is not None and run.key == change.before.key:
-                self._metrics.ended(run)
                 emit_phase(self._tracing, run)
         if ends_iteration(change):
             emit_iteration(self._tracing, change.after, runs)

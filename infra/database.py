@@ -116,16 +116,10 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
-            stop=stop_after_attempt(DEADLOCK_ATTEMPTS),
-            wait=wait_random(0, 0.05),
-            reraise=True,
-        )
         try:
-            return await retrying(self._fetch, sql, *arguments)
-        except asyncpg.DeadlockDetectedError as error:
-            raise DatabaseUnavailable(_reason(error)) from error
+            return await self._fetch(sql, *arguments)
+        except asyncpg.DeadlockDetectedError:
+            return await self._fetch_again(sql, *arguments)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -150,6 +144,18 @@ class Database:
             await asyncio.wait_for(self._pool.close(), CONNECT_TIMEOUT)
         except TimeoutError:
             self._pool.terminate()
+
+    async def _fetch_again(self, sql: str, *arguments: object) -> Sequence[Row]:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
+            stop=stop_after_attempt(DEADLOCK_ATTEMPTS - 1),
+            wait=wait_random(0, 0.05),
+            reraise=True,
+        )
+        try:
+            return await retrying(self._fetch, sql, *arguments)
+        except asyncpg.DeadlockDetectedError as error:
+            raise DatabaseUnavailable(_reason(error)) from error
 
     async def _fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
         async with self._connection() as connection:

@@ -17,14 +17,20 @@ from infra.settings import Settings
 MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
-_LOUD = ("aio_pika", "aiormq", "asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
+_LOUD = ("asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
 """Libraries whose INFO lines are about themselves."""
+_TOLD_BY_US = "pika"
+"""Each loss of a connection is a dozen of its lines; the adapter says it in one."""
 
 
 def configure_logs(settings: Settings, service: str) -> None:
     """Set up logging for this process, the libraries' included. Called once, at a composition root."""
     structlog.configure(
-        processors=[*_shared(service), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(service),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -36,11 +42,17 @@ def configure_logs(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level.upper())
     for name in _LOUD:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(_TOLD_BY_US).setLevel(logging.CRITICAL)
 
 
 def bound(**values: object) -> AbstractContextManager[None]:
     """Put `values` (task_id, iteration, phase, attempt, …) on every line logged inside the `with` block."""
     return structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in values.items()})
+
+
+def bind(**values: object) -> None:
+    """Put `values` on every line that the present task logs from now on: for a task that has one subject."""
+    structlog.contextvars.bind_contextvars(**{name: str(value) for name, value in values.items()})
 
 
 def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

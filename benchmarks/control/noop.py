@@ -21,6 +21,7 @@ from contracts.report import Score
 from contracts.tasks import DatasetRef, Phase
 from control.cli.stack import told_to_stop
 from infra.bus.connect import connect
+from infra.garbage import settle
 from infra.logs import configure_logs
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -70,6 +71,7 @@ async def serve(phase: Phase) -> None:
         host = WorkerHost(worker, bus, ObjectStore(settings), settings)
         stack.push_async_callback(host.stop)
         await host.start()
+        settle()
         await told_to_stop()
 
 

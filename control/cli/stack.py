@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from infra.bus.connect import connect
 from infra.bus.port import Bus
 from infra.bus.traced import TracedBus
+from infra.garbage import settle
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.telemetry import Tracing
@@ -105,7 +105,7 @@ async def running(settings: Settings, workers: Sequence[str] = WORKERS) -> Async
         url = await assembly.gateway(await assembly.control())
         for name in workers:
             await assembly.worker(name)
-        _keep_loaded()
+        settle()
         yield url
 
 
@@ -114,13 +114,8 @@ async def running_worker(settings: Settings, name: str) -> AsyncIterator[None]:
     """One worker alone."""
     async with AsyncExitStack() as stack:
         await Assembly(settings, stack).worker(name)
-        _keep_loaded()
+        settle()
         yield
-
-
-def _keep_loaded() -> None:
-    """What is loaded by now stays: the garbage collector, whose looks at all of it take 50 ms, skips it."""
-    gc.freeze()
 
 
 async def told_to_stop() -> None:

@@ -2,20 +2,24 @@
 -- no two batches wait for each other in a ring. Everything derives from the tasks that were really updated.
 
 -- name: load
--- $1 task ids, $2 message ids, $3 versions that are known already. One row for each pair whose task exists. Scalar
--- subqueries are looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
+-- $1 task ids, $2 message ids, $3 versions that are known already, $4 when those were written: a standby that took
+-- over may have another state of the same version. One row for each pair whose task exists. Scalar subqueries are
+-- looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
 SELECT wanted.position,
-       CASE WHEN task.version <> wanted.known THEN
+       task.updated_at AS at,
+       CASE WHEN (task.version, task.updated_at) IS DISTINCT FROM (wanted.known, wanted.since) THEN
            (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
        END AS task,
        (SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL) AS claim_id,
        (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS seen
-FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) WITH ORDINALITY AS wanted (task_id, message_id, known, position)
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::timestamptz[])
+    WITH ORDINALITY AS wanted (task_id, message_id, known, since, position)
 JOIN tasks AS task USING (task_id);
 
 -- name: apply
--- $1 changes (each with the key of the attempt that it closes, if any), $2 orders, $3 datasets, $4 models (arrays of objects), $5 outbox ids that were confirmed,
--- $6 seconds for which rows due now are held. Gives the handled message ids, then ids of outbox rows due now.
+-- $1 changes (each with the key of the attempt that it closes, if any), $2 orders, $3 datasets, $4 models (arrays of
+-- objects), $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message
+-- ids, then the times of the attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
@@ -59,6 +63,7 @@ WITH change AS MATERIALIZED (
     WHERE (run.task_id, run.iteration, run.phase, run.attempt)
         = (updated.task_id, updated.iteration, updated.phase, updated.attempt)
       AND run.state IN ('dispatched', 'running')
+    RETURNING message_id, ordered_at, claimed_at, ended_at, gpu_seconds
 ), dispatched AS (
     INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
     SELECT task_id, ordered.iteration, ordered.phase, ordered.attempt, 'dispatched', ordered.message_id,
@@ -96,9 +101,13 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, NULL AS outbox_id FROM handled
+SELECT message_id, now() AS at, NULL::bigint AS outbox_id, NULL::timestamptz AS ordered_at,
+       NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at, NULL::double precision AS gpu_seconds
+FROM handled
 UNION ALL
-SELECT message_id, id FROM put WHERE available_at <= now();
+SELECT message_id, NULL, NULL, ordered_at, claimed_at, ended_at, gpu_seconds FROM ended
+UNION ALL
+SELECT message_id, NULL, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 
 -- name: create
 -- $1 tasks (an array of objects). Gives the tasks of these ids that can be seen: those created now, and those that
@@ -117,11 +126,11 @@ WITH new AS MATERIALIZED (
     SELECT task_id, created.version, 'create_task', 'applied', status, actor, spec
     FROM created JOIN new USING (task_id)
 )
-SELECT task_id, digest, NULL AS task FROM created
+SELECT task_id, digest, now() AS at, NULL AS task FROM created
 UNION ALL
 SELECT there.*
 FROM new CROSS JOIN LATERAL (
-    SELECT task_id, digest,
+    SELECT task_id, digest, updated_at,
            (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
     FROM tasks
     WHERE tasks.task_id = new.task_id

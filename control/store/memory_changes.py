@@ -22,6 +22,7 @@ from control.store.port import (
     OutboxRow,
     Run,
     SubmissionConflict,
+    Times,
 )
 from control.task import Task
 
@@ -42,14 +43,20 @@ class MemoryChanges(MemoryBase):
         for row_id in published:
             self.tables.outbox.pop(row_id, None)
         made: set[UUID] = set()
+        ended: dict[UUID, Times] = {}
         outbox: list[OutboxRow] = []
         for change in sorted(changes, key=lambda c: c.before.task_id):
             row = self.tables.tasks.get(change.before.task_id)
             if row is None or row.task.version != change.before.version:
                 continue
             made.add(change.event.message_id)
-            outbox += self._record_stale(change) if change.stale else self._make(row, change)
-        return Applied(frozenset(made), tuple(outbox))
+            if change.stale:
+                self._record_stale(change)
+                continue
+            if (times := self._close_run(change)) is not None:
+                ended[change.event.message_id] = times
+            outbox += self._make(row, change)
+        return Applied(frozenset(made), tuple(outbox), ended)
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
@@ -71,17 +78,15 @@ class MemoryChanges(MemoryBase):
         live = self.tables.live_run(task_id)
         return Loaded(row.task, live.run.claim_id if live else None, message_id in self.tables.inbox)
 
-    def _record_stale(self, change: Change) -> list[OutboxRow]:
+    def _record_stale(self, change: Change) -> None:
         if change.event.message_id not in self.tables.inbox:
             self._receive(change)
             self._write_event(change, None)
-        return []
 
     def _make(self, row: TaskRow, change: Change) -> list[OutboxRow]:
         row.task, row.updated_at = change.after, self._clock()
         self._receive(change)
         self._write_event(change, change.after.version)
-        self._close_run(change)
         self._register(change)
         return self._order(change.after.task_id, change.orders, change.headers)
 
@@ -112,17 +117,19 @@ class MemoryChanges(MemoryBase):
             )
         )
 
-    def _close_run(self, change: Change) -> None:
+    def _close_run(self, change: Change) -> Times | None:
         row = self.tables.live_run(change.after.task_id)
         if row is None or change.closed is None:
-            return
+            return None
+        now = self._clock()
         row.run = replace(
             row.run,
             state=change.closed,
             message=ending(change),
             event=change.event.model_dump(mode="json"),
-            ended_at=self._clock(),
+            ended_at=now,
         )
+        return Times(row.ordered_at, row.run.claimed_at, now, row.run.gpu_seconds)
 
     def _register(self, change: Change) -> None:
         dataset, model = optimized_dataset(change), trained_model(change)

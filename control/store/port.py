@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -84,11 +84,24 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """An ended attempt by the database's clock: when its command was due, when it was claimed, when it ended."""
+
+    ordered_at: datetime
+    claimed_at: datetime | None
+    ended_at: datetime
+    gpu_seconds: float
+    """What its heartbeats said that it had used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """Which changes were really made (by message id), and the outbox rows that came of them."""
 
     message_ids: frozenset[UUID]
     outbox: tuple[OutboxRow, ...]
+    ended: Mapping[UUID, Times]
+    """By message id: the attempt that a change has closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from control.orders import Order
 from control.store.effects import HOLD
 from control.store.port import Applied, Change, Loaded, NewTask, OutboxRow, StoreUnavailable, SubmissionConflict
 from control.store.postgres_base import PostgresBase
-from control.store.recent import UNKNOWN, RecentTasks
+from control.store.recent import RecentTasks
 from control.store.rows import (
     change_row,
     dataset_rows,
@@ -19,6 +19,7 @@ from control.store.rows import (
     order_row,
     ordered_rows,
     task_from,
+    times_of,
 )
 from control.task import Task
 from infra.database import Database, Row
@@ -48,20 +49,25 @@ class PostgresChanges(PostgresBase):
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """What decisions need; a task is sent only where its version is not the one that is known here."""
+        """What decisions need; a task is sent only where it is not as it is known here."""
         known = [self._recent.find(task_id) for task_id, _ in wanted]
         rows = await self._fetch(
             "load",
             [task_id for task_id, _ in wanted],
             [message_id for _, message_id in wanted],
-            [task.version if task else UNKNOWN for task in known],
+            [one and one.task.version for one in known],
+            [one and one.at for one in known],
         )
         found: list[Loaded | None] = [None] * len(wanted)
         for row in rows:
             place = row["position"] - 1
-            task = known[place] if row["task"] is None else task_from(row["task"])
-            assert task is not None, "sent, or known in this version"
-            self._recent.keep(task)
+            there = known[place]
+            if row["task"] is None:
+                assert there is not None, "sent, or known as it is"
+                task = there.task
+            else:
+                task = task_from(row["task"])
+            self._recent.keep(task, row["at"])
             found[place] = Loaded(task, row["claim_id"], row["seen"])
         return found
 
@@ -81,11 +87,11 @@ class PostgresChanges(PostgresBase):
             list(published),
             HOLD,
         )
-        made = frozenset(row["message_id"] for row in rows if row["outbox_id"] is None)
+        made = {row["message_id"]: row["at"] for row in rows if row["at"] is not None}
         for change in changes:
-            if change.event.message_id in made:
-                self._recent.keep(change.after)
-        return Applied(made, tuple(ordered_rows(orders, _ids(rows))))
+            if not change.stale and (at := made.get(change.event.message_id)) is not None:
+                self._recent.keep(change.after, at)
+        return Applied(frozenset(made), tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
@@ -100,7 +106,7 @@ class PostgresChanges(PostgresBase):
             return SubmissionConflict(new.task.task_id)
         if row["task"] is not None:
             return task_from(row["task"])
-        self._recent.keep(new.task)
+        self._recent.keep(new.task, row["at"])
         return new.task
 
 

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from control.task import TERMINAL, Task
 
 REMEMBERED = 4096
 """Tasks under way, at some 10 kB each."""
-UNKNOWN = 0
-"""A version that no task has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A task, and when the database wrote it."""
+
+    task: Task
+    at: datetime
 
 
 class RecentTasks:
-    """The newest ones used. A version names one state, so what is remembered is true where the version still is."""
+    """The newest ones used. What is remembered is true where version and time of writing are still the same."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
-        self._tasks: OrderedDict[UUID, Task] = OrderedDict()
+        self._tasks: OrderedDict[UUID, Known] = OrderedDict()
 
-    def find(self, task_id: UUID) -> Task | None:
+    def find(self, task_id: UUID) -> Known | None:
         """The task as it was known last; another process may have changed it since."""
         return self._tasks.get(task_id)
 
-    def keep(self, task: Task) -> None:
+    def keep(self, task: Task, at: datetime) -> None:
         """Remember what is stored now; a task that has ended is hardly asked for again."""
         self._tasks.pop(task.task_id, None)
         if task.status in TERMINAL:
             return
-        self._tasks[task.task_id] = task
+        self._tasks[task.task_id] = Known(task, at)
         if len(self._tasks) > self._size:
             self._tasks.popitem(last=False)

@@ -14,7 +14,7 @@ from contracts.wire import encode
 from control.machine import RunState
 from control.orders import Order
 from control.store.effects import ending, envelope, new_run, optimized_dataset, trained_model
-from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Pause, Run, Standing, Stored
+from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Pause, Run, Standing, Stored, Times
 from control.task import Task
 from infra.database import Row
 
@@ -119,6 +119,15 @@ def ordered_rows(orders: Sequence[dict[str, Any]], ids: dict[UUID, int]) -> list
         for order in orders
         if order["message_id"] in ids
     ]
+
+
+def times_of(rows: Sequence[Row]) -> dict[UUID, Times]:
+    """The times of the attempts that `apply` has closed."""
+    return {
+        row["message_id"]: Times(row["ordered_at"], row["claimed_at"], row["ended_at"], row["gpu_seconds"])
+        for row in rows
+        if row["ended_at"] is not None
+    }
 
 
 def outbox_row(row: Row) -> OutboxRow:

@@ -1,4 +1,4 @@
-"""The bus on RabbitMQ, by aio-pika: one connection to consume, another to publish.
+"""The bus on RabbitMQ, by pika: one connection to consume, another to publish.
 
 Apart, because a broker that is short of memory or disk blocks a publishing connection whole, acknowledgements included.
 """
@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import aio_pika
 import structlog
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection, AbstractRobustQueue
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
+from pika.exceptions import AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 from infra.bus.handling import serial
 from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription
+from infra.bus.rabbitmq_channel import AWAY, Channel
 from infra.bus.rabbitmq_consumer import Consumer, Declare
-from infra.bus.rabbitmq_delivery import Delivery
+from infra.bus.rabbitmq_delivery import to_incoming
+from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_publisher import Publisher
-from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, look_up
+from infra.bus.rabbitmq_settling import Settling
+from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, depth
 from infra.bus.replies import Replies
 
-HEARTBEAT = 15
-"""Seconds; a connection whose other end has been silent for about three of them is given up."""
-CONNECT_TIMEOUT = 10.0
 CALL_TIMEOUT = 15.0
-CLOSE_TIMEOUT = 5.0
-RECONNECT_AFTER = 1.0
 PRIVATE_PREFETCH = 100
 NOT_STARTED = "the bus is not started"
+REFUSED = (AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError)
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -44,8 +41,8 @@ class RabbitMQBus:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._consuming: AbstractRobustConnection | None = None
-        self._publishing: AbstractRobustConnection | None = None
+        self._consuming: Link | None = None
+        self._publishing: Link | None = None
         self._publisher: Publisher | None = None
         self._replies: Replies | None = None
         self._consumers: list[Consumer] = []
@@ -63,11 +60,13 @@ class RabbitMQBus:
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             await consumer.abandon()
-        connections = [self._consuming, self._publishing]
+        publisher, links = self._publisher, (self._consuming, self._publishing)
         self._consuming = self._publishing = self._publisher = self._replies = None
-        for connection in connections:
-            if connection is not None:
-                await _disconnect(connection)
+        if publisher is not None:
+            await publisher.stop()
+        for link in links:
+            if link is not None:
+                await link.close()
 
     async def publish(self, message: Outgoing) -> None:
         """Publish and await the confirm."""
@@ -85,7 +84,7 @@ class RabbitMQBus:
         """Consume a queue of the topology."""
         spec = BY_NAME[queue]
 
-        async def declare(channel: AbstractRobustChannel) -> AbstractRobustQueue:
+        async def declare(channel: Channel) -> str:
             return await declare_shared(channel, spec)
 
         return await self._attach(declare, handler, prefetch)
@@ -102,95 +101,87 @@ class RabbitMQBus:
 
     async def depth(self, queue: str) -> int:
         """Messages ready, by a passive declaration on a channel of its own, which a missing queue closes."""
-        return await self._call(self._depth(queue))
+        channel = await self._call(self._channel())
+        try:
+            return await self._call(depth(channel, queue))
+        finally:
+            channel.close()
 
     @asynccontextmanager
     async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
         """Browse a shared queue, on a channel of its own. A process that dies in the block gives everything back."""
         channel = await self._call(self._channel())
         try:
-            there = await self._call(look_up(channel, queue))
-            taken = [delivery async for delivery in self._taken(there, limit)]
+            await self._call(depth(channel, queue))
+            settling = Settling(channel)
+            taken = [message async for message in self._taken(channel, queue, settling, limit)]
             try:
-                yield [delivery.incoming for delivery in taken]
+                yield taken
             finally:
-                for delivery in taken:  # one by one: closing the channel would return them in no order
-                    await delivery.requeue()
+                settling.flush()
+                for message in taken:  # one by one: closing the channel would return them in no order
+                    await message.requeue()
         finally:
-            with suppress(*CONNECTION_EXCEPTIONS):
-                await channel.close()
+            channel.close()
 
     async def _start(self) -> None:
-        self._consuming = await self._connect("consume")
-        self._publishing = await self._connect("publish")
-        async with self._consuming.channel() as channel:
-            await declare_topology(channel)
-        self._consuming.reconnect_callbacks.add(self._reconnected)
-        channel = await self._publishing.channel(on_return_raises=True)
-        self._publisher = Publisher(channel)
+        self._consuming, self._publishing = Link(self._url, "consume"), Link(self._url, "publish")
+        await self._consuming.start()
+        await self._publishing.start()
+        await self._declare()
+        self._consuming.on_back(self._restore)
+        self._publisher = Publisher(self._publishing)
+        await self._publisher.start()
         self._replies = Replies(self.publish, lambda handler: self._listen(None, "", handler))
 
-    async def _connect(self, purpose: str) -> AbstractRobustConnection:
-        return await aio_pika.connect_robust(
-            self._url,
-            timeout=CONNECT_TIMEOUT,
-            heartbeat=HEARTBEAT,
-            reconnect_interval=RECONNECT_AFTER,
-            client_properties={"connection_name": f"treadle {purpose}"},
-        )
+    async def _declare(self) -> None:
+        channel = await self._channel()
+        try:
+            await declare_topology(channel)
+        finally:
+            channel.close()
 
-    async def _reconnected(self, *_: object) -> None:
+    async def _restore(self) -> None:
         """The broker may come back empty."""
         try:
-            async with self._started(self._consuming).channel() as channel:
-                await declare_topology(channel)
-        except (*CONNECTION_EXCEPTIONS, BusUnavailable, TimeoutError) as error:
+            await self._declare()
+        except (*AWAY, BusUnavailable, TimeoutError) as error:
             log.warning("topology_not_restored", error=str(error))
 
     async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> Consumer:
-        async def declare(channel: AbstractRobustChannel) -> AbstractRobustQueue:
+        async def declare(channel: Channel) -> str:
             return await declare_private(channel, exchange, binding)
 
         return await self._attach(declare, handler, PRIVATE_PREFETCH)
 
     async def _attach(self, declare: Declare, handler: Handler, prefetch: int) -> Consumer:
         """Attach a consumer, waiting for a connection that is just being restored."""
-        channel = await self._call(self._channel())
-        consumer = Consumer(channel, declare, handler, prefetch)
-        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
-        try:
-            await self._call(consumer.start())
-        except BaseException:
-            await consumer.cancel()
-            raise
+        consumer = Consumer(self._started(self._consuming), declare, handler, prefetch)
+        await self._call(consumer.start())
+        self._consumers = [*(known for known in self._consumers if not known.finished), consumer]
         return consumer
 
-    async def _channel(self) -> AbstractRobustChannel:
-        connection = self._started(self._consuming)
-        await connection.ready()
-        channel = connection.channel(publisher_confirms=False)
-        await channel.initialize()
-        return channel
+    async def _channel(self) -> Channel:
+        return await self._started(self._consuming).channel()
 
-    async def _depth(self, queue: str) -> int:
-        async with await self._channel() as channel:
-            return (await look_up(channel, queue)).declaration_result.message_count or 0
-
-    async def _taken(self, queue: AbstractRobustQueue, limit: int) -> AsyncIterator[Delivery]:
+    async def _taken(self, channel: Channel, queue: str, settling: Settling, limit: int) -> AsyncIterator[Incoming]:
         for _ in range(limit):
-            message = await self._call(queue.get(fail=False, timeout=CALL_TIMEOUT))
-            if message is None:
+            found = await self._call(channel.get(queue))
+            if found is None:
                 return
-            yield Delivery(message, lambda _: None)
+            method, properties, body = found
+            tag = method.delivery_tag
+            settling.add(tag)
+            yield to_incoming(method, properties, body, *settling.for_one(tag))
 
     async def _call(self, step: Awaitable[T]) -> T:
         """Await `step` for a bounded time, and say in one kind of error that the broker is not there."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
                 return await step
-        except ProbableAuthenticationError as error:
+        except REFUSED as error:
             raise BusUnavailable(f"{self._address} refuses the user or the password of TREADLE_BUS_URL") from error
-        except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
+        except (*AWAY, TimeoutError) as error:
             raise BusUnavailable(
                 f"RabbitMQ at {self._address} does not answer ({error or type(error).__name__}): "
                 "is it running, and is TREADLE_BUS_URL right?"
@@ -206,9 +197,3 @@ class RabbitMQBus:
         if part is None:
             raise BusUnavailable(NOT_STARTED)
         return part
-
-
-async def _disconnect(connection: AbstractRobustConnection) -> None:
-    with suppress(*CONNECTION_EXCEPTIONS, TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await connection.close()

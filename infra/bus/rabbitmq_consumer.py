@@ -4,152 +4,163 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustQueue
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
-from aiormq.abc import AbstractChannel
+from pika import BasicProperties
+from pika.exceptions import ConsumerCancelled
+from pika.spec import Basic
 
 from infra.bus.handling import guarded
-from infra.bus.port import BusUnavailable, Handler
-from infra.bus.rabbitmq_delivery import Delivery
+from infra.bus.port import Handler
+from infra.bus.rabbitmq_channel import AWAY, Channel, restore
+from infra.bus.rabbitmq_delivery import to_incoming
+from infra.bus.rabbitmq_link import Link
+from infra.bus.rabbitmq_settling import Settling
 from infra.ending import end
 
-ATTACH_TIMEOUT = 15.0
-RETRY_AFTER = 1.0
+CLOSE_TIMEOUT = 5.0
 
 log = structlog.get_logger(__name__)
-Declare = Callable[[AbstractRobustChannel], Awaitable[AbstractRobustQueue]]
+Declare = Callable[[Channel], Awaitable[str]]
+"""Makes the queue that is to be consumed, and gives its name."""
+
+
+class Deliveries:
+    """What a consumer's channel has delivered: each handled in a task, cancelled when the channel is lost."""
+
+    def __init__(self, channel: Channel, handler: Handler) -> None:
+        self._channel = channel
+        self._handler = handler
+        self._settling = Settling(channel, self._settled)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last = False
+        channel.on_end(self.cancel)
+
+    def take(self, _: object, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        """Handle a delivery, in a task of its own."""
+        tag: int = method.delivery_tag
+        self._settling.add(tag)
+        task = asyncio.create_task(self._handle(tag, method, properties, body))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def close_when_idle(self) -> None:
+        """No more will come: give the channel back once all is handled and settled."""
+        self._last = True
+        self._settling.flush()
+        if self._settling.idle and not self._tasks:
+            self._channel.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the channel was given back, or lost."""
+        return not self._channel.open
+
+    def flush(self) -> None:
+        """Tell the broker what was acknowledged."""
+        self._settling.flush()
+
+    def cancel(self) -> None:
+        """Cancel the handlers: their deliveries are the broker's again."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def cancelled(self) -> None:
+        """Cancel the handlers, and await a while that they end."""
+        others = self._tasks - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=CLOSE_TIMEOUT)
+
+    async def _handle(self, tag: int, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        async def refuse() -> None:
+            self._settling.give_back(tag, harmful=True)
+
+        ack, requeue = self._settling.for_one(tag)
+        await guarded(self._handler, to_incoming(method, properties, body, ack, requeue), refuse)
+
+    def _settled(self) -> None:
+        if self._last:
+            self.close_when_idle()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._settled()
 
 
 class Consumer:
-    """A consumer with a channel, and so a prefetch, of its own.
+    """A consumer with a channel, and so a prefetch, of its own: a queue that is gone holds up no other consumer."""
 
-    The robust connection reopens the channel; what is on it is restored here, each consumer by itself, so that one
-    queue that cannot be declared holds up no other consumer, and `attached` says what the broker said.
-    """
-
-    def __init__(self, channel: AbstractRobustChannel, declare: Declare, handler: Handler, prefetch: int) -> None:
-        self._channel = channel
+    def __init__(self, link: Link, declare: Declare, handler: Handler, prefetch: int) -> None:
+        self._link = link
         self._declare = declare
         self._handler = handler
         self._prefetch = prefetch
-        self._queue: AbstractRobustQueue | None = None
-        self._tag: str | None = None
-        self._underlay: AbstractChannel | None = None
-        self._deliveries: set[Delivery] = set()
+        self._channel: Channel | None = None
+        self._deliveries: Deliveries | None = None
+        self._tag = ""
         self._restoring: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._failed = False
-        self.cancelled = False
+        self._cancelled = False
+        self.queue = ""
+        """The name of its queue, which for a private one changes with every reconnection."""
 
     async def start(self) -> None:
         """Attach for the first time, and from then on after every loss. Raises what the broker says."""
-        await self._channel.set_qos(self._prefetch, timeout=ATTACH_TIMEOUT)
-        await self._attach()
-        self._channel.reopen_callbacks.add(self._reopened)
+        channel = await self._attach()
+        self._restoring = asyncio.create_task(restore(self._attach, channel, self.queue), name="consumer")
 
     @property
     def attached(self) -> bool:
         """Whether the broker has confirmed this consumer on a channel that is still open."""
-        channel = self._underlay
-        return self._tag is not None and channel is not None and not channel.is_closed
-
-    @property
-    def queue(self) -> str:
-        """The name of its queue, which for a private one changes with every reconnection."""
-        return self._queue.name if self._queue is not None else ""
+        return self._channel is not None and self._channel.open
 
     async def cancel(self) -> None:
         """Take no more. What was delivered meanwhile is given back, what is being handled stays with its handler."""
-        if self.cancelled:
+        self._cancelled = True
+        await self._stop_restoring()
+        channel, self._channel = self._channel, None
+        if channel is None or self._deliveries is None or not channel.open:
             return
-        self.cancelled = True
-        if self._restoring is not None:
-            self._restoring.cancel()
-        if self.attached and self._queue is not None and self._tag is not None:
-            tag, self._tag = self._tag, None
-            try:
-                await self._queue.cancel(tag, timeout=ATTACH_TIMEOUT)
-            except (*CONNECTION_EXCEPTIONS, TimeoutError) as error:
-                log.info("consumer_lost_before_cancel", queue=self.queue, error=str(error))
-        self._close_when_idle()
-
-    async def abandon(self) -> None:
-        """The bus closes: stop restoring. The broker takes back whatever is not settled."""
-        self.cancelled = True
-        await end(*(task for task in (self._restoring, self._closing) if task is not None))
+        try:
+            await channel.ask(lambda answered: channel.raw.basic_cancel(self._tag, callback=answered))
+        except (*AWAY, TimeoutError) as error:
+            log.info("consumer_lost_before_cancel", queue=self.queue, error=str(error))
+        self._deliveries.close_when_idle()
 
     @property
-    def closed(self) -> bool:
-        """Whether it was cancelled and its channel given back."""
-        return self._closing is not None and self._closing.done()
+    def finished(self) -> bool:
+        """Whether it was cancelled, and its channel given back."""
+        return self._cancelled and (self._deliveries is None or self._deliveries.closed)
 
-    async def _attach(self) -> None:
-        async with asyncio.timeout(ATTACH_TIMEOUT):
-            self._queue = await self._declare(self._channel)
-            underlay = await self._channel.get_underlay_channel()
-            underlay.on_consumer_cancel_callbacks.add(self._lost)
-            self._tag = await self._queue.consume(self._deliver, robust=False)
-            self._underlay = underlay
+    async def abandon(self) -> None:
+        """The bus closes: tell what was acknowledged, end the handlers. The broker takes back whatever is unsettled."""
+        await self._stop_restoring()
+        self._channel = None
+        if self._deliveries is not None:
+            self._deliveries.flush()
+            await self._deliveries.cancelled()
+            self._deliveries.flush()
 
-    def _reopened(self, *_: object) -> None:
-        """The channel is new: what it delivered before is the broker's again."""
-        self._deliveries.clear()
-        if self.cancelled:
-            self._close_when_idle()
-        else:
-            self._restore()
-
-    def _lost(self, frame: object) -> None:
-        """The broker cancelled us, because the queue was deleted or its leader went away."""
-        log.warning("consumer_cancelled_by_broker", queue=self.queue, frame=str(frame))
-        self._tag = None
-        if not self.cancelled:
-            self._restore()
-
-    def _restore(self) -> None:
+    async def _stop_restoring(self) -> None:
         if self._restoring is not None:
-            self._restoring.cancel()
-        self._restoring = asyncio.create_task(self._restore_until_attached())
+            await end(self._restoring)
 
-    async def _restore_until_attached(self) -> None:
-        """Try again once a second. A failure that closed the channel brings a new call, hence the flag."""
-        while not self.attached:
-            if self._failed:
-                await asyncio.sleep(RETRY_AFTER)
-            try:
-                await self._attach()
-                self._failed = False
-            except (*CONNECTION_EXCEPTIONS, BusUnavailable, TimeoutError) as error:
-                self._failed = True
-                log.warning("consumer_not_restored", queue=self.queue, error=str(error))
-        log.info("consumer_restored", queue=self.queue)
-
-    async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        delivery = Delivery(message, self._progressed)
-        if self.cancelled:
-            await delivery.requeue()
-            return
-        self._deliveries.add(delivery)
+    async def _attach(self) -> Channel:
+        channel = await self._link.channel()
         try:
-            await guarded(self._handler, delivery.incoming, delivery.refuse)
-        finally:
-            delivery.handled = True
-            self._progressed(delivery)
+            await channel.ask(lambda done: channel.raw.basic_qos(prefetch_count=self._prefetch, callback=done))
+            self.queue = await self._declare(channel)
+            channel.raw.add_on_cancel_callback(lambda frame: channel.end(ConsumerCancelled(str(frame))))
+            deliveries = Deliveries(channel, self._handler)
+            begun: list[str] = []
 
-    def _progressed(self, delivery: Delivery) -> None:
-        if delivery.handled and delivery.settled:
-            self._deliveries.discard(delivery)
-            self._close_when_idle()
+            def begin(done: Callable[[object], None]) -> None:
+                begun.append(channel.raw.basic_consume(self.queue, deliveries.take, callback=done))
 
-    def _close_when_idle(self) -> None:
-        """Once cancelled and done, give the channel back: from a task, for closing ends the channel's own tasks."""
-        if self.cancelled and not self._deliveries and self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-
-    async def _close(self) -> None:
-        with suppress(*CONNECTION_EXCEPTIONS, TimeoutError):
-            async with asyncio.timeout(ATTACH_TIMEOUT):
-                await self._channel.close()
+            await channel.ask(begin)
+        except BaseException:
+            channel.close()
+            raise
+        self._tag, self._deliveries, self._channel = begun[0], deliveries, channel
+        return channel

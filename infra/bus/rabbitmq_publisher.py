@@ -4,74 +4,150 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import aiormq
-from aio_pika.abc import AbstractRobustChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
+from pika.spec import Basic, BasicProperties
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
-from infra.bus.rabbitmq_delivery import to_amqp
+from infra.bus.rabbitmq_channel import AWAY, Channel, restore
+from infra.bus.rabbitmq_delivery import to_properties
+from infra.bus.rabbitmq_link import Link
+from infra.ending import end
 
 PUBLISH_TIMEOUT = 10.0
 
+Answer = PublishFailed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A message that was sent and is not confirmed yet."""
+
+    message: Outgoing
+    answer: asyncio.Future[Answer]
+
+    def settle(self, answer: Answer) -> None:
+        """Confirmed, or why not. A message that came back is confirmed too: its first answer stands."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+class Confirms:
+    """A channel in confirm mode, with what awaits its confirm by delivery tag, oldest first."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._last = 0
+        self._pending: dict[int, Pending] = {}
+        channel.on_end(self._lost)
+        channel.raw.add_on_return_callback(self._returned)
+
+    async def select(self) -> None:
+        """Begin to confirm."""
+        await self.channel.ask(lambda done: self.channel.raw.confirm_delivery(self._confirmed, callback=done))
+
+    def send(self, message: Outgoing) -> Pending:
+        """Hand a message to the connection. Raises AMQPError where the channel is closed."""
+        self.channel.raw.basic_publish(
+            message.exchange, message.routing_key, message.body, to_properties(message), mandatory=message.mandatory
+        )
+        self._last += 1
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        pending = self._pending[self._last] = Pending(message, answer)
+        return pending
+
+    def _confirmed(self, frame: Any) -> None:  # noqa: ANN401 - pika's frame around Basic.Ack or Basic.Nack
+        method: Basic.Ack | Basic.Nack = frame.method
+        tags = self._up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]
+        for tag in tags:
+            if (pending := self._pending.pop(tag, None)) is None:
+                continue
+            pending.settle(_refused(pending.message) if isinstance(method, Basic.Nack) else None)
+
+    def _up_to(self, last: int) -> list[int]:
+        tags = []
+        for tag in self._pending:
+            if tag > last:
+                break
+            tags.append(tag)
+        return tags
+
+    def _returned(self, _: object, __: object, properties: BasicProperties, ___: bytes) -> None:
+        """The broker returns a message before it confirms it, and names it by its own id only."""
+        for pending in self._pending.values():
+            if pending.message.message_id == properties.message_id and not pending.answer.done():
+                pending.settle(Unroutable(f"{_where(pending.message)}: no queue takes it"))
+                return
+
+    def _lost(self) -> None:
+        for pending in self._pending.values():
+            pending.settle(PublishFailed(f"{_where(pending.message)}: the connection was lost before the confirm"))
+        self._pending.clear()
+
 
 class Publisher:
-    """The publishing end of a channel that has confirms, and that raises for what comes back."""
+    """The publishing end of a connection. While the broker is away it fails at once, rather than wait unseen."""
 
-    def __init__(self, channel: AbstractRobustChannel) -> None:
-        self._channel = channel
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._confirms: Confirms | None = None
+        self._restoring: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the channel, and again after every loss. Raises what the broker says."""
+        channel = await self._attach()
+        self._restoring = asyncio.create_task(restore(self._attach, channel, "publisher"), name="publisher")
+
+    async def stop(self) -> None:
+        """Publish no more."""
+        self._confirms = None
+        if self._restoring is not None:
+            await end(self._restoring)
 
     async def publish(self, message: Outgoing) -> None:
-        """Publish and await the confirm. While the broker is away it fails at once, rather than wait unseen."""
-        where = f"{message.exchange or 'queue'}/{message.routing_key}"
+        """Publish and await the confirm."""
+        (answer,) = await self.publish_all([message])
+        if answer is not None:
+            raise answer
+
+    async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        """Publish all and await the confirms together, many times faster than one by one."""
+        sent = [self._send(message) for message in messages]
+        waiting = [each.answer for each in sent if isinstance(each, Pending)]
+        if waiting:
+            await asyncio.wait(waiting, timeout=PUBLISH_TIMEOUT)
+        return [_answer(each) if isinstance(each, Pending) else each for each in sent]
+
+    def _send(self, message: Outgoing) -> Pending | PublishFailed:
+        if self._confirms is None or not self._confirms.channel.open:
+            return PublishFailed(f"{_where(message)}: the broker is away")
         try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT):
-                await self._send(message)
-        except PublishError as error:
-            raise Unroutable(f"{where}: no queue takes it") from error
-        except DeliveryError as error:
-            raise PublishFailed(f"{where}: the broker refused it; its queue is full or has no leader") from error
-        except TimeoutError as error:
-            raise PublishFailed(f"{where}: not confirmed within {PUBLISH_TIMEOUT:g} s") from error
-        except CONNECTION_EXCEPTIONS as error:
-            raise PublishFailed(f"{where}: {error or type(error).__name__}") from error
-        except asyncio.CancelledError as error:
-            if _cancelled_by_caller():
-                raise
-            raise PublishFailed(f"{where}: the connection was closed") from error
+            return self._confirms.send(message)
+        except AWAY as error:
+            return PublishFailed(f"{_where(message)}: {error or type(error).__name__}")
 
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[PublishFailed | None]:
-        """Publish all and await the confirms together, about six times faster than one by one."""
-        return list(await asyncio.gather(*(self._outcome(message) for message in messages)))
-
-    async def _outcome(self, message: Outgoing) -> PublishFailed | None:
+    async def _attach(self) -> Channel:
+        channel = await self._link.channel()
+        confirms = Confirms(channel)
         try:
-            await self.publish(message)
-        except PublishFailed as error:
-            return error
-        return None
-
-    async def _send(self, message: Outgoing) -> None:
-        """Hand the frames over without awaiting that they are written, and await the confirm.
-
-        Awaiting the writing holds the channel's lock through four turns of the loop, so that publications queue up.
-        """
-        if self._channel.is_closed:
-            raise ChannelInvalidStateError("the channel is closed")
-        channel = await self._channel.get_underlay_channel()
-        assert isinstance(channel, aiormq.Channel), "the abstract one does not know of `wait`"
-        amqp = to_amqp(message)
-        await channel.basic_publish(
-            amqp.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            properties=amqp.properties,
-            mandatory=message.mandatory,
-            wait=False,
-        )
+            await confirms.select()
+        except BaseException:
+            channel.close()
+            raise
+        self._confirms = confirms
+        return channel
 
 
-def _cancelled_by_caller() -> bool:
-    """Whether this task is meant; aiormq also cancels what waits on a channel that is closed."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _answer(sent: Pending) -> Answer:
+    if sent.answer.done():
+        return sent.answer.result()
+    return PublishFailed(f"{_where(sent.message)}: not confirmed within {PUBLISH_TIMEOUT:g} s")
+
+
+def _refused(message: Outgoing) -> PublishFailed:
+    return PublishFailed(f"{_where(message)}: the broker refused it; its queue is full or has no leader")
+
+
+def _where(message: Outgoing) -> str:
+    return f"{message.exchange or 'queue'}/{message.routing_key}"

@@ -1,15 +1,10 @@
-"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing.
-
-Nothing is declared `robust`: aio-pika would restore all of a connection or none of it, and one exchange that is gone
-would keep every consumer away. Each consumer restores its own (`rabbitmq_consumer`), the bus the whole.
-"""
+"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustQueue
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from pika.exceptions import ChannelClosedByBroker
 
 from contracts.topology import (
     DEAD,
@@ -21,10 +16,12 @@ from contracts.topology import (
     QueueKind,
 )
 from infra.bus.port import BusUnavailable
+from infra.bus.rabbitmq_channel import Channel
 
 UNLIMITED = 2**31 - 1
 """From 4.0 on a quorum queue without a limit takes 20 and then drops: what nobody could handle must never drop."""
-DECLARE_TIMEOUT = 10.0
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
+"""Reply codes of AMQP."""
 
 BY_NAME = {queue.name: queue for queue in QUEUES}
 _KINDS = {exchange.name: exchange.kind for exchange in EXCHANGES}
@@ -45,7 +42,7 @@ def arguments(queue: Queue) -> dict[str, Any]:
     }
 
 
-async def declare_topology(channel: AbstractRobustChannel) -> None:
+async def declare_topology(channel: Channel) -> None:
     """Declare every exchange, queue and binding. Raises BusUnavailable naming the one that is there but different."""
     for exchange in EXCHANGES:
         await _declare_exchange(channel, exchange.name)
@@ -53,61 +50,68 @@ async def declare_topology(channel: AbstractRobustChannel) -> None:
         await _declare_queue(channel, queue)
 
 
-async def declare_shared(channel: AbstractRobustChannel, queue: Queue) -> AbstractRobustQueue:
+async def declare_shared(channel: Channel, queue: Queue) -> str:
     """Declare one shared queue with all that it needs: a consumer can be restored on a broker that came back empty."""
     await _declare_exchange(channel, queue.exchange)
-    return await _declare_queue(channel, queue)
+    await _declare_queue(channel, queue)
+    return queue.name
 
 
-async def declare_private(channel: AbstractRobustChannel, exchange: str | None, binding: str) -> AbstractRobustQueue:
+async def declare_private(channel: Channel, exchange: str | None, binding: str) -> str:
     """Declare a bounded queue that vanishes with its consumer. The broker names it anew each time.
 
     A name kept over a reconnection would be locked while the broker still believes in the old connection.
     """
     if exchange is not None:
         await _declare_exchange(channel, exchange)
-    queue = await channel.declare_queue(
-        "",
-        exclusive=True,
-        auto_delete=True,
-        arguments={"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"},
-        timeout=DECLARE_TIMEOUT,
-        robust=False,
+    limits = {"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"}
+    declared = await channel.ask(
+        lambda done: channel.raw.queue_declare("", exclusive=True, auto_delete=True, arguments=limits, callback=done)
     )
+    name: str = declared.method.queue
     if exchange is not None:
-        await queue.bind(exchange, binding, timeout=DECLARE_TIMEOUT, robust=False)
-    return queue
+        await _bind(channel, name, exchange, binding)
+    return name
 
 
-async def look_up(channel: AbstractRobustChannel, name: str) -> AbstractRobustQueue:
-    """A queue with the number of messages ready in it. Raises BusUnavailable where there is none of this name."""
+async def depth(channel: Channel, name: str) -> int:
+    """Messages ready in a queue. Raises BusUnavailable where there is none of this name; the channel is gone then."""
     try:
-        return await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT, robust=False)
-    except ChannelNotFoundEntity as error:
+        declared = await channel.ask(lambda done: channel.raw.queue_declare(name, passive=True, callback=done))
+    except ChannelClosedByBroker as error:
+        if error.reply_code != NOT_FOUND:
+            raise
         raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
+    return int(declared.method.message_count)
 
 
-async def _declare_exchange(channel: AbstractRobustChannel, name: str) -> None:
+async def _declare_exchange(channel: Channel, name: str) -> None:
     kind = _KINDS[name].value
     try:
-        await channel.declare_exchange(name, kind, durable=True, timeout=DECLARE_TIMEOUT, robust=False)
-    except ChannelPreconditionFailed as error:
-        raise BusUnavailable(_mismatch("exchange", name, error)) from error
+        await channel.ask(lambda done: channel.raw.exchange_declare(name, kind, durable=True, callback=done))
+    except ChannelClosedByBroker as error:
+        raise _explained("exchange", name, error, error.reply_code) from error
 
 
-async def _declare_queue(channel: AbstractRobustChannel, queue: Queue) -> AbstractRobustQueue:
+async def _declare_queue(channel: Channel, queue: Queue) -> None:
+    given = arguments(queue)
     try:
-        declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT, robust=False
+        await channel.ask(
+            lambda done: channel.raw.queue_declare(queue.name, durable=True, arguments=given, callback=done)
         )
-    except ChannelPreconditionFailed as error:
-        raise BusUnavailable(_mismatch("queue", queue.name, error)) from error
-    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT, robust=False)
-    return declared
+    except ChannelClosedByBroker as error:
+        raise _explained("queue", queue.name, error, error.reply_code) from error
+    await _bind(channel, queue.name, queue.exchange, queue.binding)
 
 
-def _mismatch(what: str, name: str, error: Exception) -> str:
-    return (
+async def _bind(channel: Channel, queue: str, exchange: str, binding: str) -> None:
+    await channel.ask(lambda done: channel.raw.queue_bind(queue, exchange, binding, callback=done))
+
+
+def _explained(what: str, name: str, error: Exception, code: int) -> Exception:
+    if code != PRECONDITION_FAILED:
+        return error
+    return BusUnavailable(
         f"the {what} {name} exists with other arguments than this version of Treadle declares: "
         f"drain and delete it, then run `treadle topology apply` ({error})"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,7 +44,7 @@ class Attempt:
         """How many its program holds, as it said last."""
         self.running_since: float | None = None
         """When its program began, by the monotonic clock."""
-        self._work: asyncio.Task[bool] | None = None
+        self._at_work: asyncio.Task[Any] | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -64,12 +64,24 @@ class Attempt:
     def _gpu_seconds(self) -> float:
         return 0.0 if self.running_since is None else (time.monotonic() - self.running_since) * self.accelerators
 
-    async def begin(self, work: Coroutine[Any, Any, bool]) -> bool:
-        """The answer of `work`, which `obey` cancels when control wants nothing more of it."""
-        self._work = asyncio.create_task(work)
+    async def see_through(self, work: Callable[[], Awaitable[bool]]) -> bool:
+        """The answer of `work`; False where control wants nothing more of it, before or meanwhile.
+
+        `obey` cancels the calling task, but only while it is at work: what it does afterwards is left in peace.
+        """
         if self.ended_by is not None:
-            self._work.cancel()
-        return await self._work
+            return False
+        self._at_work = task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self.ended_by is None:  # the host ends
+                raise
+            task.uncancel()
+            return False
+        finally:
+            self._at_work = None
 
     def obey(self, verdict: Verdict) -> None:
         """Act upon a heartbeat's answer or a signal. Only an explicit word of control ends a running attempt."""
@@ -87,5 +99,5 @@ class Attempt:
         if self.ended_by is None:
             log.info("attempt_ended_by_control", verdict=verdict, claim_id=str(self.claim_id))
             self.ended_by = verdict
-            if self._work is not None:
-                self._work.cancel()
+            if self._at_work is not None:
+                self._at_work.cancel()

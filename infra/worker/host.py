@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from contracts.wire import decode
 from infra.bus.port import Bus, Incoming, Subscription
 from infra.child import Children
 from infra.ending import end
-from infra.logs import bound
+from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
@@ -84,6 +85,7 @@ class WorkerHost:
         if self._running:
             await asyncio.wait(self._running, timeout=self._grace)
         await end(*self._running, again=self._grace)
+        await self._folder.spool.close()
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
@@ -161,51 +163,46 @@ class WorkerHost:
             raise
         if verdict is Verdict.GRANTED and attempt.ended_by is None:
             # not awaited here, where a stop might break it off between the grant and the run
-            self._keep(asyncio.create_task(self._begin(attempt, message, hold)), self._running)
+            self._keep(asyncio.create_task(self._run(attempt, message, hold)), self._running)
             return
         log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
         self._attempts.remove(attempt)
         await message.ack()
         hold.drop()
 
-    async def _begin(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
-        """From here on the attempt is ours: send heartbeats, acknowledge its delivery, run it."""
+    async def _run(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
+        """Ours from here on: acknowledge the delivery, and send heartbeats until the event is confirmed."""
         self._leases.hold(Lease(attempt.claim_id, attempt.heartbeat, attempt.obey))
         try:
             await hold.run(message)
         except BaseException:
             self._let_go(attempt)
             raise
-        await self._run(attempt)
-
-    def _let_go(self, attempt: Attempt) -> None:
-        self._leases.release(attempt.claim_id)
-        self._attempts.remove(attempt)
-
-    async def _run(self, attempt: Attempt) -> None:
-        """One granted attempt; its heartbeats go on until its event is confirmed."""
-        key = attempt.key
+        bind(**dict(attempt.key))
         reporter = Reporter(self._bus, attempt, self.worker_id)
         failed = False
         try:
-            with bound(task_id=key.task_id, iteration=key.iteration, phase=key.phase, attempt=key.attempt):
-                failed = await attempt.begin(self._see_through(attempt, reporter))
-        except asyncio.CancelledError:
-            if attempt.ended_by is None:  # the host ends: what is in the spool is sent in its next life
-                raise
+            failed = await attempt.see_through(partial(self._work, attempt, reporter))
         finally:
             self._let_go(attempt)
             self._slots.free()
             await reporter.close()
             await self._runner.tidy(attempt, failed=failed, active=list(self._attempts))
 
-    async def _see_through(self, attempt: Attempt, reporter: Reporter) -> bool:
-        """Work, then publish until the broker confirms; whether the attempt failed."""
+    def _let_go(self, attempt: Attempt) -> None:
+        self._leases.release(attempt.claim_id)
+        self._attempts.remove(attempt)
+
+    async def _work(self, attempt: Attempt, reporter: Reporter) -> bool:
+        """Work, then publish until the broker confirms, spooled meanwhile; whether the attempt failed.
+
+        Cancelled because the host ends, it leaves the event in the spool for the next life.
+        """
         event = await self._runner.event(attempt, reporter)
-        spooled = await self._folder.spool.keep(event, attempt.headers)
+        spooled = self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
-            await publish(self._bus, spooled.message)
+            await publish(self._bus, spooled.message, self._folder.spool.hurry)
         except asyncio.CancelledError:
             if attempt.ended_by is not None:
                 spooled.remove()

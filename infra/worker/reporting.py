@@ -32,7 +32,7 @@ class Reporter:
         self._some = asyncio.Event()
         self._closing = asyncio.Event()
         self._sequence = 0
-        self._task = asyncio.create_task(self._publish_all(), name="progress")
+        self._task: asyncio.Task[None] | None = None
 
     def step(self, step: Step) -> None:
         """Take note of a step; of those that come too fast only the newest of each stage is told."""
@@ -41,12 +41,15 @@ class Reporter:
         self._attempt.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
         self._attempt.accelerators = step.accelerators
         self._some.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._publish_all(), name="progress")
 
     async def close(self) -> None:
         """Tell what is still waiting, and end."""
         self._closing.set()
         self._some.set()
-        await self._task
+        if self._task is not None:
+            await self._task
 
     async def _publish_all(self) -> None:
         while not self._closing.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 from contracts.commands import TrainModel
@@ -118,6 +119,28 @@ async def test_a_phase_that_completes_ends_one_run_and_dispatches_the_next(bench
     assert (optimize.state, optimize.event) == (RunState.COMPLETED, event.model_dump(mode="json"))
     assert optimize.ended_at is not None
     assert (train.key, train.state, train.input_dataset_id) == (key_of(after), RunState.DISPATCHED, "rows-1")
+
+
+async def test_closing_an_attempt_tells_its_times(bench: Bench) -> None:
+    task = await bench.started()
+    await bench.claim(key_of(task), CLAIM)
+    event = completed(task)
+    times = (await applied_with(bench.store, task, event)).ended[event.message_id]
+    (run, *_) = await bench.store.runs(task.task_id)
+    assert (times.claimed_at, times.ended_at) == (run.claimed_at, run.ended_at)
+    assert times.claimed_at is not None
+    assert times.ordered_at <= times.claimed_at
+
+
+async def test_the_times_of_a_delayed_attempt_begin_when_it_is_due(bench: Bench) -> None:
+    task = await bench.started()
+    change = change_of(task, failed(task))
+    await bench.store.apply([change])
+    (order,) = change.orders
+    event = completed(change.after)
+    times = (await applied_with(bench.store, change.after, event)).ended[event.message_id]
+    (_, run, *_) = await bench.store.runs(task.task_id)
+    assert times.ordered_at - run.created_at == timedelta(seconds=order.delay)
 
 
 async def test_a_failed_attempt_keeps_its_sentence_and_its_successor_waits_for_the_backoff(bench: Bench) -> None:

@@ -73,6 +73,18 @@ async def test_an_impossible_row_cannot_be_written(postgres_bench: Bench, what: 
         await execute(postgres_bench.dsn, IMPOSSIBLE[what])
 
 
+async def test_a_state_of_the_same_version_that_was_written_elsewhere_is_read_again(postgres_bench: Bench) -> None:
+    task = await postgres_bench.started()
+    await execute(
+        postgres_bench.dsn,
+        "SET session_replication_role = replica;"
+        "UPDATE tasks SET state = state || '{\"failures\": 2}', updated_at = updated_at + interval '1 s'",
+    )
+    (loaded,) = await postgres_bench.store.load([(task.task_id, uuid4())])
+    assert loaded is not None
+    assert loaded.task.failures == 2
+
+
 async def test_of_many_processes_that_apply_to_one_version_one_does(postgres_bench: Bench) -> None:
     task = await postgres_bench.started()
     stores = [postgres_bench.store, await postgres_bench.another()]

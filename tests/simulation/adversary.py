@@ -59,7 +59,7 @@ class Adversary:
             task.add_done_callback(self._restarting.discard)
 
     def _outage(self) -> None:
-        part = self._world.chance.choice(("store", "objects"))
+        part = self._world.chance.choice(("store", "objects", "disk"))
         self._world.fault(f"{part} away")
         self._world.away.add(part)
         self._world.later(self._world.chance.uniform(0.1, 10), self._world.away.discard, part)

@@ -14,8 +14,8 @@ from tests.simulation.world import World
 
 LOST, UNCONFIRMED, REPEATED, SLOW = 0.01, 0.01, 0.01, 0.05
 """Shares of messages that the broker never gets, whose confirm is lost, that come twice, and that come late."""
-LATENCY, DELAY = 0.002, 15.0
-"""Seconds: the most that a message usually takes, and a late one."""
+LATENCY, DELAY, SLOW_CONFIRM = 0.002, 15.0, 0.1
+"""Seconds: the most that a message usually takes, a late one, and an event's late confirm."""
 ACK_POINTS = {
     CONTROL_QUEUE.name: "after-apply-before-ack",
     SUBMISSIONS_QUEUE.name: "after-answer-before-ack",
@@ -40,13 +40,15 @@ class SimulatedBus(InProcessBus):
         """Await the confirm, unless the message or the confirm is lost. Delivery is a matter of its own."""
         await asyncio.sleep(self._world.chance.uniform(0, LATENCY))
         if message.exchange == EVENTS.name:
-            await self._world.point("after-spool-before-publish", self._process)
+            await self._world.point("after-work-before-publish", self._process)
         if self._away:
             raise PublishFailed("the connection is lost")
         if self._world.happens(LOST):
             self._world.fault(f"lost {message.exchange} {message.routing_key}")
             raise PublishFailed("lost before the broker had it")
         self._accept(message)
+        if message.exchange == EVENTS.name and self._world.happens(SLOW):
+            await asyncio.sleep(self._world.chance.uniform(0, SLOW_CONFIRM))
         if message.exchange in {COMMANDS.name, EVENTS.name}:
             await self._world.point("after-publish-before-confirm", self._process)
         if self._away or self._world.happens(UNCONFIRMED):

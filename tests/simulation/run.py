@@ -142,14 +142,15 @@ async def _give_dataset(world: World, folder: Path) -> None:
 def _without_the_real_world(world: World, loop: VirtualLoop, seed: int) -> Iterator[None]:
     """Clocks, threads, chance, children and logs are the simulation's; the collector would free at random times."""
     drawn, logging_as = random.getstate(), structlog.get_config()
+    folders = SimulatedFolder.within(world)
     patches = {
         "time.monotonic": loop.time,
         "time.clock_gettime": lambda _: loop.time(),
         "os.urandom": world.chance.randbytes,
         "asyncio.to_thread": _at_once,
         "infra.worker.folders.end_leftovers": lambda _: None,
-        "infra.worker.folders.WorkerFolder": SimulatedFolder,
-        "infra.worker.host.WorkerFolder": SimulatedFolder,
+        "infra.worker.folders.WorkerFolder": folders,
+        "infra.worker.host.WorkerFolder": folders,
         "infra.worker.host.Children": partial(FakeChildren, world),
     }
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pydantic import SecretStr
 
@@ -161,9 +161,16 @@ class WorkerService(Service):
 class SimulatedFolder(WorkerFolder):
     """A worker's folder whose lock ends with the simulated process, as a real one does with the real process."""
 
+    world: ClassVar[World]
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.spool = SimulatedSpool(folder / "spool")
+        self.spool = SimulatedSpool(self.world, folder / "spool")
+
+    @classmethod
+    def within(cls, world: World) -> type[SimulatedFolder]:
+        """The class for one simulation: the host makes its folder itself."""
+        return type("FolderWithin", (cls,), {"world": world})
 
     def lock(self) -> bool:
         """Whether it is ours now."""
@@ -174,9 +181,24 @@ class SimulatedFolder(WorkerFolder):
 
 
 class SimulatedSpool(Spool):
-    """A spool whose files are as old as they are in virtual time: their age is their order."""
+    """A spool on a disk that is full at times. Its files have virtual times, for their age is their order."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        super().__init__(folder)
+        self._world = world
+
+    async def flush(self) -> bool:
+        """Write down what is wanted, unless the process dies before or after."""
+        process = PROCESS.get()
+        assert process is not None, "a spool is a worker's"
+        await self._world.point("before-spool", process)
+        written = await super().flush()
+        await self._world.point("after-spool-before-confirm", process)
+        return written
 
     def _write(self, entries: Sequence[Any]) -> Path:
+        if "disk" in self._world.away:
+            raise OSError("no space left on device")
         path = super()._write(entries)
         written = int(asyncio.get_running_loop().time() * 1e9)
         os.utime(path, ns=(written, written))
