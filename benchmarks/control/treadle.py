@@ -41,7 +41,7 @@ class Treadle(Contestant):
     promises = Promises(
         outbox="yes", inbox="yes", fence="yes", history="every event", redelivery="when the lease ends, 15 to 45 s"
     )
-    ended_sql = "SELECT count(*) FROM tasks WHERE status = 'COMPLETED' /* bench */"
+    ended_sql = "SELECT count(*) FROM tasks WHERE ending = 'COMPLETED' /* bench */"
     ended_one_sql = "SELECT count(*) FROM tasks WHERE task_id = $1::text::uuid AND status = 'COMPLETED' /* bench */"
 
     settings: Settings

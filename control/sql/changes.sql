@@ -3,7 +3,8 @@
 
 -- name: load
 -- $1 task ids, $2 message ids, $3 versions that are known already, $4 when those were written: a standby that took
--- over may have another state of the same version. One row for each pair whose task exists. Scalar subqueries are looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
+-- over may have another state of the same version. One row for each pair whose task exists. Scalar subqueries are
+-- looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
 SELECT wanted.position,
        task.updated_at AS at,
        CASE WHEN (task.version, task.updated_at) IS DISTINCT FROM (wanted.known, wanted.since) THEN
@@ -18,7 +19,7 @@ JOIN tasks AS task USING (task_id);
 -- name: apply
 -- $1 changes (each with the key of the attempt that it closes, if any), $2 orders, $3 datasets, $4 models (arrays of
 -- objects), $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message
--- ids with the times of the attempts that they closed, then ids of outbox rows due now.
+-- ids, then the times of the attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
@@ -100,8 +101,11 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, now() AS at, NULL AS outbox_id, ordered_at, claimed_at, ended_at, gpu_seconds
-FROM handled LEFT JOIN ended USING (message_id)
+SELECT message_id, now() AS at, NULL::bigint AS outbox_id, NULL::timestamptz AS ordered_at,
+       NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at, NULL::double precision AS gpu_seconds
+FROM handled
+UNION ALL
+SELECT message_id, NULL, NULL, ordered_at, claimed_at, ended_at, gpu_seconds FROM ended
 UNION ALL
 SELECT message_id, NULL, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 

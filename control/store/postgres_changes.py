@@ -98,7 +98,7 @@ class PostgresChanges(PostgresBase):
             list(published),
             HOLD,
         )
-        made = {row["message_id"]: row["at"] for row in rows if row["outbox_id"] is None}
+        made = {row["message_id"]: row["at"] for row in rows if row["at"] is not None}
         for change in changes:
             if not change.stale and (at := made.get(change.event.message_id)) is not None:
                 self._recent.keep(change.after, at)
