@@ -127,7 +127,7 @@ class WorkerHost:
         except BaseException:
             self._let_go(attempt)
             raise
-        bind(**dict(attempt.key))
+        bind(attempt.key)
         reporter = Reporter(self._bus, attempt, self.worker_id)
         failed = False
         try:
