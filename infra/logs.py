@@ -7,15 +7,18 @@ import re
 import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
 from structlog.types import Processor
 
+from contracts.tasks import AttemptKey
 from infra.settings import Settings
 
 MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
+_attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 _LOUD = ("asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
 """Libraries whose INFO lines are about themselves."""
@@ -50,9 +53,9 @@ def bound(**values: object) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in values.items()})
 
 
-def bind(**values: object) -> None:
-    """Put `values` on every line that the present task logs from now on: for a task that has one subject."""
-    structlog.contextvars.bind_contextvars(**{name: str(value) for name, value in values.items()})
+def bind(attempt: AttemptKey) -> None:
+    """Put task_id, iteration, phase and attempt on every line that the present task logs from now on."""
+    _attempt.set(attempt)
 
 
 def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -73,6 +76,7 @@ def without_credentials(text: str) -> str:
 def _shared(service: str) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        _name_attempt,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -96,6 +100,14 @@ def _formatter(settings: Settings, service: str) -> logging.Formatter:
             last,
         ],
     )
+
+
+def _name_attempt(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Made into text here and not in `bind`: most attempts log no line that is wanted."""
+    if (key := _attempt.get()) is not None:
+        for name, value in key:
+            event.setdefault(name, str(value))
+    return event
 
 
 class _Named:

@@ -40,7 +40,7 @@ class LeaseClient:
         self._bus = bus
         self._worker = worker
         self._ttl = ttl
-        self._claims: dict[UUID, tuple[Claim, asyncio.Future[Verdict]]] = {}
+        self._claims: dict[UUID, tuple[Claim, Callable[[Verdict], None]]] = {}
         self._leases: dict[UUID, Lease] = {}
         self._wake = asyncio.Event()
         self._beat_at = 0.0
@@ -56,11 +56,22 @@ class LeaseClient:
         if self._task is not None:
             await end(self._task)
 
-    async def claim(self, claim: Claim) -> Verdict:
-        """Control's verdict, however long it is away. Asked again after a lost reply, under the same claim id."""
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._claims[claim.claim_id] = (claim, answer)
+    def ask(self, claim: Claim, answered: Callable[[Verdict], None]) -> None:
+        """Call `answered` with control's verdict, once, however long it is away.
+
+        Asked again after a lost reply, under the same claim id.
+        """
+        self._claims[claim.claim_id] = (claim, answered)
         self._wake.set()
+
+    def withdraw(self, claim_id: UUID) -> None:
+        """Nobody waits for the answer any more."""
+        self._claims.pop(claim_id, None)
+
+    async def claim(self, claim: Claim) -> Verdict:
+        """Control's verdict, awaited."""
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.ask(claim, lambda verdict: None if answer.done() else answer.set_result(verdict))
         try:
             return await answer
         except asyncio.CancelledError:
@@ -68,7 +79,7 @@ class LeaseClient:
                 raise
             return answer.result()  # it came while we were being ended; a grant must not be lost on the way
         finally:
-            self._claims.pop(claim.claim_id, None)
+            self.withdraw(claim.claim_id)
 
     def hold(self, lease: Lease) -> None:
         """Send heartbeats for this lease from now on."""
@@ -123,16 +134,15 @@ class LeaseClient:
         return LeaseRequest(
             request_id=uuid4(),
             worker=self._worker(),
-            claims=tuple(claim for claim, answer in self._claims.values() if not answer.done()),
+            claims=tuple(claim for claim, _ in self._claims.values()),
             heartbeats=tuple(lease.heartbeat() for lease in self._leases.values()) if beats else (),
         )
 
     def _hear(self, answer: LeaseAnswer) -> None:
         self._ttl = answer.ttl
         if answer.claim_id in self._claims:
-            _, waiting = self._claims[answer.claim_id]
-            if not waiting.done():
-                waiting.set_result(answer.verdict)
+            _, answered = self._claims.pop(answer.claim_id)
+            answered(answer.verdict)
         elif answer.claim_id in self._leases:
             self._leases[answer.claim_id].answered(answer.verdict)
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import structlog
 
-from contracts.commands import PhaseCommand
 from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed
-from contracts.leases import AttemptSignal, Claim, Verdict, WorkerState
+from contracts.leases import AttemptSignal, WorkerState
 from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.bus.port import Bus, Incoming, Subscription
@@ -23,6 +22,7 @@ from infra.ending import end
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
+from infra.worker.admission import Admission
 from infra.worker.attempt import Attempt
 from infra.worker.claims import Lease, LeaseClient
 from infra.worker.folders import WorkerFolder
@@ -36,8 +36,6 @@ from infra.worker.slots import Hold, Slots
 
 PUBLISHING_GRACE = 10.0
 """Seconds, beyond the children's grace, that a stopping host gives its attempts to be given back."""
-CLAIMS_GRACE = 2.0
-"""Seconds for which a stopping host awaits the answers to claims that control has heard."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +53,11 @@ class WorkerHost:
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
         self._runner = self._runner_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
-        self._poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
-        self._slots = Slots(bus, PHASE_QUEUES[worker.phase].name, self._take, settings.worker_slots)
+        poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
+        self._admission = Admission(worker.phase, worker.command, self._leases, poison, self._start)
+        self._slots = Slots(bus, PHASE_QUEUES[worker.phase].name, self._admission.take, settings.worker_slots)
         self._attempts: list[Attempt] = []
         self._running: set[asyncio.Task[None]] = set()
-        self._admitting: set[asyncio.Task[None]] = set()
         self._resending: set[asyncio.Task[None]] = set()
         self._signals: Subscription | None = None
 
@@ -79,7 +77,7 @@ class WorkerHost:
         """Take no more; stop the programs and give their attempts back, with their checkpoints."""
         await self._slots.close()
         await end(*self._resending)
-        await self._end_claims()
+        await self._admission.close()
         for attempt in self._attempts:
             attempt.paused.set()
         if self._running:
@@ -112,63 +110,14 @@ class WorkerHost:
             busy=self._slots.busy,
         )
 
-    async def _take(self, message: Incoming, hold: Hold) -> None:
-        """Handle a delivery in a task of its own: a bus that loses the delivery does not lose our claim."""
-        task = asyncio.create_task(self._admit(message, hold))
-        self._keep(task, self._admitting)
-        await asyncio.shield(task)
-
     @property
     def _grace(self) -> float:
         return self._settings.stop_grace + PUBLISHING_GRACE
 
-    async def _end_claims(self) -> None:
-        """Hear the answers that are on their way: a grant to a worker that is gone would wait for its ttl."""
-        if self._admitting and self._leases.heard:
-            await asyncio.wait(self._admitting, timeout=CLAIMS_GRACE)
-        await end(*self._admitting)
-
-    async def _admit(self, message: Incoming, hold: Hold) -> None:
-        """Run what the delivery asks for, or drop it. Broken off, it gives the delivery back."""
-        try:
-            work = self._claim(Attempt(self._command(message.body), message.headers), message, hold)
-        except UndecodableMessage as error:
-            work = self._bury(message, hold, error)
-        try:
-            await work
-        except asyncio.CancelledError:
-            await message.requeue()
-            raise
-
-    def _command(self, body: bytes) -> PhaseCommand:
-        """What the delivery asks for. Raises UndecodableMessage where nobody here can understand it."""
-        command: PhaseCommand = decode(body, self._worker.command)
-        if command.key.phase is not self._worker.phase:
-            raise UndecodableMessage(f"key.phase: got {command.key.phase}, expected {self._worker.phase}")
-        return command
-
-    async def _bury(self, message: Incoming, hold: Hold, error: UndecodableMessage) -> None:
-        try:
-            await self._poison.settle(message, error)
-        finally:
-            hold.drop()
-
-    async def _claim(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
-        """Claim the attempt; granted, run it, else drop its delivery."""
+    def _start(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
+        """Run a granted attempt, in a task that nothing but the end of the host breaks off."""
         self._attempts.append(attempt)
-        try:
-            verdict = await self._leases.claim(Claim(key=attempt.key, claim_id=attempt.claim_id))
-        except asyncio.CancelledError:
-            self._attempts.remove(attempt)
-            raise
-        if verdict is Verdict.GRANTED and attempt.ended_by is None:
-            # not awaited here, where a stop might break it off between the grant and the run
-            self._keep(asyncio.create_task(self._run(attempt, message, hold)), self._running)
-            return
-        log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
-        self._attempts.remove(attempt)
-        await message.ack()
-        hold.drop()
+        self._keep(asyncio.create_task(self._run(attempt, message, hold)), self._running)
 
     async def _run(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
         """Ours from here on: acknowledge the delivery, and send heartbeats until the event is confirmed."""
@@ -178,7 +127,7 @@ class WorkerHost:
         except BaseException:
             self._let_go(attempt)
             raise
-        bind(**dict(attempt.key))
+        bind(attempt.key)
         reporter = Reporter(self._bus, attempt, self.worker_id)
         failed = False
         try:
@@ -229,16 +178,16 @@ class WorkerHost:
         """Obey at once what the next heartbeat would say too."""
         with suppress(UndecodableMessage):
             signal = decode(message.body, AttemptSignal)
-            for attempt in list(self._attempts):
+            for attempt in (*self._admission.attempts, *self._attempts):
                 if attempt.key == signal.key:
                     attempt.obey(signal.verdict)
 
     def _keep(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        task.add_done_callback(_tell)
+        task.add_done_callback(partial(_ended, tasks))
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _ended(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+    tasks.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("task_broke", task=task.get_name(), exc_info=error)

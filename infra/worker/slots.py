@@ -94,7 +94,7 @@ class Slots:
     def free(self) -> None:
         """A job has ended."""
         self._running -= 1
-        self._changed.set()
+        self._look_again()
 
     async def occupy(self, via: Consuming) -> None:
         """Count a held delivery as running; the consumer goes first where it might otherwise bring too many."""
@@ -102,12 +102,17 @@ class Slots:
             await self._detach()
         self._leave(via)
         self._running += 1
-        self._changed.set()
+        self._look_again()
 
     def leave(self, via: Consuming) -> None:
         """Count a held delivery no more."""
         self._leave(via)
-        self._changed.set()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """There may be room for a consumer; nothing is to be done while there is one."""
+        if self._now is None:
+            self._changed.set()
 
     def _leave(self, via: Consuming) -> None:
         if via is self._now:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import structlog
 
-from infra.logs import bound, configure_logs, without_credentials
+from contracts.tasks import AttemptKey, Phase
+from infra.logs import bind, bound, configure_logs, without_credentials
 from infra.settings import Settings
 
 
@@ -37,6 +40,18 @@ def test_a_line_says_which_service_and_task_speaks(capsys: pytest.CaptureFixture
     with bound(task_id="t", attempt=2):
         logger().info("claimed", slots=1)
     expected = {"event": "claimed", "service": "control", "task_id": "t", "attempt": "2", "slots": 1, "level": "info"}
+    assert line(capsys).items() >= expected.items()
+
+
+async def test_a_line_says_which_attempt_its_task_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    key = AttemptKey(task_id=UUID(int=1), iteration=2, phase=Phase.TRAIN, attempt=3)
+
+    async def run() -> None:
+        bind(key)
+        logger().info("attempt_ended")
+
+    await asyncio.create_task(run())
+    expected = {"task_id": str(key.task_id), "iteration": "2", "phase": "train", "attempt": "3"}
     assert line(capsys).items() >= expected.items()
 
 

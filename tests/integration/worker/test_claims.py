@@ -9,8 +9,10 @@ import pytest
 from contracts.events import PhaseFailed
 from contracts.leases import Claim, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import FailureKind, Phase
+from contracts.topology import PHASE_QUEUES
 from contracts.wire import encode
 from infra.bus.dead import REASON
+from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.claims import LeaseClient
@@ -140,6 +142,22 @@ async def test_a_worker_that_ends_while_control_is_away_gives_its_delivery_back(
         await control.until(lambda: len(control.claims) > 1)
         assert await control.waiting() == 0
     assert await control.waiting() == 1
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_delivery_that_the_bus_loses_does_not_take_its_claim_along(
+    control: FakeControl, script: Script
+) -> None:
+    control.deaf = 1_000_000
+    await control.order(script.command("write"))
+    await control.until(lambda: control.claims)
+    assert isinstance(control.bus, InProcessBus)
+    queue = PHASE_QUEUES[Phase.TRAIN].name
+    (consumer,) = [consumer for consumer in control.bus._consumers if consumer.queue == queue]
+    await consumer.lose()
+    control.deaf = 0
+    await control.until(lambda: control.events)
+    assert control.events[0].claim_id == control.claims[0].claim_id
 
 
 async def test_a_cancel_between_claim_and_answer_stops_the_start(
