@@ -22,7 +22,7 @@ from contracts.wire import encode
 from infra.bus.port import Outgoing
 from infra.ending import end
 
-GRACE = 0.02
+GRACE = 0.05
 """Seconds that an event may wait for its confirm before it is written down; a healthy broker needs less."""
 RETRY_AFTER = 5.0
 """Seconds until a disk that refused is asked again."""
