@@ -22,6 +22,7 @@ from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_publisher import Publisher
 from infra.bus.rabbitmq_settling import Settling
+from infra.bus.rabbitmq_sharing import Whole, unpack
 from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, depth
 from infra.bus.replies import Replies
 
@@ -172,7 +173,10 @@ class RabbitMQBus:
             method, properties, body = found
             tag = method.delivery_tag
             settling.add(tag)
-            yield to_incoming(method, properties, body, *settling.for_one(tag))
+            parts = unpack(properties, body)
+            whole = Whole(len(parts), *settling.for_one(tag))
+            for part, content in parts:
+                yield to_incoming(method, part, content, *whole.part())
 
     async def _call(self, step: Awaitable[T]) -> T:
         """Await `step` for a bounded time, and say in one kind of error that the broker is not there."""

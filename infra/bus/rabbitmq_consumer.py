@@ -11,11 +11,12 @@ from pika.exceptions import ConsumerCancelled
 from pika.spec import Basic
 
 from infra.bus.handling import guarded
-from infra.bus.port import Handler
+from infra.bus.port import Handler, Incoming
 from infra.bus.rabbitmq_channel import AWAY, Channel, restore
 from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_settling import Settling
+from infra.bus.rabbitmq_sharing import Whole, unpack
 from infra.ending import end
 
 CLOSE_TIMEOUT = 5.0
@@ -40,9 +41,12 @@ class Deliveries:
         """Handle a delivery, in a task of its own."""
         tag: int = method.delivery_tag
         self._settling.add(tag)
-        task = asyncio.create_task(self._handle(tag, method, properties, body))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        parts = unpack(properties, body)
+        whole = Whole(len(parts), *self._settling.for_one(tag))
+        for part, content in parts:
+            task = asyncio.create_task(self._handle(tag, to_incoming(method, part, content, *whole.part())))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
 
     def close_when_idle(self) -> None:
         """No more will come: give the channel back once all is handled and settled."""
@@ -73,12 +77,11 @@ class Deliveries:
         if others:
             await asyncio.wait(others, timeout=CLOSE_TIMEOUT)
 
-    async def _handle(self, tag: int, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+    async def _handle(self, tag: int, message: Incoming) -> None:
         async def refuse() -> None:
             self._settling.give_back(tag, harmful=True)
 
-        ack, requeue = self._settling.for_one(tag)
-        await guarded(self._handler, to_incoming(method, properties, body, ack, requeue), refuse)
+        await guarded(self._handler, message, refuse)
 
     def _settled(self) -> None:
         if self._last:

@@ -16,10 +16,10 @@ from infra.bus.port import Incoming, Outgoing
 Settle = Callable[[], Awaitable[None]]
 
 
-def to_properties(message: Outgoing) -> BasicProperties:
+def to_properties(message: Outgoing, content_type: str) -> BasicProperties:
     """What goes over the wire beside the body."""
     return BasicProperties(
-        content_type="application/json",
+        content_type=content_type,
         headers=dict(message.headers),
         delivery_mode=(DeliveryMode.Persistent if message.persistent else DeliveryMode.Transient).value,
         correlation_id=message.correlation_id,

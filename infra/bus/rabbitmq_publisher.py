@@ -13,6 +13,7 @@ from infra.bus.port import Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq_channel import AWAY, Channel, restore
 from infra.bus.rabbitmq_delivery import to_properties
 from infra.bus.rabbitmq_link import Link
+from infra.bus.rabbitmq_sharing import TOGETHER, Together
 from infra.ending import end
 
 PUBLISH_TIMEOUT = 10.0
@@ -49,8 +50,9 @@ class Confirms:
 
     def send(self, message: Outgoing) -> Pending:
         """Hand a message to the connection. Raises AMQPError where the channel is closed."""
+        properties = to_properties(message, TOGETHER if message.shared else "application/json")
         self.channel.raw.basic_publish(
-            message.exchange, message.routing_key, message.body, to_properties(message), mandatory=message.mandatory
+            message.exchange, message.routing_key, message.body, properties, mandatory=message.mandatory
         )
         self._last += 1
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -92,6 +94,7 @@ class Publisher:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._confirms: Confirms | None = None
+        self._together = Together(self._send)
         self._restoring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -113,7 +116,8 @@ class Publisher:
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> list[Answer]:
         """Publish all and await the confirms together, many times faster than one by one."""
-        sent = [self._send(message) for message in messages]
+        handed = [self._together.add(each) if each.shared else self._send(each) for each in messages]
+        sent = [await each if isinstance(each, asyncio.Future) else each for each in handed]
         waiting = [each.answer for each in sent if isinstance(each, Pending)]
         if waiting:
             await asyncio.wait(waiting, timeout=PUBLISH_TIMEOUT)
