@@ -14,7 +14,7 @@ from contracts.tasks import AttemptKey, Phase, TaskSpec, TaskStatus
 from contracts.topology import QUEUES
 from contracts.wire import decode
 from control.machine import fold
-from control.store.port import Applied, Change, HistoryRow
+from control.store.port import Applied, Change, Created, HistoryRow, NewTask
 from control.task import TERMINAL, Task
 from tests.simulation.programs import DRAWN
 from tests.simulation.world import World
@@ -41,10 +41,18 @@ class Checks:
     def saw(self, call: str, arguments: Sequence[Any], answer: Any) -> None:
         """A transaction was made."""
         match call:
+            case "create":
+                self._created(arguments[0], answer)
             case "apply":
                 self._changed(arguments[0], answer)
             case "lease":
                 self._leased(arguments[1], answer)
+
+    def _created(self, new: Sequence[NewTask], created: Created) -> None:
+        for one in new:
+            if one.start is not None and one.task.task_id in created.new:
+                self._world.step("applied", f"{one.start.event.kind} {one.task.task_id}")
+                self._made(one.start)
 
     def _changed(self, changes: Sequence[Change], applied: Applied) -> None:
         for change in changes:
