@@ -17,9 +17,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::timestamptz[])
 JOIN tasks AS task USING (task_id);
 
 -- name: apply
--- $1 changes (each with the key of the attempt that it closes, if any), $2 orders, $3 datasets, $4 models (arrays of
--- objects), $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message
--- ids, then the times of the attempts that they closed, then ids of outbox rows due now.
+-- $1 changes (each with the key of the task's newest attempt), $2 orders, $3 datasets, $4 models (arrays of objects),
+-- $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message ids, then
+-- the times of the attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
@@ -62,6 +62,7 @@ WITH change AS MATERIALIZED (
     FROM updated
     WHERE (run.task_id, run.iteration, run.phase, run.attempt)
         = (updated.task_id, updated.iteration, updated.phase, updated.attempt)
+      AND updated.closed IS NOT NULL
       AND run.state IN ('dispatched', 'running')
     RETURNING message_id, ordered_at, claimed_at, ended_at, gpu_seconds
 ), dispatched AS (

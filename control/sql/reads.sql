@@ -5,16 +5,21 @@ FROM tasks
 WHERE task_id = $1;
 
 -- name: tasks
--- $1 status, $2 user id, $3 mode (NULL: any), $4 page size, $5 rows to skip. Newest first.
+-- $1 status, $2 user id, $3 mode (NULL: any), $4 page size, $5 rows to skip. Newest first. The page is found on an
+-- index, so that only its own rows are read, which are big.
 SELECT (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text AS task,
        created_at, updated_at
-FROM tasks
-WHERE ($1::text IS NULL OR CASE
-      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
-  AND ($2::bigint IS NULL OR user_id = $2)
-  AND ($3::text IS NULL OR mode = $3)
-ORDER BY created_at DESC, task_id DESC
-LIMIT $4 OFFSET $5;
+FROM tasks JOIN (
+    SELECT task_id
+    FROM tasks
+    WHERE ($1::text IS NULL OR CASE
+          WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
+      AND ($2::bigint IS NULL OR user_id = $2)
+      AND ($3::text IS NULL OR mode = $3)
+    ORDER BY created_at DESC, task_id DESC
+    LIMIT $4 OFFSET $5
+) AS page USING (task_id)
+ORDER BY created_at DESC, task_id DESC;
 
 -- name: count_tasks
 -- $1 status, $2 user id, $3 mode (NULL: any).

@@ -34,11 +34,11 @@ def state_of(task: Task) -> orjson.Fragment:
 
 
 def change_row(change: Change) -> dict[str, Any]:
-    """A change as `apply` takes it; the attempt that it closes is the one that was live before."""
-    key = change.before.key if change.closed else None
+    """A change as `apply` takes it; the attempt that it closes, if any, is the one that was newest before."""
+    before = change.before
     return {
-        "task_id": change.before.task_id,
-        "version": change.before.version,
+        "task_id": before.task_id,
+        "version": before.version,
         "stale": change.stale,
         "state": state_of(change.after),
         "message_id": change.event.message_id,
@@ -48,9 +48,9 @@ def change_row(change: Change) -> dict[str, Any]:
         "reason": change.reason,
         "closed": change.closed,
         "ending": ending(change) if change.closed else None,
-        "iteration": key and key.iteration,
-        "phase": key and key.phase,
-        "attempt": key and key.attempt,
+        "iteration": before.iteration,
+        "phase": before.phase,
+        "attempt": before.attempt,
     }
 
 
