@@ -14,6 +14,8 @@ from control.relay import Relay
 from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
 from control.task import IllegalTransition, Task
 
+LANES = 2
+"""Batches under way at once: one is decided here while the database applies the other."""
 NOTHING = Applied(frozenset(), (), {})
 
 
@@ -59,7 +61,9 @@ class Applier:
         self._trace = trace
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
-        self._batcher: Batcher[_Asked, Answer] = Batcher(self._flush, size=batch_size, key=lambda a: a.task_id)
+        self._batcher: Batcher[_Asked, Answer] = Batcher(
+            self._flush, size=batch_size, key=lambda a: a.task_id, lanes=LANES
+        )
 
     def start(self) -> None:
         """Begin to apply."""

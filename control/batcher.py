@@ -25,24 +25,28 @@ class _Waiting(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Hands what is submitted to `flush` in batches of at most `size`, with at most one item a `key` in each."""
+    """Hands what is submitted to `flush` in batches of at most `size`, with at most one item a `key` in hand.
 
-    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable]) -> None:
+    With several `lanes`, the next batch is decided while the database still works on the one before.
+    """
+
+    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable], lanes: int = 1) -> None:
         self._flush = flush
         self._size = size
         self._key = key
+        self._lanes = lanes
+        self._in_hand: set[Hashable] = set()
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to flush."""
-        self._loop = asyncio.create_task(self._run(), name="batcher")
+        self._running = [asyncio.create_task(self._run(), name="batcher") for _ in range(self._lanes)]
 
     async def stop(self) -> None:
         """Stop flushing; those who still wait are cancelled, so that their messages come again."""
-        if self._loop is not None:
-            await end(self._loop)
+        await end(*self._running)
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()
@@ -66,6 +70,9 @@ class Batcher(Generic[T, R]):
             except asyncio.CancelledError:
                 self._waiting.extendleft(reversed(batch))
                 raise
+            finally:
+                self._in_hand.difference_update(self._key(waiting.item) for waiting in batch)
+                self._wake.set()
 
     def _take(self) -> list[_Waiting[T, R]]:
         taken: dict[Hashable, _Waiting[T, R]] = {}
@@ -75,9 +82,10 @@ class Batcher(Generic[T, R]):
             if waiting.answer.cancelled():
                 continue
             key = self._key(waiting.item)
-            if key in taken:
+            if key in self._in_hand:
                 left.append(waiting)
             else:
+                self._in_hand.add(key)
                 taken[key] = waiting
         self._waiting.extendleft(reversed(left))
         return list(taken.values())
