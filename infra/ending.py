@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
 AGAIN = 1.0
 """Seconds after which a task that goes on is cancelled again."""
 
@@ -24,3 +27,13 @@ async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # looked at, so that asyncio does not complain that nobody did
+
+
+def say_if_broken(task: asyncio.Task[Any]) -> None:
+    """Log it if this task, which is to run until it is cancelled, ends by an error that nobody foresaw."""
+    task.add_done_callback(_say)
+
+
+def _say(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("background_task_broke", task=task.get_name(), exc_info=error)

@@ -54,13 +54,16 @@ class PostgresChanges(PostgresBase):
             first.setdefault(one.task.task_id, one)
         orders = _orders([one.start for one in first.values() if one.start])
         rows = [new_task_row(one) for one in first.values()]
+        there: dict[UUID, Row] = {}
+        ids: dict[UUID, int] = {}
         for _ in range(CREATE_ATTEMPTS):
             found = await self._fetch("create", rows, orders, HOLD)
-            there = {row["task_id"]: row for row in found if row["outbox_id"] is None}
+            there = {row["task_id"]: row for row in found if row["outbox_id"] is None} | there
+            ids |= _ids(found)
             if len(there) == len(first):
                 answers = tuple(self._created(one, there[one.task.task_id]) for one in new)
                 created = frozenset(row["task_id"] for row in there.values() if row["task"] is None)
-                return Created(answers, created, tuple(ordered_rows(orders, _ids(found))))
+                return Created(answers, created, tuple(ordered_rows(orders, ids)))
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:

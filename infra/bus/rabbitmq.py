@@ -22,7 +22,7 @@ from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_publisher import Publisher
 from infra.bus.rabbitmq_settling import Settling
-from infra.bus.rabbitmq_sharing import Whole, unpack
+from infra.bus.rabbitmq_sharing import unpack
 from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, depth
 from infra.bus.replies import Replies
 
@@ -31,6 +31,12 @@ PRIVATE_PREFETCH = 100
 NOT_STARTED = "the bus is not started"
 REFUSED = (AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError)
 
+
+async def _never() -> None:
+    raise AssertionError("a part that is only published again is settled by nobody")
+
+
+NEVER = (_never, _never)
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
@@ -126,13 +132,14 @@ class RabbitMQBus:
             channel.close()
 
     async def _start(self) -> None:
-        self._consuming, self._publishing = Link(self._url, "consume"), Link(self._url, "publish")
-        await self._consuming.start()
-        await self._publishing.start()
+        consuming = self._consuming = Link(self._url, "consume")
+        publishing = self._publishing = Link(self._url, "publish")
+        publisher = self._publisher = Publisher(publishing)
+        await consuming.start()
+        await publishing.start()
         await self._declare()
-        self._consuming.on_back(self._restore)
-        self._publisher = Publisher(self._publishing)
-        await self._publisher.start()
+        consuming.on_back(self._restore)
+        await publisher.start()
         self._replies = Replies(self.publish, lambda handler: self._listen(None, "", handler))
 
     async def _declare(self) -> None:
@@ -171,12 +178,20 @@ class RabbitMQBus:
             if found is None:
                 return
             method, properties, body = found
-            tag = method.delivery_tag
-            settling.add(tag)
+            settling.add(method.delivery_tag)
             parts = unpack(properties, body)
-            whole = Whole(len(parts), *settling.for_one(tag))
-            for part, content in parts:
-                yield to_incoming(method, part, content, *whole.part())
+            if len(parts) > 1:
+                await self._take_apart(queue, [to_incoming(method, *part, *NEVER) for part in parts])
+                settling.ack(method.delivery_tag)
+            else:
+                yield to_incoming(method, properties, body, *settling.for_one(method.delivery_tag))
+
+    async def _take_apart(self, queue: str, parts: Sequence[Incoming]) -> None:
+        """Put messages that came together into their queue again, each by itself: one may go, and the others stay."""
+        again = [Outgoing("", queue, part.body, part.message_id or "", part.headers) for part in parts]
+        for refused in await self.publish_all(again):
+            if refused is not None:
+                raise BusUnavailable(f"messages in {queue} that share one could not be taken apart: {refused}")
 
     async def _call(self, step: Awaitable[T]) -> T:
         """Await `step` for a bounded time, and say in one kind of error that the broker is not there."""

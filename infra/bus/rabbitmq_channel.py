@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -104,9 +105,12 @@ class Channel:
 async def restore(attach: Callable[[], Awaitable[Channel]], channel: Channel, what: str) -> None:
     """Whenever the channel has ended, attach anew, for as long as it takes; for ever."""
     while True:
+        attached = time.monotonic()
         reason = await channel.ended()
         log.info("channel_lost", what=what, reason=str(reason))
         channel.close()
+        if time.monotonic() - attached < RETRY_AFTER:
+            await asyncio.sleep(RETRY_AFTER)
         channel = await _until_attached(attach, what)
         log.info("channel_restored", what=what)
 

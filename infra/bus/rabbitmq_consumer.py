@@ -17,7 +17,7 @@ from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_settling import Settling
 from infra.bus.rabbitmq_sharing import Whole, unpack
-from infra.ending import end
+from infra.ending import end, say_if_broken
 
 CLOSE_TIMEOUT = 5.0
 
@@ -38,9 +38,16 @@ class Deliveries:
         channel.on_end(self.cancel)
 
     def take(self, _: object, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        """Handle a delivery, in a task of its own."""
+        """Handle a delivery, in a task of its own. Nothing may be raised here: pika would end the connection."""
         tag: int = method.delivery_tag
         self._settling.add(tag)
+        try:
+            self._begin(tag, method, properties, body)
+        except Exception:  # a message of a kind that nobody foresaw
+            log.exception("delivery_unreadable", routing_key=method.routing_key)
+            self._settling.give_back(tag, harmful=True)
+
+    def _begin(self, tag: int, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         parts = unpack(properties, body)
         whole = Whole(len(parts), *self._settling.for_one(tag))
         for part, content in parts:
@@ -112,23 +119,35 @@ class Consumer:
         """Attach for the first time, and from then on after every loss. Raises what the broker says."""
         channel = await self._attach()
         self._restoring = asyncio.create_task(restore(self._attach, channel, self.queue), name="consumer")
+        say_if_broken(self._restoring)
 
     @property
     def attached(self) -> bool:
         """Whether the broker has confirmed this consumer on a channel that is still open."""
-        return self._channel is not None and self._channel.open
+        return not self._cancelled and self._channel is not None and self._channel.open
 
     async def cancel(self) -> None:
         """Take no more. What was delivered meanwhile is given back, what is being handled stays with its handler."""
         self._cancelled = True
-        await self._stop_restoring()
-        channel, self._channel = self._channel, None
-        if channel is None or self._deliveries is None or not channel.open:
+        try:
+            await self._stop_restoring()
+        finally:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                await self._detach(channel)
+
+    async def _detach(self, channel: Channel) -> None:
+        """Cancel the consumer on its channel; broken off, or where the broker did so itself, give the channel back."""
+        if not channel.open or self._deliveries is None:
+            channel.close()
             return
         try:
             await channel.ask(lambda answered: channel.raw.basic_cancel(self._tag, callback=answered))
         except (*AWAY, TimeoutError) as error:
             log.info("consumer_lost_before_cancel", queue=self.queue, error=str(error))
+        except BaseException:
+            channel.close()
+            raise
         self._deliveries.close_when_idle()
 
     @property

@@ -45,8 +45,16 @@ def to_incoming(
         redelivered=bool(method.redelivered),
         ack=ack,
         requeue=requeue,
-        published_at=None if properties.timestamp is None else datetime.fromtimestamp(properties.timestamp, UTC),
+        published_at=_time(properties.timestamp),
     )
+
+
+def _time(seconds: int | None) -> datetime | None:
+    """None too for a time that no calendar has: others take it for milliseconds."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401 - whatever AMQP can carry

@@ -14,7 +14,7 @@ from infra.bus.rabbitmq_channel import AWAY, Channel, restore
 from infra.bus.rabbitmq_delivery import to_properties
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_sharing import TOGETHER, Together
-from infra.ending import end
+from infra.ending import end, say_if_broken
 
 PUBLISH_TIMEOUT = 10.0
 
@@ -78,7 +78,7 @@ class Confirms:
     def _returned(self, _: object, __: object, properties: BasicProperties, ___: bytes) -> None:
         """The broker returns a message before it confirms it, and names it by its own id only."""
         for pending in self._pending.values():
-            if pending.message.message_id == properties.message_id and not pending.answer.done():
+            if pending.message.message_id == (properties.message_id or "") and not pending.answer.done():
                 pending.settle(Unroutable(f"{_where(pending.message)}: no queue takes it"))
                 return
 
@@ -101,6 +101,7 @@ class Publisher:
         """Open the channel, and again after every loss. Raises what the broker says."""
         channel = await self._attach()
         self._restoring = asyncio.create_task(restore(self._attach, channel, "publisher"), name="publisher")
+        say_if_broken(self._restoring)
 
     async def stop(self) -> None:
         """Publish no more."""
@@ -126,6 +127,8 @@ class Publisher:
     def _send(self, message: Outgoing) -> Pending | PublishFailed:
         if self._confirms is None or not self._confirms.channel.open:
             return PublishFailed(f"{_where(message)}: the broker is away")
+        if self._link.blocked:  # what is sent now would lie in our own memory, and again with every try
+            return PublishFailed(f"{_where(message)}: the broker takes no messages; it is short of memory or disk")
         try:
             return self._confirms.send(message)
         except AWAY as error:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-import orjson
+import structlog
 from pika import BasicProperties
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from infra.bus.port import Outgoing
 from infra.bus.rabbitmq_delivery import Settle
@@ -22,7 +23,19 @@ TOGETHER = "application/vnd.treadle.together+json"
 MOST = 32
 """In one message: what one of them holds up, and what comes again with it, stays little."""
 
+log = structlog.get_logger(__name__)
 Sent = TypeVar("Sent")
+
+
+class _Part(BaseModel):
+    """One of the messages that came together."""
+
+    message_id: str
+    headers: dict[str, str]
+    body: str
+
+
+_PARTS = TypeAdapter(list[_Part])
 
 
 class Together(Generic[Sent]):
@@ -44,11 +57,18 @@ class Together(Generic[Sent]):
         waiting, self._waiting = self._waiting, {}
         for group in waiting.values():
             for begin in range(0, len(group), MOST):
-                some = group[begin : begin + MOST]
-                answer = self._send(pack([message for message, _ in some]))
-                for _, sent in some:
-                    if not sent.done():
-                        sent.set_result(answer)
+                self._send_some(group[begin : begin + MOST])
+
+    def _send_some(self, some: Sequence[tuple[Outgoing, asyncio.Future[Sent]]]) -> None:
+        waiting = [sent for _, sent in some if not sent.done()]
+        try:
+            answer = self._send(pack([message for message, _ in some]))
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+            for sent in waiting:
+                sent.set_exception(error)
+            return
+        for sent in waiting:
+            sent.set_result(answer)
 
 
 class Whole:
@@ -80,21 +100,33 @@ def pack(messages: Sequence[Outgoing]) -> Outgoing:
     first, *others = messages
     if not others:
         return replace(first, shared=False)
-    parts = [
-        {"message_id": message.message_id, "headers": dict(message.headers), "body": message.body.decode()}
-        for message in messages
-    ]
-    return replace(first, headers={}, body=orjson.dumps(parts))
+    parts = [_Part(message_id=m.message_id, headers=dict(m.headers), body=m.body.decode()) for m in messages]
+    return replace(first, headers={}, body=_PARTS.dump_json(parts))
 
 
 def unpack(properties: BasicProperties, body: bytes) -> list[tuple[BasicProperties, bytes]]:
-    """The messages in one that came, each with properties of its own; most often it is one itself."""
-    if properties.content_type != TOGETHER:
+    """The messages in one that came, each with properties of its own; most often it is one itself.
+
+    What only says that it holds several is one itself too: whoever handles it says what is wrong with it.
+    """
+    parts = _parts(body) if properties.content_type == TOGETHER else ()
+    if not parts:
         return [(properties, body)]
+    outer = properties.headers or {}
     return [
         (
-            BasicProperties(message_id=part["message_id"], headers=part["headers"], timestamp=properties.timestamp),
-            part["body"].encode(),
+            BasicProperties(
+                message_id=part.message_id, headers={**outer, **part.headers}, timestamp=properties.timestamp
+            ),
+            part.body.encode(),
         )
-        for part in orjson.loads(body)
+        for part in parts
     ]
+
+
+def _parts(body: bytes) -> Sequence[_Part]:
+    try:
+        return _PARTS.validate_json(body)
+    except ValidationError as error:
+        log.warning("not_several_messages", error=str(error))
+        return ()

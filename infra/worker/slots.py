@@ -63,6 +63,7 @@ class Slots:
         self._changed = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> int:
@@ -90,6 +91,7 @@ class Slots:
         if self._opening is not None:
             await end(self._opening)
         await self._detach()
+        await end(*self._cancelling)
 
     def free(self) -> None:
         """A job has ended."""
@@ -151,7 +153,22 @@ class Slots:
         else:
             await message.requeue()
             return
-        await self._take(message, Hold(self, via))
+        try:
+            await self._take(message, Hold(self, via))
+        except asyncio.CancelledError:
+            self._lose(via)
+            raise
+
+    def _lose(self, via: Consuming) -> None:
+        """The bus lost what this consumer holds, and would bring as much again; the claims for it are still out."""
+        if via is not self._now:
+            return
+        self._forget(via)
+        if via.subscription is not None:
+            task = asyncio.create_task(via.subscription.cancel(), name="lost consumer")
+            self._cancelling.add(task)
+            task.add_done_callback(self._cancelling.discard)
+        self._look_again()
 
     async def _detach(self) -> None:
         async with self._changing:

@@ -214,6 +214,12 @@ async def test_a_wrong_password_is_named_and_not_shown(bus_url: str) -> None:
     assert "not-this-one" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["amqp://treadle@127.0.0.1:1/", "amqp://a:b@127.0.0.1:1/?heartbeat=often"])
+async def test_an_odd_address_is_no_traceback(address: str) -> None:
+    with pytest.raises(BusUnavailable, match="TREADLE_BUS_URL"):
+        await RabbitMQBus(address).start()
+
+
 async def test_a_broker_that_is_not_there_is_named_and_says_what_to_check() -> None:
     with pytest.raises(BusUnavailable, match=r"RabbitMQ at amqp://127\.0\.0\.1:1/ does not answer"):
         await RabbitMQBus("amqp://treadle:secret@127.0.0.1:1/").start()

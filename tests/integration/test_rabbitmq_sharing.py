@@ -109,8 +109,16 @@ async def test_a_handler_that_fails_takes_none_of_the_others_along(bus: RabbitMQ
     await depth_is(bus, TRAIN, 0)
 
 
-async def test_those_that_shared_are_browsed_each_as_itself(bus: RabbitMQBus) -> None:
+async def test_those_that_shared_are_browsed_each_as_itself_and_stay_apart(bus: RabbitMQBus) -> None:
     await publish(bus, 3)
     async with bus.browse(TRAIN, 10) as found:
         assert [message.body for message in found] == [b"0", b"1", b"2"]
-    await depth_is(bus, TRAIN, 1)
+    await depth_is(bus, TRAIN, 3)
+
+
+async def test_one_of_those_that_shared_can_be_deleted_alone(bus: RabbitMQBus) -> None:
+    await publish(bus, 3)
+    async with bus.browse(TRAIN, 10) as found:
+        await found[1].ack()
+    async with bus.browse(TRAIN, 10) as found:
+        assert [message.body for message in found] == [b"0", b"2"]

@@ -9,7 +9,7 @@ import pytest
 from contracts.tasks import Phase
 from contracts.topology import COMMANDS, PHASE_QUEUES
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Incoming, Outgoing
+from infra.bus.port import Handler, Incoming, Outgoing
 from infra.worker.slots import Hold, Slots
 
 QUEUE = PHASE_QUEUES[Phase.TRAIN].name
@@ -84,3 +84,62 @@ async def test_a_closed_worker_takes_nothing_more(bus: InProcessBus) -> None:
     await worker.slots.close()
     assert await bus.depth(QUEUE) == MESSAGES
     assert not worker.slots.attached
+
+
+class Detached:
+    """A subscription that counts how often it was cancelled."""
+
+    attached = True
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    async def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class LossyBus(InProcessBus):
+    """A bus that delivers by the test's own hand, and may lose what it has delivered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.consumers: asyncio.Queue[tuple[Handler, Detached]] = asyncio.Queue()
+
+    async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Detached:
+        subscription = Detached()
+        await self.consumers.put((handler, subscription))
+        return subscription
+
+
+def delivery(requeued: list[str], name: str) -> Incoming:
+    async def ack() -> None: ...
+
+    async def requeue() -> None:
+        requeued.append(name)
+
+    return Incoming(b"{}", name, "train", {}, None, None, False, ack, requeue)
+
+
+async def test_what_the_bus_lost_keeps_its_slot_for_as_long_as_its_claim_is_out() -> None:
+    bus, requeued = LossyBus(), list[str]()
+    held: asyncio.Queue[tuple[Incoming, Hold]] = asyncio.Queue()
+
+    async def take(message: Incoming, hold: Hold) -> None:
+        await held.put((message, hold))
+        await asyncio.Event().wait()
+
+    slots = Slots(bus, QUEUE, take, 1)
+    slots.open()
+    handler, subscription = await bus.consumers.get()
+    lost = asyncio.ensure_future(handler(delivery(requeued, "first")))
+    message, hold = await held.get()
+    lost.cancel()
+    await asyncio.wait([lost])
+
+    await handler(delivery(requeued, "second"))  # the consumer came back before it was cancelled
+    await hold.run(message)
+    assert (slots.busy, requeued, subscription.cancelled) == (1, ["second"], 1)
+
+    slots.free()
+    await asyncio.wait_for(bus.consumers.get(), 5)  # there is room again, and another consumer for it
+    await slots.close()
