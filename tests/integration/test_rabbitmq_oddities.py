@@ -17,7 +17,7 @@ from infra.bus.rabbitmq import RabbitMQBus
 from infra.bus.rabbitmq_link import RECONNECT_AFTER, Link
 from infra.bus.rabbitmq_sharing import TOGETHER
 from tests import servers
-from tests.conformance.test_bus import AckingInbox, Inbox, depth_is
+from tests.conformance.buses import AckingInbox, Inbox, depth_is
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
 MILLISECONDS = 1_795_000_000_000

@@ -12,7 +12,7 @@ from contracts.topology import COMMANDS, PHASE_QUEUES
 from infra.bus.port import Incoming, Outgoing
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.bus.rabbitmq_sharing import MOST
-from tests.conformance.test_bus import AckingInbox, Inbox, depth_is
+from tests.conformance.buses import AckingInbox, Inbox, depth_is
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
 
