@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("treadle", "aio-pika", "asyncpg", "celery", "dramatiq", "dbos", "procrastinate", "pgqueuer")
+PACKAGES = ("treadle", "pika", "asyncpg", "celery", "dramatiq", "dbos", "procrastinate", "pgqueuer")
 
 
 def describe() -> dict[str, str]:
