@@ -30,10 +30,10 @@ async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
 
 
 def say_if_broken(task: asyncio.Task[Any]) -> None:
-    """Log it if this task, which is to run until it is cancelled, ends by an error that nobody foresaw."""
+    """Log it if this task, which nobody awaits, ends by an error that nobody foresaw."""
     task.add_done_callback(_say)
 
 
 def _say(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("background_task_broke", task=task.get_name(), exc_info=error)
+        log.error("task_broke", task=task.get_name(), exc_info=error)

@@ -33,7 +33,9 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._asked: set[asyncio.Future[Any]] = set()
         self._ended: asyncio.Future[Exception] = self._loop.create_future()
+        self._none_there: Callable[[Any], None] = lambda _: None
         raw.add_on_close_callback(lambda _, reason: self.end(reason))
+        raw.add_callback(lambda _: self._none_there(None), [Basic.GetEmpty], one_shot=False)
 
     @classmethod
     async def opened(cls, connection: Connection) -> Channel:
@@ -65,15 +67,9 @@ class Channel:
 
     async def get(self, queue: str) -> tuple[Basic.GetOk, Any, bytes] | None:
         """The oldest message that is ready in a queue, or None."""
-        empty: asyncio.Future[None] = self._loop.create_future()
-
-        def none_there(_: object) -> None:
-            if not empty.done():
-                empty.set_result(None)
 
         def ask(answered: Callable[[Any], None]) -> None:
-            empty.add_done_callback(lambda _: answered(None))
-            self.raw.add_callback(none_there, [Basic.GetEmpty])
+            self._none_there = answered
             self.raw.basic_get(queue, lambda _, method, properties, body: answered((method, properties, body)))
 
         found: tuple[Basic.GetOk, Any, bytes] | None = await self.ask(ask)

@@ -18,7 +18,7 @@ from contracts.leases import Claim, Verdict
 from contracts.tasks import Phase
 from contracts.wire import decode
 from infra.bus.port import Incoming
-from infra.ending import end
+from infra.ending import end, say_if_broken
 from infra.worker.attempt import Attempt
 from infra.worker.claims import LeaseClient
 from infra.worker.poison import Poison
@@ -139,15 +139,11 @@ class Admission:
             hold.drop()
 
     def _settle(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, name="settling a delivery")
         self._settling.add(task)
-        task.add_done_callback(self._settled)
+        task.add_done_callback(self._settling.discard)
+        say_if_broken(task)
         return task
-
-    def _settled(self, task: asyncio.Task[None]) -> None:
-        self._settling.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("delivery_not_settled", exc_info=error)
 
 
 async def _drop(message: Incoming, hold: Hold) -> None:

@@ -18,7 +18,7 @@ from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.bus.port import Bus, Incoming, Subscription
 from infra.child import Children
-from infra.ending import end
+from infra.ending import end, say_if_broken
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -184,10 +184,5 @@ class WorkerHost:
 
     def _keep(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)
-        task.add_done_callback(partial(_ended, tasks))
-
-
-def _ended(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
-    tasks.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("task_broke", task=task.get_name(), exc_info=error)
+        task.add_done_callback(tasks.discard)
+        say_if_broken(task)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 import structlog
+from tenacity import RetryCallState, retry, retry_if_exception_type, wait_random_exponential
 
 from infra.bus.dead import dead_letter
 from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
 
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
-"""Seconds: at most so long until the second try, and until any later one."""
-
 log = structlog.get_logger(__name__)
 
 
+def _say(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("waiting_for_the_broker", attempt=state.attempt_number, error=str(error))
+
+
+@retry(
+    retry=retry_if_exception_type(PublishFailed),
+    wait=wait_random_exponential(multiplier=0.1, max=5.0),
+    before_sleep=_say,
+)
+async def _again(send: Callable[[], Awaitable[None]]) -> None:
+    await send()
+
+
 async def publish(bus: Bus, message: Outgoing, failed: Callable[[], None] = lambda: None) -> None:
-    """Publish until the broker confirms; `failed` is called whenever it does not."""
+    """Publish until the broker confirms; `failed` is called once if it does not at first."""
     await _until_confirmed(lambda: bus.publish(message), failed)
 
 
@@ -28,13 +38,8 @@ async def bury(bus: Bus, message: Incoming, queue: str, reason: str) -> None:
 
 
 async def _until_confirmed(send: Callable[[], Awaitable[None]], failed: Callable[[], None]) -> None:
-    """Try, then again after a random part of a wait that doubles. Nothing but the call is made where all is well."""
-    wait = FIRST_WAIT
-    while True:
-        try:
-            return await send()
-        except PublishFailed as error:
-            log.warning("waiting_for_the_broker", error=str(error))
-            failed()
-        await asyncio.sleep(random.uniform(0, wait))  # noqa: S311  # it keeps no secret
-        wait = min(2 * wait, LONGEST_WAIT)
+    try:
+        await send()  # first by itself: nothing but the call is made where all is well
+    except PublishFailed:
+        failed()
+        await _again(send)
