@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from contracts.events import LeaseLost, PhaseEvent
+from contracts.submissions import TaskRequest
 from control.batcher import Batcher
 from control.machine import MachineEvent, Step, advance
+from control.recent import RecentTasks
 from control.relay import Relay
 from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
 from control.task import IllegalTransition, Task
 
 LANES = 2
 """Batches under way at once: one is decided here while the database applies the other."""
-NOTHING = Applied(frozenset(), (), {})
+NOTHING = Applied({}, (), {})
 
 
 class Outcome(StrEnum):
@@ -53,12 +56,13 @@ Trace = Callable[[Task], Mapping[str, str]]
 
 
 class Applier:
-    """Two statements a batch. An event that lost a race is decided again, never swallowed."""
+    """One statement a batch, or two. An event that lost a race is decided again, never swallowed."""
 
     def __init__(self, store: Store, relay: Relay, *, batch_size: int, trace: Trace = lambda _: {}) -> None:
         self._store = store
         self._relay = relay
         self._trace = trace
+        self._recent = RecentTasks()
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
         self._batcher: Batcher[_Asked, Answer] = Batcher(
@@ -94,16 +98,32 @@ class Applier:
         created = await self._store.create(new)
         self._relay.offer(created.outbox)
         for one in new:
-            if one.start is not None and one.task.task_id in created.new:
+            at = created.new.get(one.task.task_id)
+            if one.start is not None and at is not None:
+                self._recent.keep(one.start.after, at)
                 self._tell(one.start, Answer(one.start.after, Outcome.APPLIED))
         return created.answers
 
     async def _flush(self, batch: Sequence[_Asked]) -> list[Answer | Exception | None]:
-        loaded = await self._store.load([(asked.task_id, asked.event.message_id) for asked in batch])
-        decided = [self._decide(asked, found) for asked, found in zip(batch, loaded, strict=True)]
+        recalled = [self._recalled(asked) for asked in batch]
+        loaded = iter(await self._load([asked for asked, change in zip(batch, recalled, strict=True) if not change]))
+        decided = [change or self._decide(asked, next(loaded)) for asked, change in zip(batch, recalled, strict=True)]
         changes = [change for change in decided if isinstance(change, Change)]
         made = await self._apply(changes) if changes else NOTHING
         return [self._settle(change, made) if isinstance(change, Change) else change for change in decided]
+
+    def _recalled(self, asked: _Asked) -> Change | None:
+        """What a fact makes of its task as we know it, where it brings that on. `apply` says whether we knew it right.
+
+        A fact is never applied twice, for its attempt has ended then; a request might be, so its inbox is looked into.
+        """
+        if isinstance(asked.event, TaskRequest) or (known := self._recent.find(asked.task_id)) is None:
+            return None
+        step = advance(known.task, asked.event)
+        return None if step.stale else self._change(asked, known.task, step, known.at)
+
+    async def _load(self, asked: Sequence[_Asked]) -> Sequence[Loaded | None]:
+        return await self._store.load([(one.task_id, one.event.message_id) for one in asked]) if asked else ()
 
     def _decide(self, asked: _Asked, found: Loaded | None) -> Change | Answer | Exception:
         if found is None:
@@ -119,7 +139,7 @@ class Applier:
         except IllegalTransition as error:
             return error
 
-    def _change(self, asked: _Asked, before: Task, step: Step) -> Change:
+    def _change(self, asked: _Asked, before: Task, step: Step, since: datetime | None = None) -> Change:
         return Change(
             before=before,
             after=step.task,
@@ -131,6 +151,7 @@ class Applier:
             closed=step.closed,
             signal=step.signal,
             headers=dict(self._trace(step.task)),
+            since=since,
         )
 
     async def _apply(self, changes: Sequence[Change]) -> Applied:
@@ -145,8 +166,12 @@ class Applier:
 
     def _settle(self, change: Change, applied: Applied) -> Answer | None:
         message_id = change.event.message_id
-        if message_id not in applied.message_ids:
+        at = applied.made.get(message_id)
+        if at is None:
+            self._recent.mistaken(change.before.task_id)
             return None
+        if not change.stale:
+            self._recent.keep(change.after, at)
         outcome = Outcome.STALE if change.stale else Outcome.APPLIED
         answer = Answer(change.after, outcome, applied.ended.get(message_id))
         self._tell(change, answer)

@@ -1,29 +1,29 @@
--- The hot path: two statements a batch of events. Rows are updated in task-id order, tasks before runs, so that
--- no two batches wait for each other in a ring. Everything derives from the tasks that were really updated.
+-- The hot path: one statement a batch of events; two where one is about a task that is not remembered. Rows are
+-- updated in task-id order, tasks before runs, so that no two batches wait for each other in a ring. Everything derives
+-- from the tasks that were really updated.
 
 -- name: load
--- $1 task ids, $2 message ids, $3 versions that are known already, $4 when those were written: a standby that took
--- over may have another state of the same version. One row for each pair whose task exists. Scalar subqueries are
--- looked up row by row; a join, or EXISTS, may be planned as a scan of the whole table.
+-- $1 task ids, $2 message ids. One row for each pair whose task exists. Scalar subqueries are looked up row by row; a
+-- join, or EXISTS, may be planned as a scan of the whole table.
 SELECT wanted.position,
-       task.updated_at AS at,
-       CASE WHEN (task.version, task.updated_at) IS DISTINCT FROM (wanted.known, wanted.since) THEN
-           (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
-       END AS task,
+       (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
+           AS task,
        (SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL) AS claim_id,
        (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS seen
-FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::timestamptz[])
-    WITH ORDINALITY AS wanted (task_id, message_id, known, since, position)
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (task_id, message_id, position)
 JOIN tasks AS task USING (task_id);
 
 -- name: apply
 -- $1 changes (each with the key of the task's newest attempt), $2 orders, $3 datasets, $4 models (arrays of objects),
 -- $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message ids, then
--- the times of the attempts that they closed, then ids of outbox rows due now.
+-- the times of the attempts that they closed, then ids of outbox rows due now. Where `since` is given, the task was
+-- remembered: it must have been written then (a standby that took over may have another state of the same version),
+-- and the newest attempt must be held by the claim that reports.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
-        task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb,
-        actor text, reason text, closed text, ending text, iteration integer, phase text, attempt integer
+        task_id uuid, version integer, since timestamptz, claim_id uuid, stale boolean, state jsonb, message_id uuid,
+        kind text, event jsonb, actor text, reason text, closed text, ending text, iteration integer, phase text,
+        attempt integer
     )
     ORDER BY task_id
 ), ordered AS MATERIALIZED (
@@ -36,6 +36,12 @@ WITH change AS MATERIALIZED (
     SET version = task.version + 1, state = change.state, updated_at = now()
     FROM change
     WHERE NOT change.stale AND task.task_id = change.task_id AND task.version = change.version
+      AND (change.since IS NULL OR (
+          task.updated_at = change.since
+          AND change.claim_id IS NOT DISTINCT FROM (
+              SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL
+          )
+      ))
     RETURNING task.task_id, task.version, task.status, change.message_id, change.kind, change.event, change.actor,
               change.reason, change.closed, change.ending, change.iteration, change.phase, change.attempt
 ), handled AS MATERIALIZED (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from contracts.tasks import Phase
 from control.orders import Order
 from control.store.effects import HOLD
 from control.store.port import (
@@ -20,7 +19,6 @@ from control.store.port import (
     SubmissionConflict,
 )
 from control.store.postgres_base import PostgresBase
-from control.store.recent import RecentTasks
 from control.store.rows import (
     change_row,
     dataset_rows,
@@ -32,17 +30,13 @@ from control.store.rows import (
     times_of,
 )
 from control.task import Task
-from infra.database import Database, Row
+from infra.database import Row
 
 CREATE_ATTEMPTS = 3
 
 
 class PostgresChanges(PostgresBase):
     """`create`, `load`, `apply` and `enqueue`."""
-
-    def __init__(self, database: Database, ttl_of: Callable[[Phase], float]) -> None:
-        super().__init__(database, ttl_of)
-        self._recent = RecentTasks()
 
     async def create(self, new: Sequence[NewTask]) -> Created:
         """Create tasks; one answer each.
@@ -62,35 +56,20 @@ class PostgresChanges(PostgresBase):
             ids |= _ids(found)
             if len(there) == len(first):
                 answers = tuple(self._created(one, there[one.task.task_id]) for one in new)
-                created = frozenset(row["task_id"] for row in there.values() if row["task"] is None)
+                created = {row["task_id"]: row["at"] for row in there.values() if row["task"] is None}
                 return Created(answers, created, tuple(ordered_rows(orders, ids)))
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """What decisions need; a task is sent only where it is not as it is known here."""
-        known = [self._recent.find(task_id) for task_id, _ in wanted]
-        rows = await self._fetch(
-            "load",
-            [task_id for task_id, _ in wanted],
-            [message_id for _, message_id in wanted],
-            [one and one.task.version for one in known],
-            [one and one.at for one in known],
-        )
+        """What decisions need."""
+        rows = await self._fetch("load", [task_id for task_id, _ in wanted], [message_id for _, message_id in wanted])
         found: list[Loaded | None] = [None] * len(wanted)
         for row in rows:
-            place = row["position"] - 1
-            there = known[place]
-            if row["task"] is None:
-                assert there is not None, "sent, or known as it is"
-                task = there.task
-            else:
-                task = task_from(row["task"])
-            self._recent.keep(task, row["at"])
-            found[place] = Loaded(task, row["claim_id"], row["seen"])
+            found[row["position"] - 1] = Loaded(task_from(row["task"]), row["claim_id"], row["seen"])
         return found
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still has the version that was read."""
+        """Make those changes whose task still is what was read or remembered."""
         orders = _orders(changes)
         rows = await self._fetch(
             "apply",
@@ -102,10 +81,7 @@ class PostgresChanges(PostgresBase):
             HOLD,
         )
         made = {row["message_id"]: row["at"] for row in rows if row["at"] is not None}
-        for change in changes:
-            if not change.stale and (at := made.get(change.event.message_id)) is not None:
-                self._recent.keep(change.after, at)
-        return Applied(frozenset(made), tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
+        return Applied(made, tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
@@ -117,9 +93,7 @@ class PostgresChanges(PostgresBase):
             return SubmissionConflict(new.task.task_id)
         if row["task"] is not None:
             return task_from(row["task"])
-        task = new.start.after if new.start else new.task
-        self._recent.keep(task, row["at"])
-        return task
+        return new.start.after if new.start else new.task
 
 
 def _orders(changes: Sequence[Change]) -> list[dict[str, Any]]:

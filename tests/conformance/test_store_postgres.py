@@ -92,7 +92,7 @@ async def test_of_many_processes_that_apply_to_one_version_one_does(postgres_ben
     applied = await asyncio.gather(
         *(stores[n % 2].apply([change_of(task, event)]) for n, event in enumerate(events * 2))
     )
-    assert sum(len(one.message_ids) for one in applied) == 1
+    assert sum(len(one.made) for one in applied) == 1
     assert [row.version for row in await postgres_bench.store.history(task.task_id)] == [1, 2, 3]
 
 
@@ -101,7 +101,7 @@ async def test_batches_that_cross_neither_wait_for_ever_nor_apply_twice(postgres
     changes = [change_of(task, completed(task)) for task in tasks]
     second = await postgres_bench.another()
     both = await asyncio.gather(postgres_bench.store.apply(changes), second.apply(changes[::-1]))
-    made = [message_id for applied in both for message_id in applied.message_ids]
+    made = [message_id for applied in both for message_id in applied.made]
     assert sorted(made) == sorted(change.event.message_id for change in changes)
 
 

@@ -56,7 +56,7 @@ class Checks:
 
     def _changed(self, changes: Sequence[Change], applied: Applied) -> None:
         for change in changes:
-            if change.event.message_id in applied.message_ids:
+            if change.event.message_id in applied.made:
                 self._world.step("stale" if change.stale else "applied", f"{change.event.kind} {change.after.task_id}")
                 if not change.stale:
                     self._made(change)

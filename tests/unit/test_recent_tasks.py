@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from control.store.recent import Known, RecentTasks
+from control.recent import Known, RecentTasks
 from tests.build import cancel, new_task, started, through
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,11 +11,14 @@ from control.task import TERMINAL, Task
 
 REMEMBERED = 4096
 """Tasks under way, at some 10 kB each."""
+DOUBTS = 100
+"""Questions that are not answered after a mistake: where several processes work on the same tasks, loading is cheaper
+than being wrong every other time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A task, and when the database wrote it."""
+    """A task, and when the store wrote it."""
 
     task: Task
     at: datetime
@@ -27,9 +30,13 @@ class RecentTasks:
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
         self._tasks: OrderedDict[UUID, Known] = OrderedDict()
+        self._doubts = 0
 
     def find(self, task_id: UUID) -> Known | None:
         """The task as it was known last; another process may have changed it since."""
+        if self._doubts:
+            self._doubts -= 1
+            return None
         return self._tasks.get(task_id)
 
     def keep(self, task: Task, at: datetime) -> None:
@@ -40,3 +47,8 @@ class RecentTasks:
         self._tasks[task.task_id] = Known(task, at)
         if len(self._tasks) > self._size:
             self._tasks.popitem(last=False)
+
+    def mistaken(self, task_id: UUID) -> None:
+        """The task is not as it was known: somebody else works on it, and on others too."""
+        if self._tasks.pop(task_id, None) is not None:
+            self._doubts = DOUBTS
