@@ -96,10 +96,10 @@ def advance(task: Task, event: MachineEvent) -> Step:
         return _not_here(task, event)
     if not isinstance(event, TaskRequest) and not _is_current(task, event):
         return Step(task, stale=True)
-    task = replace(task, version=task.version + 1)
+    task = replace(task, version=task.version + 1, gpu_seconds=task.gpu_seconds + _spent(event))
     match event:
         case StartTask():
-            return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING, delay=event.after_seconds)
+            return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING, task.turn, delay=event.after_seconds)
         case PauseTask():
             return _pause(_keep(task, event), event.mode)
         case ResumeTask():
@@ -114,16 +114,16 @@ def advance(task: Task, event: MachineEvent) -> Step:
             step = _end_failed(_keep(task, event), FailureKind.FAILED_BY_HAND, event.reason)
             return replace(step, signal=_fencing(task))
         case DataOptimized() | ModelTrained() | ModelEvaluated():
-            return _completed(_spend(task, event), event)
+            return _completed(task, event)
         case PhaseFailed():
-            return _failed(_keep(_spend(task, event), event), event.failure, event.message)
+            return _failed(_keep(task, event), event.failure, event.message)
         case LeaseLost():
-            kept = _keep(_spend(task, event), event)
+            kept = _keep(task, event)
             return _failed(kept, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
         case PhasePaused():
-            return _paused(_keep(_spend(task, event), event))
+            return _paused(_keep(task, event))
         case NextIteration():
-            return _enter(replace(task, iteration=task.iteration + 1, turn=Turn()), TaskStatus.OPTIMIZING)
+            return _enter(replace(task, iteration=task.iteration + 1), TaskStatus.OPTIMIZING, Turn())
         case _:
             assert_never(event)
 
@@ -142,8 +142,8 @@ def _is_current(task: Task, event: AttemptEnded | NextIteration) -> bool:
     return task.live and event.key == task.key
 
 
-def _spend(task: Task, event: PhaseEvent | LeaseLost) -> Task:
-    return replace(task, gpu_seconds=task.gpu_seconds + event.gpu_seconds)
+def _spent(event: MachineEvent) -> float:
+    return event.gpu_seconds if isinstance(event, PhaseEvent | LeaseLost) else 0.0
 
 
 def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost | AttemptRequest) -> Task:
@@ -151,10 +151,10 @@ def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost | AttemptRequ
     return replace(task, checkpoint=event.checkpoint or task.checkpoint)
 
 
-def _enter(task: Task, status: TaskStatus, *, delay: float = 0.0) -> Step:
+def _enter(task: Task, status: TaskStatus, turn: Turn, *, delay: float = 0.0, closed: RunState | None = None) -> Step:
     """Begin a phase afresh: its failures and checkpoint are its own."""
-    fresh = replace(task, status=status, held=None, failures=0, memory_failures=0, checkpoint=None)
-    return _issue(fresh, delay=delay)
+    fresh = replace(task, status=status, turn=turn, held=None, failures=0, memory_failures=0, checkpoint=None)
+    return _issue(fresh, delay=delay, closed=closed)
 
 
 def _issue(task: Task, *, delay: float = 0.0, closed: RunState | None = None) -> Step:
@@ -172,24 +172,24 @@ def _completed(task: Task, event: DataOptimized | ModelTrained | ModelEvaluated)
             turn = replace(
                 task.turn, dataset=event.dataset, rows=event.rows, labels=event.labels, actions=event.actions
             )
-            return _move_on(replace(task, turn=turn, splits=event.splits), TaskStatus.TRAINING)
+            return _move_on(replace(task, splits=event.splits), TaskStatus.TRAINING, turn)
         case ModelTrained():
-            return _move_on(replace(task, turn=replace(task.turn, model=event.model)), TaskStatus.EVALUATING)
+            return _move_on(task, TaskStatus.EVALUATING, replace(task.turn, model=event.model))
         case ModelEvaluated():
             return _evaluated(task, event)
         case _:
             assert_never(event)
 
 
-def _move_on(task: Task, status: TaskStatus) -> Step:
+def _move_on(task: Task, status: TaskStatus, turn: Turn) -> Step:
     """Go to the next phase; a suspended task only remembers it."""
     if task.status is TaskStatus.SUSPENDED:
-        return Step(_remember(task, status), closed=RunState.COMPLETED)
-    return replace(_enter(task, status), closed=RunState.COMPLETED)
+        return Step(_remember(task, status, turn), closed=RunState.COMPLETED)
+    return _enter(task, status, turn, closed=RunState.COMPLETED)
 
 
-def _remember(task: Task, status: TaskStatus) -> Task:
-    return replace(task, held=status, live=False, failures=0, memory_failures=0, checkpoint=None)
+def _remember(task: Task, status: TaskStatus, turn: Turn) -> Task:
+    return replace(task, held=status, turn=turn, live=False, failures=0, memory_failures=0, checkpoint=None)
 
 
 def _evaluated(task: Task, event: ModelEvaluated) -> Step:
@@ -199,7 +199,7 @@ def _evaluated(task: Task, event: ModelEvaluated) -> Step:
         done = replace(task, status=TaskStatus.COMPLETED, held=None, reason=reason.value)
         return Step(done, closed=RunState.COMPLETED)
     if task.status is TaskStatus.SUSPENDED:
-        return Step(_remember(task, TaskStatus.LOOPING), closed=RunState.COMPLETED)
+        return Step(_remember(task, TaskStatus.LOOPING, task.turn), closed=RunState.COMPLETED)
     looping = replace(task, status=TaskStatus.LOOPING)
     return Step(looping, (Order(next_iteration(looping)),), RunState.COMPLETED)
 
@@ -301,7 +301,7 @@ def _retry(task: Task, event: RetryTask) -> Step:
     if order.index(phase) > order.index(task.phase):
         raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
     cleared = replace(task, held=None, status=STATUS_OF[phase], failures=0, reason=None, message=None)
-    return _issue(cleared) if event.phase is None else _enter(cleared, STATUS_OF[phase])
+    return _issue(cleared) if event.phase is None else _enter(cleared, STATUS_OF[phase], cleared.turn)
 
 
 def fold(task: Task, events: tuple[MachineEvent, ...], seen: Callable[[Step], None] = lambda _: None) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -17,7 +18,7 @@ START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800
 
 
 class Metrics:
-    """What an operator alerts on, summed over control processes."""
+    """What an operator alerts on, summed over control processes. Labels are looked up once, for that is the dear part."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -43,12 +44,14 @@ class Metrics:
             ["phase", "outcome"],
             registry=registry,
         )
+        self._events_of, self._gpu_seconds_of = cache(self._events.labels), cache(self._gpu_seconds.labels)
+        self._seconds_of, self._start_of = cache(self._seconds.labels), cache(self._start.labels)
         for outcome in Outcome:
-            self._events.labels(outcome)
+            self._events_of(outcome)
 
     def count(self, outcome: Outcome) -> None:
         """One event was decided."""
-        self._events.labels(outcome).inc()
+        self._events_of(outcome).inc()
 
     def heard(self, change: Change, answer: Answer) -> None:
         """A listener for the applier: count a change after its commit."""
@@ -56,17 +59,17 @@ class Metrics:
         if change.closed is RunState.LOST and change.before.phase is not None:
             self._lost.labels(change.before.phase).inc()
         if isinstance(change.event, PhaseEvent | LeaseLost):
-            self._gpu_seconds.labels(change.event.key.phase, change.closed or "stale").inc(change.event.gpu_seconds)
+            self._gpu_seconds_of(change.event.key.phase, change.closed or "stale").inc(change.event.gpu_seconds)
         if answer.times is not None and change.closed is not None and change.before.phase is not None:
             self._ended(change.before.phase, change.closed, answer.times)
 
     def _ended(self, phase: Phase, state: RunState, times: Times) -> None:
         """Observe the times of an attempt that has ended, and what one that was ended from outside had used."""
         if state in {RunState.FENCED, RunState.CANCELLED}:
-            self._gpu_seconds.labels(phase, state).inc(times.gpu_seconds)
+            self._gpu_seconds_of(phase, state).inc(times.gpu_seconds)
         if times.claimed_at is not None:
-            self._start.labels(phase).observe(_seconds(times.ordered_at, times.claimed_at))
-        self._seconds.labels(phase, state).observe(_seconds(times.ordered_at, times.ended_at))
+            self._start_of(phase).observe(_seconds(times.ordered_at, times.claimed_at))
+        self._seconds_of(phase, state).observe(_seconds(times.ordered_at, times.ended_at))
 
 
 def _seconds(begin: datetime, end: datetime) -> float:

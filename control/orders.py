@@ -76,7 +76,9 @@ def _train(task: Task, key: AttemptKey) -> TrainModel:
 def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
     assert task.turn.model is not None and task.splits is not None, "evaluation needs a model and splits"
     options = task.spec.evaluation
-    batch = max(1, options.batch_size >> task.memory_failures)
+    if task.memory_failures:
+        smaller = max(1, options.batch_size >> task.memory_failures)
+        options = options.model_copy(update={"batch_size": smaller})
     return EvaluateModel(
         key=key,
         output=attempt_prefix(key),
@@ -84,10 +86,12 @@ def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
         model=task.turn.model,
         splits=task.splits,
         hyperparameters=task.spec.hyperparameters,
-        options=options.model_copy(update={"batch_size": batch}),
+        options=options,
     )
 
 
 def _fitting(wanted: Hyperparameters, memory_failures: int) -> Hyperparameters:
+    if not memory_failures:
+        return wanted
     smaller = max(min(SMALLEST_BATCH, wanted.tokens_per_batch), wanted.tokens_per_batch >> memory_failures)
     return wanted.model_copy(update={"tokens_per_batch": smaller})

@@ -23,6 +23,7 @@ from control.cli.stack import told_to_stop
 from infra.bus.connect import connect
 from infra.garbage import settle
 from infra.logs import configure_logs
+from infra.loop import run
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
@@ -76,4 +77,4 @@ async def serve(phase: Phase) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Phase(sys.argv[1])))
+    run(serve(Phase(sys.argv[1])))

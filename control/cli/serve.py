@@ -46,9 +46,9 @@ def up(
         treadle up
         treadle up --folder /data/treadle --port 9090
     """
-    import asyncio
+    from infra.loop import run
 
-    asyncio.run(_up(made(folder), port, broker))
+    run(_up(made(folder), port, broker))
 
 
 async def _up(folder: Path, port: int | None, broker: Broker) -> None:
@@ -78,11 +78,10 @@ def control(port: Port = None) -> None:
 
         TREADLE_DATABASE_URL=postgresql://treadle:…@db/treadle treadle control --port 8080
     """
-    import asyncio
-
     from control.cli.settings import read_settings
     from control.cli.stack import running, told_to_stop
     from infra.logs import configure_logs
+    from infra.loop import run
 
     settings = read_settings({"http_port": port})
     configure_logs(settings, "control")
@@ -92,7 +91,7 @@ def control(port: Port = None) -> None:
             typer.echo(f"control answers at {url}", err=True)
             await told_to_stop()
 
-    asyncio.run(serve())
+    run(serve())
 
 
 def worker(
@@ -108,11 +107,10 @@ def worker(
 
         TREADLE_BUS_URL=amqp://treadle:…@broker/ treadle worker trainer
     """
-    import asyncio
-
     from control.cli import stack
     from control.cli.settings import read_settings
     from infra.logs import configure_logs
+    from infra.loop import run
 
     settings = read_settings({"worker_slots": slots})
     configure_logs(settings, name.value)
@@ -122,4 +120,4 @@ def worker(
             typer.echo(f"the {name.value} takes commands", err=True)
             await stack.told_to_stop()
 
-    asyncio.run(serve())
+    run(serve())

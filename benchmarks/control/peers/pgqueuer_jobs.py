@@ -10,6 +10,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 import asyncpg
+import uvloop
 from pgqueuer import AsyncpgPoolDriver, Job, PgQueuer, Queries
 
 from benchmarks.control.contestant import DATABASE, PHASES, Contestant, Promises
@@ -72,4 +73,4 @@ async def serve(phase: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1]))
