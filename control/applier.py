@@ -17,8 +17,6 @@ from control.relay import Relay
 from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
 from control.task import IllegalTransition, Task
 
-LANES = 2
-"""Batches under way at once: one is decided here while the database applies the other."""
 NOTHING = Applied({}, (), {})
 
 
@@ -65,9 +63,7 @@ class Applier:
         self._recent = RecentTasks()
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
-        self._batcher: Batcher[_Asked, Answer] = Batcher(
-            self._flush, size=batch_size, key=lambda a: a.task_id, lanes=LANES
-        )
+        self._batcher: Batcher[_Asked, Answer] = Batcher(self._flush, size=batch_size, key=lambda a: a.task_id)
 
     def start(self) -> None:
         """Begin to apply."""

@@ -14,6 +14,9 @@ from infra.ending import end
 T = TypeVar("T")
 R = TypeVar("R")
 
+LANES = 2
+"""Batches under way at once: one is decided here while the database applies the other."""
+
 Flush = Callable[[Sequence[T]], Awaitable[Sequence["R | Exception | None"]]]
 """Handles one batch; an answer each, in order. An exception is raised to its submitter, None: not yet, again."""
 
@@ -30,7 +33,7 @@ class Batcher(Generic[T, R]):
     With several `lanes`, the next batch is decided while the database still works on the one before.
     """
 
-    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable], lanes: int = 1) -> None:
+    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable], lanes: int = LANES) -> None:
         self._flush = flush
         self._size = size
         self._key = key

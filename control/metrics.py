@@ -18,7 +18,7 @@ START_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800
 
 
 class Metrics:
-    """What an operator alerts on, summed over control processes. Labels are looked up once, for that is the dear part."""
+    """What an operator alerts on, summed over control processes. Labels are looked up once: that is the dear part."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry

@@ -33,6 +33,8 @@ IMPOSSIBLE = {
     "a version that jumps": "UPDATE tasks SET version = version + 2",
     "a version that stands still": "UPDATE tasks SET state = state",
     "another specification": "UPDATE tasks SET version = version + 1, spec = spec || '{\"seed\": 2}'",
+    "a history without its task": "DELETE FROM tasks",
+    "a history without any task": "TRUNCATE tasks",
     "a history that is changed": "UPDATE task_events SET actor = 'nobody'",
     "a history that is shortened": "DELETE FROM task_events",
     "a history that is emptied": "TRUNCATE task_events",
