@@ -27,6 +27,12 @@ class Pending:
 
     message: Outgoing
     answer: asyncio.Future[Answer]
+    since: float
+    """By the loop's clock."""
+
+    async def answered(self) -> Answer:
+        """The answer. Whoever is cancelled meanwhile leaves it to the others whose messages travel in this one."""
+        return self.answer.result() if self.answer.done() else await asyncio.shield(self.answer)
 
     def settle(self, answer: Answer) -> None:
         """Confirmed, or why not. A message that came back is confirmed too: its first answer stands."""
@@ -39,6 +45,8 @@ class Confirms:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
         self._last = 0
         self._pending: dict[int, Pending] = {}
         channel.on_end(self._lost)
@@ -55,8 +63,9 @@ class Confirms:
             message.exchange, message.routing_key, message.body, properties, mandatory=message.mandatory
         )
         self._last += 1
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        pending = self._pending[self._last] = Pending(message, answer)
+        pending = self._pending[self._last] = Pending(message, self._loop.create_future(), self._loop.time())
+        if self._timer is None:
+            self._timer = self._loop.call_later(PUBLISH_TIMEOUT, self._give_up)
         return pending
 
     def _confirmed(self, frame: Any) -> None:  # noqa: ANN401 - pika's frame around Basic.Ack or Basic.Nack
@@ -82,7 +91,20 @@ class Confirms:
                 pending.settle(Unroutable(f"{_where(pending.message)}: no queue takes it"))
                 return
 
+    def _give_up(self) -> None:
+        """One timer for all: fail what has waited for too long, and look again when the next will have."""
+        self._timer = None
+        now = self._loop.time()
+        for tag, pending in list(self._pending.items()):
+            if (left := pending.since + PUBLISH_TIMEOUT - now) > 0:
+                self._timer = self._loop.call_later(left, self._give_up)
+                return
+            del self._pending[tag]
+            pending.settle(PublishFailed(f"{_where(pending.message)}: not confirmed within {PUBLISH_TIMEOUT:g} s"))
+
     def _lost(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for pending in self._pending.values():
             pending.settle(PublishFailed(f"{_where(pending.message)}: the connection was lost before the confirm"))
         self._pending.clear()
@@ -119,10 +141,7 @@ class Publisher:
         """Publish all and await the confirms together, many times faster than one by one."""
         handed = [self._together.add(each) if each.shared else self._send(each) for each in messages]
         sent = [await each if isinstance(each, asyncio.Future) else each for each in handed]
-        waiting = [each.answer for each in sent if isinstance(each, Pending)]
-        if waiting:
-            await asyncio.wait(waiting, timeout=PUBLISH_TIMEOUT)
-        return [_answer(each) if isinstance(each, Pending) else each for each in sent]
+        return [await each.answered() if isinstance(each, Pending) else each for each in sent]
 
     def _send(self, message: Outgoing) -> Pending | PublishFailed:
         if self._confirms is None or not self._confirms.channel.open:
@@ -144,12 +163,6 @@ class Publisher:
             raise
         self._confirms = confirms
         return channel
-
-
-def _answer(sent: Pending) -> Answer:
-    if sent.answer.done():
-        return sent.answer.result()
-    return PublishFailed(f"{_where(sent.message)}: not confirmed within {PUBLISH_TIMEOUT:g} s")
 
 
 def _refused(message: Outgoing) -> PublishFailed:

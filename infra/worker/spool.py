@@ -22,8 +22,8 @@ from contracts.wire import encode
 from infra.bus.port import Outgoing
 from infra.ending import end
 
-GRACE = 0.05
-"""Seconds that an event may wait for its confirm before it is written down; a healthy broker needs less."""
+GRACE = 0.2
+"""Seconds that an event may wait for its confirm before it is written down; a broker that is well needs less."""
 RETRY_AFTER = 5.0
 """Seconds until a disk that refused is asked again."""
 
