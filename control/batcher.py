@@ -16,6 +16,8 @@ R = TypeVar("R")
 
 LANES = 2
 """Batches under way at once: one is decided here while the database applies the other."""
+WORTH = 32
+"""Items that are worth a further batch beside one under way: fewer are cheaper in one, a moment later."""
 
 Flush = Callable[[Sequence[T]], Awaitable[Sequence["R | Exception | None"]]]
 """Handles one batch; an answer each, in order. An exception is raised to its submitter, None: not yet, again."""
@@ -30,14 +32,16 @@ class _Waiting(Generic[T, R]):
 class Batcher(Generic[T, R]):
     """Hands what is submitted to `flush` in batches of at most `size`, with at most one item a `key` in hand.
 
-    With several `lanes`, the next batch is decided while the database still works on the one before.
+    The next batch is decided while the database still works on the one before. Small batches begin `pace` seconds
+    apart: one after a rest begins at once.
     """
 
-    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable], lanes: int = LANES) -> None:
+    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable], pace: float = 0.0) -> None:
         self._flush = flush
         self._size = size
         self._key = key
-        self._lanes = lanes
+        self._pace = pace
+        self._next_at = 0.0
         self._in_hand: set[Hashable] = set()
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
@@ -45,7 +49,7 @@ class Batcher(Generic[T, R]):
 
     def start(self) -> None:
         """Begin to flush."""
-        self._running = [asyncio.create_task(self._run(), name="batcher") for _ in range(self._lanes)]
+        self._running = [asyncio.create_task(self._run(), name="batcher") for _ in range(LANES)]
 
     async def stop(self) -> None:
         """Stop flushing; those who still wait are cancelled, so that their messages come again."""
@@ -58,16 +62,23 @@ class Batcher(Generic[T, R]):
         """The answer of `flush` for this item, once its batch is through."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, answer))
-        self._wake.set()
+        if self._worth:
+            self._wake.set()
         return await answer
+
+    @property
+    def _worth(self) -> bool:
+        return not self._in_hand or len(self._waiting) >= WORTH
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
+            await self._paced()
+            batch = self._take() if self._worth else []
             if not batch:
                 self._wake.clear()
                 continue
+            self._next_at = asyncio.get_running_loop().time() + self._pace
             try:
                 self._settle(batch, await self._halving(batch))
             except asyncio.CancelledError:
@@ -76,6 +87,11 @@ class Batcher(Generic[T, R]):
             finally:
                 self._in_hand.difference_update(self._key(waiting.item) for waiting in batch)
                 self._wake.set()
+
+    async def _paced(self) -> None:
+        wait = self._next_at - asyncio.get_running_loop().time()
+        if wait > 0 and len(self._waiting) < WORTH:
+            await asyncio.sleep(wait)
 
     def _take(self) -> list[_Waiting[T, R]]:
         taken: dict[Hashable, _Waiting[T, R]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -21,6 +22,10 @@ from control.store.port import Dataset, NewTask, Store
 from control.task import Task
 from infra.settings import Settings
 
+PACE = 0.004
+"""Seconds between two statements that create a few tasks each."""
+REMEMBERED = 10_000
+"""Datasets."""
 ROLES = {
     "train": "dataset_id",
     "dev": "dev_dataset_id",
@@ -51,8 +56,10 @@ class Submissions:
         self._store = store
         self._applier = applier
         self._settings = settings
+        self._uploaded: dict[str, Dataset] = {}
+        """Datasets that were asked for: uploaded ones never change and never go, as optimised ones may."""
         self._creating: Batcher[_Asked, Task] = Batcher(
-            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
+            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id, pace=PACE
         )
 
     def start(self) -> None:
@@ -89,11 +96,21 @@ class Submissions:
         return asked.model_copy(update={"checkpoint": checkpoint})
 
     async def _create_all(self, batch: Sequence[_Asked]) -> Sequence[Task | Exception]:
-        """Two statements a batch: find the datasets, create the tasks. A refusal is its own submitter's alone."""
-        there = await self._store.find_datasets(sorted({name for asked in batch for name in asked.dataset_ids}))
+        """One statement a batch, or two where a dataset is not known yet. A refusal is its own submitter's alone."""
+        there = await self._found({name for asked in batch for name in asked.dataset_ids})
         answers = [self._new_task(asked, there) for asked in batch]
         created = iter(await self._applier.create([new for new in answers if isinstance(new, NewTask)]))
         return [next(created) if isinstance(answer, NewTask) else answer for answer in answers]
+
+    async def _found(self, dataset_ids: AbstractSet[str]) -> Mapping[str, Dataset]:
+        unknown = dataset_ids - self._uploaded.keys()
+        if not unknown:
+            return self._uploaded
+        found = await self._store.find_datasets(sorted(unknown))
+        there = self._uploaded | found
+        uploaded = {name: dataset for name, dataset in there.items() if not dataset.is_optimized}
+        self._uploaded = uploaded if len(uploaded) <= REMEMBERED else {}
+        return there
 
     def _new_task(self, asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
         datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}

@@ -120,7 +120,7 @@ class RabbitMQBus:
         channel = await self._call(self._channel())
         try:
             await self._call(depth(channel, queue))
-            settling = Settling(channel)
+            settling = Settling(channel, limit)
             taken = [message async for message in self._taken(channel, queue, settling, limit)]
             try:
                 yield taken

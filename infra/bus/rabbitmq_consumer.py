@@ -29,10 +29,10 @@ Declare = Callable[[Channel], Awaitable[str]]
 class Deliveries:
     """What a consumer's channel has delivered: each handled in a task, cancelled when the channel is lost."""
 
-    def __init__(self, channel: Channel, handler: Handler) -> None:
+    def __init__(self, channel: Channel, handler: Handler, prefetch: int) -> None:
         self._channel = channel
         self._handler = handler
-        self._settling = Settling(channel, self._settled)
+        self._settling = Settling(channel, max(1, prefetch // 4), self._settled)
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = False
         channel.on_end(self.cancel)
@@ -174,7 +174,7 @@ class Consumer:
             await channel.ask(lambda done: channel.raw.basic_qos(prefetch_count=self._prefetch, callback=done))
             self.queue = await self._declare(channel)
             channel.raw.add_on_cancel_callback(lambda frame: channel.end(ConsumerCancelled(str(frame))))
-            deliveries = Deliveries(channel, self._handler)
+            deliveries = Deliveries(channel, self._handler, self._prefetch)
             begun: list[str] = []
 
             def begin(done: Callable[[object], None]) -> None:

@@ -1,6 +1,7 @@
 """Settling on one channel: acknowledgements are gathered, and the broker hears of many in one frame.
 
-For each it would otherwise write an entry of its own into the log of a quorum queue, the dearest thing it does here.
+For each it would otherwise write an entry of its own into the log of a quorum queue, the dearest thing it does here,
+and sync it to disk before whatever is published meanwhile.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ import structlog
 from infra.bus.rabbitmq_channel import AWAY, Channel
 from infra.bus.rabbitmq_delivery import Settle
 
+SOON = 0.005
+"""Seconds for which an acknowledgement may wait for others."""
+
 log = structlog.get_logger(__name__)
 
 
 class Settling:
     """Which deliveries of a channel are unsettled. Each is settled once; if the channel is gone the broker has it."""
 
-    def __init__(self, channel: Channel, settled: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, channel: Channel, most: int, settled: Callable[[], None] = lambda: None) -> None:
         self._channel = channel
+        self._most = most
+        """Deliveries that may wait to be acknowledged, so that the broker does not wait for us."""
         self._settled = settled
+        self._timer: asyncio.TimerHandle | None = None
         self._unsettled: dict[int, None] = {}
         self._acked: set[int] = set()
 
@@ -47,12 +54,14 @@ class Settling:
         return not self._unsettled
 
     def ack(self, tag: int) -> None:
-        """Handled, for good: told with the others of this turn of the loop."""
+        """Handled, for good: told with others, soon."""
         if tag not in self._unsettled or tag in self._acked:
             return
-        if not self._acked:
-            asyncio.get_running_loop().call_soon(self.flush)
         self._acked.add(tag)
+        if len(self._acked) >= self._most:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SOON, self.flush)
 
     def give_back(self, tag: int, *, harmful: bool = False) -> None:
         """Back into the queue. A reject counts towards the delivery limit on every version, a nack not from 4.3 on."""
@@ -68,6 +77,9 @@ class Settling:
 
     def flush(self) -> None:
         """Tell: one frame for all below the first that is not settled, one each for the others."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         acked, self._acked = self._acked, set()
         if not acked:
             return
