@@ -52,8 +52,8 @@ class _Counted:
         return message
 
 
-def json_only(request: Request) -> None:
-    """A dependency: a body, where there is one, must say that it is JSON."""
+async def json_only(request: Request) -> None:
+    """A dependency (async, or it would be called in a thread): a body, where there is one, must say that it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     has_body = _declared(request) > 0 or "transfer-encoding" in request.headers
     if has_body and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):

@@ -30,7 +30,7 @@ class GatewayParts:
     """Bytes of one uploaded file."""
 
 
-def _of(request: Request) -> GatewayParts:
+async def _of(request: Request) -> GatewayParts:  # async: a plain function would be called in a thread
     parts: GatewayParts = request.app.state.parts
     return parts
 
