@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.control.contestant import Contestant
+from benchmarks.control.hops import Hops
 from benchmarks.control.load import idle_latency, submissions, throughput
 from benchmarks.control.scale import fill, slowest_page
 from benchmarks.control.servers import Servers
@@ -48,6 +49,8 @@ async def read_treadle(servers: Servers, folder: Path, sizes: Sizes) -> Reading:
         reading["page_ms_at_100k"] = 1e3 * await slowest_page(treadle.http)
     async with Treadle.started(servers, folder, workers=()) as treadle:
         reading |= await _submissions(treadle, sizes)
+    async with Hops.open(servers.broker) as hops:
+        reading["idle_broker_ms"] = 1e3 * statistics.median([await hops.timed() for _ in range(sizes.idle)])
     return reading
 
 
