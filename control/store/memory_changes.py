@@ -53,13 +53,14 @@ class MemoryChanges(MemoryBase):
             row = self.tables.tasks.get(change.before.task_id)
             if row is None or row.task.version != change.before.version or not self._as_remembered(row, change):
                 continue
-            made[change.event.message_id] = self._clock()
             if change.stale:
                 self._record_stale(change)
+                made[change.event.message_id] = self._clock()
                 continue
             if (times := self._close_run(change)) is not None:
                 ended[change.event.message_id] = times
             outbox += self._make(row, change)
+            made[change.event.message_id] = row.updated_at
         return Applied(made, tuple(outbox), ended)
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
