@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -17,7 +18,7 @@ from contracts.topology import CLAIMS, EVENTS
 from contracts.wire import decode, encode
 from control.applier import Applier
 from control.relay import Relay
-from control.store.port import NewTask
+from control.store.port import Dataset, NewTask
 from control.store.postgres import PostgresStore
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import Outgoing
@@ -31,6 +32,7 @@ from tests.integration.control_parts import PuppetWorker, Running, add_dataset, 
 TASKS = 200
 EVENTS_A_TASK = 4
 """A start and three completions; a creation is no event of the machine's."""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = WorkerState(worker_id="w", phase=Phase.TRAIN, host="test", slots=TASKS, busy=0)
 
 
@@ -94,6 +96,20 @@ async def test_under_load_an_event_takes_a_fifth_of_a_statement_at_most(
 
     await eventually(completed, f"{TASKS} tasks to be completed")
     assert len([sql for sql in statements if "GROUP BY status" not in sql]) <= 0.2 * TASKS * EVENTS_A_TASK
+
+
+@pytest.mark.parametrize(("optimised", "lookups"), [(False, 1), (True, 2)])
+async def test_only_a_dataset_that_may_go_again_is_looked_up_again(
+    running: Running, statements: list[str], optimised: bool, lookups: int
+) -> None:
+    source = "raw" if optimised else None
+    await running.store.add_dataset(
+        Dataset("rows", "rows", "datasets/1/rows", 1, 1, "training", None, 1, optimised, source, NOW)
+    )
+    body = StandardTaskRequest(task_name="n", user_id=1, model_name="/model", dataset_id="rows")
+    for _ in range(2):
+        await running.control.submissions.create(CreateTask(task=body))
+    assert len([sql for sql in statements if "FROM datasets" in sql]) == lookups
 
 
 async def complete_together(running: Running, attempts: Sequence[Attempt]) -> None:

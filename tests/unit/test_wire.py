@@ -68,6 +68,11 @@ def test_an_unknown_field_is_refused_by_name(message: type[Message]) -> None:
         (b'{"kind": "pause_task", "version": 2}', "kind 'pause_task' version 2"),
         (b'{"kind": "pause_task", "version": true}', "kind 'pause_task' version True"),
         (b'{"kind": "pause_task", "version": 1, "task_id": "x"}', "task_id: "),
+        (b'{"kind":"pause_task","version":1,"task_id":"x"}', "task_id: "),
+        (b'{"kind":"pause_task","version":2,"task_id":"x"}', "kind 'pause_task' version 2"),
+        (b'{"kind":"pause_task","version":1,"version":2}', "kind 'pause_task' version 2"),
+        (b'{"kind":"pause_task","version":1,"kind":"explode"}', "kind 'explode' version 1"),
+        (b'{"kind":"pause_task","version":1,', "not JSON"),
     ],
 )
 def test_a_body_that_nobody_understands_is_refused_with_its_reason(body: bytes, reason: str) -> None:
