@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import uuid4
 
+from contracts.events import LeaseLost
 from control.store.port import Change
 from control.task import Task
 from tests.build import CLAIM, completed, failed, key_of
@@ -54,6 +55,10 @@ async def test_it_is_not_made_for_an_attempt_that_nobody_holds(bench: Bench) -> 
     assert (await bench.store.apply([await remembered(bench, task)])).made == {}
 
 
-async def test_a_new_task_is_remembered_as_it_was_created(bench: Bench) -> None:
-    task = await bench.created()
-    assert (await bench.store.task(task.task_id)).task == task
+async def test_it_is_made_for_an_attempt_that_the_store_itself_gave(bench: Bench) -> None:
+    task = await running(bench)
+    (run,) = await bench.store.runs(task.task_id)
+    assert run.claim_id is not None
+    event = LeaseLost(key=run.key, claim_id=run.claim_id)
+    change = change_of(task, event, since=(await bench.store.task(task.task_id)).updated_at)
+    assert (await bench.store.apply([change])).made.keys() == {event.message_id}
