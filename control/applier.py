@@ -1,4 +1,4 @@
-"""Every change to a task goes through here: load, decide in the pure machine, apply where nobody was faster."""
+"""Every change to a task goes through here: decided in the pure machine, applied where nobody was faster."""
 
 from __future__ import annotations
 
@@ -93,11 +93,12 @@ class Applier:
         """Create tasks, and start those that have a start; an answer each, in order. Raises StoreUnavailable."""
         created = await self._store.create(new)
         self._relay.offer(created.outbox)
-        for one in new:
-            at = created.new.get(one.task.task_id)
-            if one.start is not None and at is not None:
-                self._recent.keep(one.start.after, at)
-                self._tell(one.start, Answer(one.start.after, Outcome.APPLIED))
+        first = {one.task.task_id: one for one in reversed(new)}
+        for task_id, at in created.new.items():
+            start = first[task_id].start
+            if start is not None:
+                self._recent.keep(start.after, at)
+                self._tell(start, Answer(start.after, Outcome.APPLIED))
         return created.answers
 
     async def _flush(self, batch: Sequence[_Asked]) -> list[Answer | Exception | None]:
@@ -164,7 +165,7 @@ class Applier:
         message_id = change.event.message_id
         at = applied.made.get(message_id)
         if at is None:
-            self._recent.mistaken(change.before.task_id)
+            self._recent.forget(change.before.task_id)
             return None
         if not change.stale:
             self._recent.keep(change.after, at)

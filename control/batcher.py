@@ -18,6 +18,8 @@ LANES = 2
 """Batches under way at once: one is decided here while the database applies the other."""
 WORTH = 32
 """Items that are worth a further batch beside one under way: fewer are cheaper in one, a moment later."""
+LATE = 0.05
+"""Seconds for which fewer wait for the one under way: it may be held up by a lock or a connection that is gone."""
 
 Flush = Callable[[Sequence[T]], Awaitable[Sequence["R | Exception | None"]]]
 """Handles one batch; an answer each, in order. An exception is raised to its submitter, None: not yet, again."""
@@ -42,6 +44,8 @@ class Batcher(Generic[T, R]):
         self._key = key
         self._pace = pace
         self._next_at = 0.0
+        self._late = False
+        self._timer: asyncio.TimerHandle | None = None
         self._in_hand: set[Hashable] = set()
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
@@ -54,6 +58,8 @@ class Batcher(Generic[T, R]):
     async def stop(self) -> None:
         """Stop flushing; those who still wait are cancelled, so that their messages come again."""
         await end(*self._running)
+        if self._timer is not None:
+            self._timer.cancel()
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()
@@ -64,11 +70,18 @@ class Batcher(Generic[T, R]):
         self._waiting.append(_Waiting(item, answer))
         if self._worth:
             self._wake.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATE, self._look)
         return await answer
 
     @property
     def _worth(self) -> bool:
-        return not self._in_hand or len(self._waiting) >= WORTH
+        return not self._in_hand or len(self._waiting) >= WORTH or self._late
+
+    def _look(self) -> None:
+        self._timer = None
+        self._late = True
+        self._wake.set()
 
     async def _run(self) -> None:
         while True:
@@ -94,6 +107,7 @@ class Batcher(Generic[T, R]):
             await asyncio.sleep(wait)
 
     def _take(self) -> list[_Waiting[T, R]]:
+        self._late = False
         taken: dict[Hashable, _Waiting[T, R]] = {}
         left: deque[_Waiting[T, R]] = deque()
         while self._waiting and len(taken) < self._size:

@@ -103,14 +103,14 @@ class Submissions:
         return [next(created) if isinstance(answer, NewTask) else answer for answer in answers]
 
     async def _found(self, dataset_ids: AbstractSet[str]) -> Mapping[str, Dataset]:
-        unknown = dataset_ids - self._uploaded.keys()
-        if not unknown:
-            return self._uploaded
-        found = await self._store.find_datasets(sorted(unknown))
-        there = self._uploaded | found
-        uploaded = {name: dataset for name, dataset in there.items() if not dataset.is_optimized}
-        self._uploaded = uploaded if len(uploaded) <= REMEMBERED else {}
-        return there
+        known = {name: self._uploaded[name] for name in dataset_ids & self._uploaded.keys()}
+        if len(known) == len(dataset_ids):
+            return known
+        found = await self._store.find_datasets(sorted(dataset_ids - known.keys()))
+        if len(self._uploaded) > REMEMBERED:
+            self._uploaded.clear()
+        self._uploaded |= {name: dataset for name, dataset in found.items() if not dataset.is_optimized}
+        return known | found
 
     def _new_task(self, asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
         datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -23,6 +23,8 @@ from tenacity import (
 from contracts.errors import TreadleError
 
 Row = Mapping[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONNECTIONS = 10
 OPEN_FOR = 30.0
@@ -119,7 +121,7 @@ class Database:
         try:
             return await self._fetch(sql, *arguments)
         except asyncpg.DeadlockDetectedError:
-            return await self._fetch_again(sql, *arguments)
+            return await again_after_deadlock(self._fetch, sql, *arguments)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -145,18 +147,6 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
-    async def _fetch_again(self, sql: str, *arguments: object) -> Sequence[Row]:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
-            stop=stop_after_attempt(DEADLOCK_ATTEMPTS - 1),
-            wait=wait_random(0, 0.05),
-            reraise=True,
-        )
-        try:
-            return await retrying(self._fetch, sql, *arguments)
-        except asyncpg.DeadlockDetectedError as error:
-            raise DatabaseUnavailable(_reason(error)) from error
-
     async def _fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
         async with self._connection() as connection:
             return await Session(connection).fetch(sql, *arguments)
@@ -170,6 +160,23 @@ class Database:
                 yield connection
         except (*AWAY, *REFUSED) as error:
             raise DatabaseUnavailable(_reason(error)) from error
+
+
+async def again_after_deadlock(work: Callable[P, Awaitable[T]], *given: P.args, **named: P.kwargs) -> T:
+    """The answer of `work`, done again a few times where the database broke it off for another's sake.
+
+    Raises DatabaseUnavailable, and what `work` raises.
+    """
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
+        stop=stop_after_attempt(DEADLOCK_ATTEMPTS),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    try:
+        return await retrying(work, *given, **named)
+    except asyncpg.DeadlockDetectedError as error:
+        raise DatabaseUnavailable(_reason(error)) from error
 
 
 async def _pool(dsn: str, connections: int) -> asyncpg.Pool:

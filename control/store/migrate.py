@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.errors import TreadleError
 from control.store.queries import migrations
-from infra.database import Database
+from infra.database import Database, again_after_deadlock
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('treadle/migrations', 0))"
 TABLE = """
@@ -30,8 +30,12 @@ class DatabaseTooNew(TreadleError):
 async def migrate(database: Database) -> list[str]:
     """Apply what is missing, all or nothing; the names of what was applied. Several may call it at once.
 
-    Raises DatabaseTooNew, DatabaseUnavailable.
+    A deadlock with a control process that works meanwhile is tried again. Raises DatabaseTooNew, DatabaseUnavailable.
     """
+    return await again_after_deadlock(_migrate, database)
+
+
+async def _migrate(database: Database) -> list[str]:
     known = migrations()
     async with database.transaction() as session:
         await session.fetch(LOCK)

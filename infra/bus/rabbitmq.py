@@ -118,17 +118,17 @@ class RabbitMQBus:
     async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
         """Browse a shared queue, on a channel of its own. A process that dies in the block gives everything back."""
         channel = await self._call(self._channel())
+        settling = Settling(channel, limit)
         try:
             await self._call(depth(channel, queue))
-            settling = Settling(channel, limit)
             taken = [message async for message in self._taken(channel, queue, settling, limit)]
             try:
                 yield taken
             finally:
-                settling.flush()
                 for message in taken:  # one by one: closing the channel would return them in no order
                     await message.requeue()
         finally:
+            settling.flush()
             channel.close()
 
     async def _start(self) -> None:

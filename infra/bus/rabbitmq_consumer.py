@@ -35,6 +35,7 @@ class Deliveries:
         self._settling = Settling(channel, max(1, prefetch // 4), self._settled)
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = False
+        channel.on_end(self._settling.flush)  # a consumer that the broker cancelled has its channel for a moment yet
         channel.on_end(self.cancel)
 
     def take(self, _: object, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:

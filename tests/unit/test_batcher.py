@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from control import batcher as batcher_module
 from control.batcher import WORTH, Batcher, Flush
 from control.store.port import StoreUnavailable
 
@@ -125,7 +126,8 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_few_items_wait_for_the_batch_under_way_and_many_do_not() -> None:
+async def test_a_few_items_wait_for_the_batch_under_way_and_many_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "LATE", 3600)
     batches: list[int] = []
     go_on = asyncio.Event()
 
@@ -143,6 +145,26 @@ async def test_a_few_items_wait_for_the_batch_under_way_and_many_do_not() -> Non
         await turns()
         go_on.set()
     assert (few, batches) == ([1], [1, WORTH])
+
+
+async def test_a_batch_that_is_held_up_holds_up_few_items_for_a_moment_only() -> None:
+    batches: list[list[str]] = []
+    released = asyncio.Event()
+
+    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
+        batches.append(list(items))
+        if "a" in items:
+            await released.wait()
+        return list(items)
+
+    async with batching(flush) as batcher:
+        held = asyncio.create_task(batcher.submit("a"))
+        await turns()
+        async with asyncio.timeout(10):
+            await batcher.submit("b")
+        assert (held.done(), batches) == (False, [["a"], ["b"]])
+        released.set()
+        await held
 
 
 async def test_the_first_item_after_a_rest_is_flushed_at_once_and_the_next_is_not() -> None:

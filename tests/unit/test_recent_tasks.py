@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from control.recent import DOUBTS, Known, RecentTasks
+from control.recent import Known, RecentTasks
 from tests.build import cancel, new_task, started, through
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,19 +35,9 @@ def test_the_task_that_was_kept_longest_ago_makes_room() -> None:
     assert [recent.find(task.task_id) is not None for task in (first, second, third)] == [True, False, True]
 
 
-def test_after_a_mistake_nothing_is_found_for_a_while() -> None:
-    recent = RecentTasks()
-    wrong, other = new_task(task_id=uuid4()), new_task(task_id=uuid4())
-    recent.keep(wrong, NOW)
-    recent.keep(other, NOW)
-    recent.mistaken(wrong.task_id)
-    found = [recent.find(other.task_id) is not None for _ in range(DOUBTS + 1)]
-    assert found == [*[False] * DOUBTS, True]
-
-
-def test_a_task_that_was_not_remembered_is_no_mistake() -> None:
+def test_a_task_that_was_known_wrongly_is_forgotten() -> None:
     recent = RecentTasks()
     task = new_task()
-    recent.mistaken(uuid4())
     recent.keep(task, NOW)
-    assert recent.find(task.task_id) == Known(task, NOW)
+    recent.forget(task.task_id)
+    assert recent.find(task.task_id) is None

@@ -8,5 +8,3 @@ CREATE TRIGGER tasks_stay BEFORE DELETE OR TRUNCATE ON tasks
 
 -- A list says how many tasks match. Counting reads an index of few values, in which rows of one value share an entry.
 CREATE INDEX tasks_counted ON tasks (user_id, mode, ending);
-DROP INDEX tasks_newest;
-CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC);
