@@ -123,6 +123,7 @@ class Script:
     def __init__(self) -> None:
         self._actions: dict[UUID, tuple[Action, ...]] = {}
         self.inputs: dict[str, str] = {}
+        self.optional: set[str] = set()
         self.worker = PhaseWorker(Phase.TRAIN, TrainModel, self._plan, self._conclude)
 
     def command(self, *actions: Action) -> TrainModel:
@@ -140,7 +141,7 @@ class Script:
 
     def _plan(self, command: TrainModel) -> Plan:
         actions = list(self._actions[command.key.task_id])
-        return Plan("tests.programs.scripted", Spec(actions=actions), self.inputs)
+        return Plan("tests.programs.scripted", Spec(actions=actions), self.inputs, self.optional)
 
     def _conclude(self, command: TrainModel, finished: Finished) -> ModelTrained:
         result = Result.model_validate_json(finished.result.read_bytes())

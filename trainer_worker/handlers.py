@@ -14,7 +14,10 @@ PROGRAM = "trainer_worker.programs.train"
 
 
 def plan(command: TrainModel) -> Plan:
-    """Download the rows, the model's layers and the checkpoint that an earlier attempt left, if any."""
+    """Download the rows, the model's layers and the checkpoint that an earlier attempt left, if any.
+
+    A damaged checkpoint costs the steps behind it, not the task.
+    """
     inputs, location = model_inputs(command.model)
     inputs[ROWS] = f"{command.dataset.prefix}#train.jsonl"
     if command.resume_from:
@@ -23,9 +26,9 @@ def plan(command: TrainModel) -> Plan:
         model=location,
         hyperparameters=command.hyperparameters,
         seed=command.seed,
-        resume=command.resume_from is not None,
+        resume_from=command.resume_from,
     )
-    return Plan(module=PROGRAM, spec=spec, inputs=inputs)
+    return Plan(module=PROGRAM, spec=spec, inputs=inputs, optional={CHECKPOINT})
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:

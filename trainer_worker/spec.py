@@ -18,8 +18,8 @@ class TrainSpec(Frozen):
     model: ModelLocation
     hyperparameters: Hyperparameters
     seed: int
-    resume: bool = False
-    """Whether the input `checkpoint` is there."""
+    resume_from: str | None = None
+    """The prefix of the checkpoint that the input `checkpoint` holds, unless it was damaged."""
 
 
 class TrainResult(Frozen):

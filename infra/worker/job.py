@@ -113,14 +113,18 @@ class Jobs:
                 return self._failed(attempt, ended.failure, ended)
 
     async def _lay(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
-        """Write the spec and the inputs into the job's folder."""
+        """Write the spec and the inputs into the job's folder. An optional input that is damaged is left out whole."""
         (folder / "spec.json").write_text(plan.spec.model_dump_json())
         for done, (name, prefix) in enumerate(plan.inputs.items()):
             reporter.step(Step(stage="downloading", done=done, total=len(plan.inputs)))
+            place = folder / "input" / name
             try:
-                await download(self._objects, prefix, folder / "input" / name, retrying=PATIENTLY)
+                await download(self._objects, prefix, place, retrying=PATIENTLY)
             except (BadArtifact, ObjectRefused) as error:
-                raise BadInput(str(error), field=name) from error
+                if name not in plan.optional:
+                    raise BadInput(str(error), field=name) from error
+                log.warning("going_on_without_input", name=name, prefix=prefix, error=str(error))
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def _run(
         self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter, checkpoints: Checkpoints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -27,6 +28,8 @@ class Plan:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Name to artifact prefix. Each is downloaded whole and checked against its manifest.
     A prefix `p#sub` downloads only the files of `p` below `sub/` (or the file `sub`)."""
+    optional: AbstractSet[str] = frozenset()
+    """Names of inputs that the program can do without: one that is damaged is not laid, where others are bad input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
     later = _job(tmp_path / "later")
     (checkpoint,) = sorted(job.checkpoints.iterdir())[-1:]
     checkpoint.rename(later.input("checkpoint"))
-    train.main(spec.model_copy(update={"resume": True}), later)
+    train.main(spec.model_copy(update={"resume_from": "models/c"}), later)
     assert _outcome(tmp_path / "later") == _outcome(tmp_path / "whole")
 
 
@@ -160,6 +161,26 @@ def test_a_crashed_run_goes_on_from_the_checkpoint_in_its_folder(
     monkeypatch.setattr(Training, "advance", lambda training: (steps.append(training.step), advance(training)))
     train.main(spec, Job(tmp_path))
     assert steps[0] == 6
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _cut_off], ids=["missing", "cut off"])
+@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors", "random.safetensors"])
+def test_a_checkpoint_that_is_not_complete_is_a_fresh_start_that_says_so(
+    tmp_path: Path, model: Path, name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = _spec(model, max_steps=6, **FULL)
+    _train(tmp_path / "whole", spec)
+    later = _job(tmp_path / "later")
+    (tmp_path / "whole" / "checkpoints" / "step-4").rename(later.input("checkpoint"))
+    (later.input("checkpoint") / "_MANIFEST.json").unlink()  # it does not travel
+    damage(later.input("checkpoint") / name)
+    train.main(spec.model_copy(update={"resume_from": "models/c"}), later)
+    assert _outcome(tmp_path / "later") == _outcome(tmp_path / "whole")
+    assert "models/c holds no complete checkpoint; training starts afresh" in caplog.text
 
 
 def test_two_checkpoints_are_kept(tmp_path: Path, model: Path) -> None:

@@ -18,6 +18,7 @@ from infra.program import Job, Stopped
 Action = Literal[
     "write",
     "copy_input",
+    "list_inputs",
     "noise",
     "progress",
     "environment",
@@ -63,6 +64,9 @@ def _act(action: Action, job: Job) -> None:
             (job.out / "answer.txt").write_text("42")
         case "copy_input":
             (job.out / "copy.txt").write_bytes((job.input("rows") / "train.jsonl").read_bytes())
+        case "list_inputs":
+            laid = sorted(path.relative_to(job.input("")).as_posix() for path in job.input("").glob("*/*"))
+            (job.out / "inputs.txt").write_text(" ".join(laid))
         case "noise":
             print("a library's chatter")
             os.write(2, b"a warning\n")

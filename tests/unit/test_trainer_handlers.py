@@ -53,7 +53,12 @@ def test_a_checkpoint_is_downloaded_where_one_is_named() -> None:
 
 def test_a_fresh_start_looks_for_no_checkpoint() -> None:
     spec = plan(_command()).spec
-    assert isinstance(spec, TrainSpec) and not spec.resume
+    assert isinstance(spec, TrainSpec) and not spec.resume_from
+
+
+def test_of_all_that_is_downloaded_only_the_checkpoint_can_be_done_without() -> None:
+    found = plan(_command(resume_from="models/c"))
+    assert found.inputs.keys() & found.optional == {"checkpoint"}
 
 
 def test_an_adapter_becomes_one_more_layer(finished: Finished) -> None:

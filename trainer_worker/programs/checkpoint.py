@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
@@ -78,9 +79,9 @@ def restore(training: Training, fingerprint: str, folder: Path) -> None:
 
 def latest(*places: Path) -> Path | None:
     """The complete checkpoint of the most steps: in each place its `step-<n>` folders, or the place itself."""
-    found = [folder for place in places for folder in (place, *_steps(place)) if (folder / STATE).is_file()]
-    complete = [folder for folder in found if _is_whole(folder)]
-    return max(complete, key=lambda f: State.model_validate_json((f / STATE).read_bytes()).step, default=None)
+    found = {folder: _readable(folder) for place in places for folder in (place, *_steps(place))}
+    steps = {folder: state.step for folder, state in found.items() if state}
+    return max(steps, key=lambda folder: steps[folder], default=None)
 
 
 def _write(training: Training, fingerprint: str, folder: Path) -> None:
@@ -140,6 +141,17 @@ def _close(folder: Path) -> None:
     (folder / MANIFEST).write_text(Manifest(files=tuple(files)).model_dump_json())
     _sync(folder / MANIFEST)
     _sync(folder)
+
+
+def _readable(folder: Path) -> State | None:
+    """The state in a complete checkpoint; None where a file is missing or cut off, and where there is none at all."""
+    try:
+        for name in (WEIGHTS, OPTIMIZER, RANDOM):
+            with safe_open(folder / name, "pt"):
+                pass  # it compares its header with the file's length
+        return State.model_validate_json((folder / STATE).read_bytes()) if _is_whole(folder) else None
+    except (OSError, SafetensorError, ValidationError):
+        return None
 
 
 def _is_whole(folder: Path) -> bool:

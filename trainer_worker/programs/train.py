@@ -6,6 +6,7 @@ By hand: `python -m infra.program trainer_worker.programs.train DIR` with `DIR/s
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ import torch
 from contracts.options import Stage
 from contracts.rows import Row
 from infra.chat_format import ChatFormat
-from infra.errors import BadInput
 from infra.language_model import load
 from infra.program import Job, Stopped
 from trainer_worker.programs import checkpoint
@@ -37,6 +37,9 @@ from trainer_worker.spec import TrainSpec as Spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+"""Unlike structlog's, its warnings go to standard error, which is the job's log, though nothing is set up here."""
 
 
 def main(spec: Spec, job: Job) -> TrainResult:
@@ -103,11 +106,11 @@ def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: i
 
 def _run(training: Training, job: Job, spec: Spec, fingerprint: str) -> float:
     """Train to the end, from the newest checkpoint where there is one; the answer: real tokens a second."""
-    written = checkpoint.latest(job.checkpoints, *([job.input(CHECKPOINT)] if spec.resume else []))
+    written = checkpoint.latest(job.checkpoints, job.input(CHECKPOINT))
     if written:
         checkpoint.restore(training, fingerprint, written)
-    elif spec.resume:
-        raise BadInput("resume_from holds no complete checkpoint; start without it", field="resume_from")
+    elif spec.resume_from:
+        log.warning("%s holds no complete checkpoint; training starts afresh", spec.resume_from)
     progress = Progress(job, training)
     while training.step < training.steps:
         training.advance()
@@ -142,4 +145,4 @@ def _seed(seed: int) -> None:
 
 def _fingerprint(spec: Spec, rows: bytes) -> str:
     """Of all that decides how the training goes; the same in every attempt."""
-    return hashlib.sha256(spec.model_dump_json(exclude={"resume"}).encode() + rows).hexdigest()
+    return hashlib.sha256(spec.model_dump_json(exclude={"resume_from"}).encode() + rows).hexdigest()
