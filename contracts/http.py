@@ -19,7 +19,7 @@ from contracts.options import (
     StopRules,
 )
 from contracts.report import Score
-from contracts.tasks import PauseMode, Phase, TaskMode, TaskStatus
+from contracts.tasks import AttemptName, PauseMode, Phase, TaskMode, TaskStatus
 
 
 def _from_json_string(value: object) -> object:
@@ -124,9 +124,10 @@ class RetryRequest(ReasonRequest):
 
 
 class InterventionRequest(Options):
-    """Body of kick and fail: whoever overrules a worker says why."""
+    """Body of kick and fail: whoever overrules a worker says why, and may say at which attempt."""
 
     reason: Reason
+    attempt: AttemptName | None = None
 
 
 class View(BaseModel):

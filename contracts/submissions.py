@@ -10,7 +10,7 @@ from pydantic import Field
 from contracts.errors import FieldError
 from contracts.http import ContinuousTaskRequest, Delay, Reason, StandardTaskRequest
 from contracts.message import Frozen, Message, Text, derived_id
-from contracts.tasks import PauseMode, Phase, TaskStatus
+from contracts.tasks import AttemptName, PauseMode, Phase, TaskStatus
 
 
 class Submission(Message):
@@ -91,20 +91,26 @@ class RetryTask(TaskRequestMessage):
     phase: Phase | None = None
 
 
-class KickTask(AttemptRequest):
+class Intervention(AttemptRequest):
+    """A request that overrules a worker."""
+
+    reason: Reason
+    attempt: AttemptName | None = None
+    """The only attempt that is meant; None: whichever is under way."""
+
+
+class KickTask(Intervention):
     """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
 
     kind: Literal["kick_task"] = "kick_task"
     version: Literal[1] = 1
-    reason: Reason
 
 
-class FailTask(AttemptRequest):
+class FailTask(Intervention):
     """Fence the attempt under way, and end the task FAILED; it may be retried."""
 
     kind: Literal["fail_task"] = "fail_task"
     version: Literal[1] = 1
-    reason: Reason
 
 
 TaskRequest = StartTask | PauseTask | ResumeTask | CancelTask | RetryTask | KickTask | FailTask

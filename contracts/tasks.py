@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.message import Frozen, derived_id
 from contracts.options import EvaluationOptions, Hyperparameters, OptimizationOptions, StopRules
@@ -95,6 +96,16 @@ Attempt = Annotated[int, Field(ge=1, lt=2**31)]
 Iteration = Annotated[int, Field(ge=1, lt=2**31)]
 
 
+def _as_attempts_are_named(text: str) -> str:
+    if not re.fullmatch(rf"[1-9][0-9]*/({'|'.join(Phase)})/a[1-9][0-9]*", text):
+        raise ValueError("expected iteration/phase/aN, such as 1/train/a2; phases are " + ", ".join(Phase))
+    return text
+
+
+AttemptName = Annotated[str, AfterValidator(_as_attempts_are_named)]
+"""One of a task's attempts, e.g. `1/train/a2`."""
+
+
 class AttemptKey(Frozen):
     """The fencing token: one try at one phase of one iteration of one task."""
 
@@ -102,6 +113,11 @@ class AttemptKey(Frozen):
     iteration: Iteration
     phase: Phase
     attempt: Attempt
+
+    @property
+    def name(self) -> AttemptName:
+        """The attempt among those of its task, as people write it."""
+        return f"{self.iteration}/{self.phase}/a{self.attempt}"
 
     def derive(self, *parts: Hashable) -> UUID:
         """An id that belongs to this attempt alone."""

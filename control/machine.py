@@ -26,6 +26,7 @@ from contracts.submissions import (
     AttemptRequest,
     CancelTask,
     FailTask,
+    Intervention,
     KickTask,
     PauseTask,
     ResumeTask,
@@ -96,6 +97,8 @@ def advance(task: Task, event: MachineEvent) -> Step:
         return _not_here(task, event)
     if not isinstance(event, TaskRequest) and not _is_current(task, event):
         return Step(task, stale=True)
+    if isinstance(event, Intervention):
+        _require_attempt(task, event)
     task = replace(task, version=task.version + 1, gpu_seconds=task.gpu_seconds + _spent(event))
     match event:
         case StartTask():
@@ -133,6 +136,14 @@ def _not_here(task: Task, event: MachineEvent) -> Step:
         return Step(task, stale=True)
     allowed = " or ".join(sorted(ALLOWED[type(event)]))
     raise IllegalTransition(task.task_id, task.status, event.kind, allowed)
+
+
+def _require_attempt(task: Task, event: Intervention) -> None:
+    """Whoever names an attempt means no other: the task may have gone on while the request was on its way."""
+    assert task.key is not None, "a task in a phase has an attempt"
+    if event.attempt not in {None, task.key.name}:
+        needed = f"the task to be at attempt {event.attempt}, and it is at {task.key.name}"
+        raise IllegalTransition(task.task_id, task.status, event.kind, needed)
 
 
 def _is_current(task: Task, event: AttemptEnded | NextIteration) -> bool:

@@ -130,12 +130,12 @@ def retry(phase: Phase | None = None) -> RetryTask:
     return RetryTask(task_id=TASK, submission_id=request_id(5), phase=phase)
 
 
-def kick() -> KickTask:
-    return KickTask(task_id=TASK, submission_id=request_id(6), reason="it is stuck")
+def kick(attempt: str | None = None) -> KickTask:
+    return KickTask(task_id=TASK, submission_id=request_id(6), reason="it is stuck", attempt=attempt)
 
 
-def fail() -> FailTask:
-    return FailTask(task_id=TASK, submission_id=request_id(7), reason="it is stuck")
+def fail(attempt: str | None = None) -> FailTask:
+    return FailTask(task_id=TASK, submission_id=request_id(7), reason="it is stuck", attempt=attempt)
 
 
 def an(event: str, task: Task) -> MachineEvent:

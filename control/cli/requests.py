@@ -12,6 +12,11 @@ from control.cli.options import DEFAULT_URL, TaskId, Url
 Reason = Annotated[str | None, typer.Option(help="Why; it stands in the task's history.")]
 Because = Annotated[str, typer.Option("--reason", help="Why; it stands in the task's history.")]
 
+Attempt = Annotated[
+    str | None,
+    typer.Option(metavar="ITERATION/PHASE/aN", help="Only where the task is at this attempt, such as 1/train/a2."),
+]
+
 
 def start(
     task: TaskId,
@@ -70,24 +75,24 @@ def retry(
     _request(url, task, "retry", phase=from_phase, reason=reason)
 
 
-def kick(task: TaskId, reason: Because, url: Url = DEFAULT_URL) -> None:
+def kick(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
     """Give up a stuck attempt and issue the next at once, from the newest checkpoint; no failure is spent.
 
     **Example**
 
-        treadle kick TASK --reason "no step for an hour"
+        treadle kick TASK --reason "no step for an hour" --attempt 1/train/a2
     """
-    _request(url, task, "kick", reason=reason)
+    _request(url, task, "kick", reason=reason, attempt=attempt)
 
 
-def fail(task: TaskId, reason: Because, url: Url = DEFAULT_URL) -> None:
+def fail(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
     """Give up a stuck attempt and end the task FAILED; `treadle retry` goes on from its checkpoint.
 
     **Example**
 
         treadle fail TASK --reason "the data is wrong"
     """
-    _request(url, task, "fail", reason=reason)
+    _request(url, task, "fail", reason=reason, attempt=attempt)
 
 
 def _request(url: str, task: str, what: str, **body: str | float | None) -> None:

@@ -120,14 +120,19 @@ async def retry(task_id: TaskId, parts: Parts, body: RetryRequest | None = None)
 
 @router.post("/{taskId}/kick")
 async def kick(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
-    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
-    return await _request(parts, KickTask(task_id=task_id, actor=ACTOR, reason=body.reason))
+    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent.
+
+    One that names an `attempt`, such as `1/train/a2`, is refused where the task is at another.
+    """
+    asked = KickTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
+    return await _request(parts, asked)
 
 
 @router.post("/{taskId}/fail")
 async def fail(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
-    """Fence the attempt under way, and end the task FAILED; it may be retried."""
-    return await _request(parts, FailTask(task_id=task_id, actor=ACTOR, reason=body.reason))
+    """Fence the attempt under way, and end the task FAILED; it may be retried. `attempt` as for a kick."""
+    asked = FailTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
+    return await _request(parts, asked)
 
 
 @router.get("")

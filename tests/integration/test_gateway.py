@@ -182,6 +182,26 @@ async def test_whoever_overrules_a_worker_says_why(gateway: Gateway, action: str
     assert fields(await gateway.http.post(f"/api/tasks/{task_id}/{action}", json={})) == ["reason"]
 
 
+@pytest.mark.parametrize("action", ["kick", "fail"])
+async def test_an_attempt_that_the_task_is_not_at_is_409_and_says_which_it_is_at(gateway: Gateway, action: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    asked = {"reason": "it is stuck", "attempt": "1/train/a1"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    assert (answer.status_code, fields(answer)) == (409, ["status"])
+    assert "needs the task to be at attempt 1/train/a1, and it is at 1/optimize/a1" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("action", ["kick", "fail"])
+async def test_an_attempt_that_is_written_otherwise_is_named_with_the_form_expected(
+    gateway: Gateway, action: str
+) -> None:
+    task_id = await gateway.create(autoStart=True)
+    asked = {"reason": "it is stuck", "attempt": "training 1"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    assert (answer.status_code, fields(answer)) == (422, ["attempt"])
+    assert "expected iteration/phase/aN, such as 1/train/a2" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("action", ["kick", "fail", "pause"])
 async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gateway: Gateway, action: str) -> None:
     task_id = await gateway.create(autoStart=True)

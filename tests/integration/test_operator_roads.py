@@ -32,7 +32,9 @@ REQUESTS = [
     ("SUSPENDED", "resume", {}, [], "OPTIMIZING"),
     ("OPTIMIZING", "cancel", {}, [], "CANCELLED"),
     ("OPTIMIZING", "kick", {}, [], "OPTIMIZING"),
+    ("OPTIMIZING", "kick", {"attempt": "1/optimize/a1"}, ["--attempt", "1/optimize/a1"], "OPTIMIZING"),
     ("OPTIMIZING", "fail", {}, [], "FAILED"),
+    ("OPTIMIZING", "fail", {"attempt": "1/optimize/a1"}, ["--attempt", "1/optimize/a1"], "FAILED"),
     ("FAILED", "retry", {}, [], "OPTIMIZING"),
     ("FAILED", "retry", {"phase": "optimize"}, ["--from-phase", "optimize"], "OPTIMIZING"),
 ]
@@ -41,6 +43,8 @@ REFUSED = [
     ("FAILED", "retry", {"phase": "train"}, ["--from-phase", "train"]),
     ("PENDING", "kick", {}, []),
     ("SUSPENDED", "fail", {}, []),
+    ("OPTIMIZING", "kick", {"attempt": "1/optimize/a2"}, ["--attempt", "1/optimize/a2"]),
+    ("OPTIMIZING", "fail", {"attempt": "1/train/a1"}, ["--attempt", "1/train/a1"]),
 ]
 
 

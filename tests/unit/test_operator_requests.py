@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.commands import TrainModel
+from contracts.errors import UndecodableMessage
 from contracts.leases import AttemptSignal, Verdict
-from contracts.submissions import StartTask
+from contracts.submissions import FailTask, KickTask, StartTask
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
+from contracts.wire import decode, encode
 from control.machine import ALLOWED, RunState, Step, advance
 from control.task import IllegalTransition, Task
 from tests.build import (
@@ -154,3 +158,37 @@ def test_a_kick_begins_a_delayed_start_at_once() -> None:
 def test_a_kick_goes_on_from_what_the_stuck_attempt_left() -> None:
     stuck = kick().model_copy(update={"checkpoint": "models/newer"})
     assert train_command(advance(training_from_a_checkpoint(), stuck)).resume_from == "models/newer"
+
+
+Intervene = Callable[[str | None], KickTask | FailTask]
+
+
+@pytest.mark.parametrize("intervene", [kick, fail])
+def test_an_attempt_that_is_named_is_hit_like_one_that_is_not(intervene: Intervene) -> None:
+    task = complete(started(), 1)
+    assert advance(task, intervene("1/train/a1")) == advance(task, intervene(None))
+
+
+@pytest.mark.parametrize("intervene", [kick, fail])
+@pytest.mark.parametrize("named", ["1/optimize/a1", "2/train/a1", "1/train/a1", "1/train/a3"])
+def test_an_attempt_that_is_named_and_not_under_way_refuses_the_request(intervene: Intervene, named: str) -> None:
+    task = training_from_a_checkpoint()
+    with pytest.raises(IllegalTransition, match=f"to be at attempt {named}, and it is at 1/train/a2"):
+        advance(task, intervene(named))
+
+
+def test_an_attempt_that_failed_is_not_the_one_that_its_task_waits_for() -> None:
+    task = started()
+    backing_off = advance(task, failed(task)).task
+    with pytest.raises(IllegalTransition, match="it is at 1/optimize/a2"):
+        advance(backing_off, kick("1/optimize/a1"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "train", "1/train/2", "1/training/a2", "0/train/a1", "1/train/a0", "1/train/a1\n"]
+)
+@pytest.mark.parametrize("intervene", [kick, fail])
+def test_an_attempt_that_is_written_otherwise_is_refused(intervene: Intervene, text: str) -> None:
+    asked = intervene(None).model_copy(update={"attempt": text})
+    with pytest.raises(UndecodableMessage, match=r"^attempt: .*expected iteration/phase/aN, such as 1/train/a2"):
+        decode(encode(asked), type(asked))
