@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -215,8 +216,15 @@ def _storable(argument: object) -> object:
 
 
 def _to_json(value: object) -> str:
-    text = orjson.dumps(value).decode()
+    text = orjson.dumps(value, default=_id_as_text).decode()
     return ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
+
+
+def _id_as_text(value: object) -> str:
+    """Ids that asyncpg has read are of a UUID class of its own, which orjson does not know."""
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"expected what JSON can hold, got {type(value).__name__}")
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from contracts.events import LeaseLost
 from contracts.leases import Claim, Heartbeat, Verdict, WorkerState
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import AttemptKey, PauseMode, Phase
@@ -188,6 +189,15 @@ async def test_a_lease_without_heartbeats_expires(bench: Bench) -> None:
     await bench.pass_time(16)
     assert [run.key for run in await bench.store.expired(10)] == [key_of(task)]
     assert await bench.store.expired(0) == []
+
+
+async def test_the_loss_of_a_lease_is_applied_with_the_ids_that_the_store_gave(bench: Bench) -> None:
+    task = await running(bench)
+    await bench.pass_time(16)
+    (run,) = await bench.store.expired(10)
+    assert run.claim_id is not None
+    after = await bench.after(task, LeaseLost(key=run.key, claim_id=run.claim_id))
+    assert (after.attempt, await bench.store.expired(10)) == (2, [])
 
 
 async def test_an_expired_lease_that_nobody_took_may_be_renewed(bench: Bench) -> None:
