@@ -40,7 +40,7 @@ def change_row(change: Change) -> dict[str, Any]:
         "task_id": before.task_id,
         "version": before.version,
         "since": change.since,
-        "claim_id": None if change.claim_id is None else str(change.claim_id),  # a row's UUID is asyncpg's own
+        "claim_id": change.claim_id,
         "stale": change.stale,
         "state": state_of(change.after),
         "message_id": change.event.message_id,
