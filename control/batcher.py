@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 LANES = 2
 """Batches under way at once: one is decided here while the database applies the other."""
-WORTH = 32
+WORTH = 64
 """Items that are worth a further batch beside one under way: fewer are cheaper in one, a moment later."""
 LATE = 0.05
 """Seconds for which fewer wait for the one under way: it may be held up by a lock or a connection that is gone."""
