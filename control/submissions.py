@@ -22,7 +22,7 @@ from control.store.port import Dataset, NewTask, Store
 from control.task import Task
 from infra.settings import Settings
 
-PACE = 0.004
+PACE = 0.008
 """Seconds between two statements that create a few tasks each."""
 REMEMBERED = 10_000
 """Datasets."""

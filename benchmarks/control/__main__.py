@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from benchmarks.control.recovery import RECOVERIES
 from benchmarks.control.report import Results, summary, write
 from benchmarks.control.servers import Servers, serving
 from benchmarks.control.treadle import Treadle
+from infra.loop import run
 
 RESULTS = Path(__file__).parents[1] / "results"
 FULL = Sizes(tasks=2000, submissions=1000, idle=100, stored=100_000)
@@ -41,7 +41,7 @@ class Step:
 def main() -> None:
     """Parse the options, measure, write, and end with one line of JSON."""
     options = _options(sys.argv[1:])
-    results = asyncio.run(_measure(options))
+    results = run(_measure(options))
     write(results, options.out)
     print(json.dumps(summary(results)))  # noqa: T201 - the last line of output is for machines
 
