@@ -40,6 +40,9 @@ class Attempt:
         """How much of the present stage is done, where its end is known."""
         self.checkpoint: str | None = None
         """Prefix of its newest checkpoint that is complete in the store."""
+        self.known: str | None = None
+        """The newest of them that control is sure to know of: its answer to a heartbeat came after the name."""
+        self._told: str | None = None
         self.accelerators = 0
         """How many its program holds, as it said last."""
         self.running_since: float | None = None
@@ -53,6 +56,7 @@ class Attempt:
 
     def heartbeat(self) -> Heartbeat:
         """That it still runs, and how far it is."""
+        self._told = self.checkpoint
         return Heartbeat(
             key=self.key,
             claim_id=self.claim_id,
@@ -87,7 +91,7 @@ class Attempt:
         """Act upon a heartbeat's answer or a signal. Only an explicit word of control ends a running attempt."""
         match verdict:
             case Verdict.GRANTED:
-                pass
+                self.known = self._told
             case Verdict.PAUSE:
                 self.paused.set()
             case Verdict.FENCED | Verdict.CANCELLED:

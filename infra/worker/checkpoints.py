@@ -1,4 +1,7 @@
-"""A program's checkpoints on their way to the store while it runs: one at a time, and always the newest."""
+"""A program's checkpoints on their way to the store while it runs: one at a time, and always the newest.
+
+Those before the one that control knows of are deleted there again: each may be as large as the model and its optimizer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from contracts.artifacts import MANIFEST
-from infra.artifacts import PATIENTLY, BadArtifact, upload
+from infra.artifacts import PATIENTLY, BadArtifact, remove, upload
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 
@@ -31,6 +34,8 @@ class Checkpoints:
         self._attempt = attempt
         self._written = job / "checkpoints"
         self._pinned = job / "uploading"
+        self._saved: list[str] = []
+        """Prefixes in the store, oldest first."""
 
     async def follow(self) -> None:
         """Save each new checkpoint until cancelled; then nothing more is written to the store."""
@@ -41,6 +46,7 @@ class Checkpoints:
             if newest != tried:
                 await self.save()
                 tried = newest
+            await self._drop_superseded()
 
     async def save(self) -> None:
         """See the newest complete checkpoint into the store, patiently: each try takes the newest anew."""
@@ -48,6 +54,17 @@ class Checkpoints:
             await PATIENTLY.copy()(self._upload_newest)
         except (ObjectStoreUnavailable, ObjectRefused, BadArtifact, OSError) as error:
             log.warning("checkpoint_not_saved", error=str(error))
+
+    async def _drop_superseded(self) -> None:
+        """Whoever takes the attempt over goes on from the one that control knows of, or a newer one."""
+        if self._attempt.known not in self._saved:
+            return
+        try:
+            while self._saved[0] != self._attempt.known:
+                await remove(self._objects, await self._objects.names(f"{self._saved[0]}/"))
+                log.info("checkpoint_superseded", prefix=self._saved.pop(0))
+        except (ObjectStoreUnavailable, ObjectRefused) as error:  # retention finds them later
+            log.warning("superseded_checkpoint_not_deleted", error=str(error))
 
     async def _upload_newest(self) -> None:
         newest = self._newest()
@@ -59,6 +76,7 @@ class Checkpoints:
         await asyncio.to_thread(self._pin, newest)
         await upload(self._objects, prefix, self._pinned)
         self._attempt.checkpoint = prefix
+        self._saved.append(prefix)
         log.info("checkpoint_saved", prefix=prefix)
 
     def _newest(self) -> Path | None:

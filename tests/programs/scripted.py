@@ -35,6 +35,7 @@ Action = Literal[
     "ignore_stop",
     "checkpoint",
     "checkpoints",
+    "later_checkpoint",
     "wait_for_go",
     "no_result",
 ]
@@ -79,6 +80,9 @@ def _act(action: Action, job: Job) -> None:
             _wait(job, action)
         case "checkpoints":
             _write_checkpoints(job)
+        case "later_checkpoint":
+            (job.checkpoints / "step-11").mkdir()
+            (job.checkpoints / "step-11" / MANIFEST).touch()
         case "wait_for_go":
             job.report("waiting", 0)
             while not (job.folder / "go").exists():

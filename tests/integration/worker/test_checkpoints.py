@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from contracts.artifacts import MANIFEST
+from contracts.commands import TrainModel
 from contracts.events import PhaseFailed
-from contracts.leases import Verdict
+from contracts.leases import LeaseRequest, Verdict
 from infra.artifacts import ONCE
 from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.worker import checkpoints
+from tests.eventually import eventually
 from tests.fake_control import FakeControl, Script, job_of
 
 
@@ -83,6 +85,43 @@ async def test_a_checkpoint_that_was_passed_over_is_never_uploaded(
     await control.signal(command, Verdict.PAUSE)
     await control.until(lambda: control.events)
     assert {name.split("/")[-2] for name in await objects.names(command.output)} == {"checkpoint-7"}
+
+
+async def saved(objects: ObjectStore, command: TrainModel) -> set[str]:
+    """The checkpoints that are complete in the store."""
+    return {name.split("/")[-2] for name in await objects.names(command.output) if name.endswith(MANIFEST)}
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_checkpoint_is_deleted_once_control_knows_of_a_newer_one(
+    control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
+) -> None:
+    command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
+    await control.order(command)
+    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    (job_of(worker_settings, command) / "go").touch()
+
+    async def only_the_newest() -> bool:
+        return await saved(objects, command) == {"checkpoint-11"}
+
+    await eventually(only_the_newest, "the older checkpoint to be deleted")
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_checkpoint_stays_while_control_may_not_know_of_a_newer_one(
+    control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
+) -> None:
+    command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
+    await control.order(command)
+    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    control.deaf = 1000
+    (job_of(worker_settings, command) / "go").touch()
+    await control.until(lambda: sum(_names(request, "checkpoint-11") for request in control.requests) == 2)
+    assert await saved(objects, command) == {"checkpoint-7", "checkpoint-11"}
+
+
+def _names(request: LeaseRequest, checkpoint: str) -> bool:
+    return any((beat.checkpoint or "").endswith(checkpoint) for beat in request.heartbeats)
 
 
 @pytest.mark.usefixtures("host")
