@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from uuid import uuid4
 
 import pika
 import pytest
-import pytest_asyncio
 
 from contracts.topology import COMMANDS, DEAD, DEAD_QUEUE, PHASE_QUEUES
 from infra.bus import rabbitmq_consumer, rabbitmq_publisher
@@ -22,14 +21,6 @@ from tests.conformance.buses import AckingInbox, Inbox, depth_is
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
 MILLISECONDS = 1_795_000_000_000
 PATIENCE = 20.0
-
-
-@pytest_asyncio.fixture
-async def bus(bus_url: str) -> AsyncIterator[RabbitMQBus]:
-    bus = RabbitMQBus(bus_url)
-    await bus.start()
-    yield bus
-    await bus.close()
 
 
 def command(body: bytes = b"{}") -> Outgoing:

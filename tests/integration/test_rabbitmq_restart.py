@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from uuid import uuid4
 
 import aio_pika
 import pytest
-import pytest_asyncio
 
 from contracts.tasks import Phase
 from contracts.topology import CLAIMS, CLAIMS_QUEUE, COMMANDS, PHASE_QUEUES, SIGNALS
@@ -26,14 +25,6 @@ def node(rabbitmq: servers.Broker) -> RabbitMQNode:
     if rabbitmq.node is None:
         pytest.skip("needs a RabbitMQ that the tests may stop: rabbitmq-server on this machine")
     return rabbitmq.node
-
-
-@pytest_asyncio.fixture
-async def bus(node: RabbitMQNode, bus_url: str) -> AsyncIterator[RabbitMQBus]:
-    bus = RabbitMQBus(bus_url)
-    await bus.start()
-    yield bus
-    await bus.close()
 
 
 async def restart(node: RabbitMQNode) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
-
-import pytest_asyncio
 
 from contracts.topology import COMMANDS, PHASE_QUEUES
 from infra.bus.port import Incoming, Outgoing
@@ -15,14 +12,6 @@ from infra.bus.rabbitmq_sharing import MOST
 from tests.conformance.buses import AckingInbox, Inbox, depth_is
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
-
-
-@pytest_asyncio.fixture
-async def bus(bus_url: str) -> AsyncIterator[RabbitMQBus]:
-    bus = RabbitMQBus(bus_url)
-    await bus.start()
-    yield bus
-    await bus.close()
 
 
 async def publish(bus: RabbitMQBus, count: int, *, shared: bool = True) -> None:
