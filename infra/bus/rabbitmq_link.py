@@ -18,6 +18,7 @@ from pika.adapters.utils.connection_workflow import (
 from pika.exceptions import AMQPConnectionError, AMQPError
 
 from infra.bus.rabbitmq_channel import AWAY, Channel
+from infra.bus.rabbitmq_stream import Services
 from infra.ending import end, say_if_broken
 
 HEARTBEAT = 15
@@ -89,7 +90,7 @@ class Link:
             on_open_callback=lambda _: None if opened.done() else opened.set_result(None),
             on_open_error_callback=lambda _, error: None if opened.done() else opened.set_exception(_cause(error)),
             on_close_callback=lambda _, reason: self._down(lost, reason),
-            custom_ioloop=loop,
+            custom_ioloop=Services(loop),
         )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):

@@ -112,7 +112,7 @@ class WorkerFolder:
     def prune(self, active: set[Path]) -> None:
         """Remove the oldest folders of jobs that failed, beyond the last few."""
         kept = [path for path in self.jobs.iterdir() if path not in active]
-        for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT_JOBS:]:
+        for path in sorted(kept, key=_age, reverse=True)[KEPT_JOBS:]:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -121,6 +121,14 @@ def broker_hash(bus_url: str) -> str:
     address = urlsplit(bus_url)
     place = f"{address.hostname}:{address.port}/{address.path.strip('/')}"
     return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
+def _age(path: Path) -> int:
+    """When a folder was written last; one that has just gone, for another attempt tidies too, counts as the oldest."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _make_private(folder: Path) -> None:

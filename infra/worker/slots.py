@@ -172,12 +172,16 @@ class Slots:
 
     async def _detach(self) -> None:
         async with self._changing:
-            if self._now is not None:
-                if self._now.subscription is not None:
-                    await self._now.subscription.cancel()
-                    await asyncio.sleep(0)  # a handler that the bus has only just scheduled is counted too
-                self._forget(self._now)
+            consuming = self._now
+            if consuming is None:
+                return
+            if consuming.subscription is not None:
+                await consuming.subscription.cancel()
+                await asyncio.sleep(0)  # a handler that the bus has only just scheduled is counted too
+            self._forget(consuming)
 
     def _forget(self, consuming: Consuming) -> None:
-        self._held_before += consuming.held
-        self._now = None
+        """No more comes by it. It may have been lost, and forgotten, while somebody waited for its end."""
+        if self._now is consuming:
+            self._held_before += consuming.held
+            self._now = None

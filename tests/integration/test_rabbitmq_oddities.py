@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pika
@@ -13,9 +14,11 @@ from contracts.topology import COMMANDS, DEAD, DEAD_QUEUE, PHASE_QUEUES
 from infra.bus import rabbitmq_consumer, rabbitmq_publisher
 from infra.bus.port import BusUnavailable, Incoming, Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq import RabbitMQBus
-from infra.bus.rabbitmq_link import RECONNECT_AFTER, Link
+from infra.bus.rabbitmq_link import HEARTBEAT, RECONNECT_AFTER, Link
 from infra.bus.rabbitmq_sharing import TOGETHER
+from infra.loop import run
 from tests import servers
+from tests.chaos.proxy import Proxy
 from tests.conformance.buses import AckingInbox, Inbox, depth_is
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
@@ -172,3 +175,24 @@ async def test_nothing_is_raised_into_the_connection_by_a_delivery_that_cannot_b
     await bus.publish(command(b"again"))
     (message,) = await inbox.holds(1)
     assert (message.body, message.redelivered) == (b"again", True)
+
+
+def test_on_the_loop_that_services_run_on_a_reset_is_noticed_before_a_heartbeat_is_missed(bus_url: str) -> None:
+    run(through_a_reset(bus_url))
+
+
+async def through_a_reset(bus_url: str) -> None:
+    port = urlsplit(bus_url).port
+    assert port is not None
+    proxy = Proxy(lambda: port)
+    await proxy.start()
+    bus = RabbitMQBus(bus_url.replace(f":{port}/", f":{proxy.port}/"))
+    await bus.start()
+    inbox = AckingInbox()
+    await bus.consume(TRAIN, inbox, prefetch=1)
+    proxy.reset()
+    async with asyncio.timeout(0.8 * HEARTBEAT):
+        await until_confirmed(bus, command(b"afterwards"))
+        await inbox.holds(1)
+    await bus.close()
+    await proxy.stop()

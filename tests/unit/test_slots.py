@@ -93,9 +93,14 @@ class Detached:
 
     def __init__(self) -> None:
         self.cancelled = 0
+        self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
     async def cancel(self) -> None:
         self.cancelled += 1
+        self.begun.set()
+        await self.may_end.wait()
 
 
 class LossyBus(InProcessBus):
@@ -142,4 +147,29 @@ async def test_what_the_bus_lost_keeps_its_slot_for_as_long_as_its_claim_is_out(
 
     slots.free()
     await asyncio.wait_for(bus.consumers.get(), 5)  # there is room again, and another consumer for it
+    await slots.close()
+
+
+async def test_a_consumer_that_is_lost_while_it_is_being_cancelled_is_counted_once() -> None:
+    bus = LossyBus()
+    held: asyncio.Queue[tuple[Incoming, Hold]] = asyncio.Queue()
+
+    async def take(message: Incoming, hold: Hold) -> None:
+        await held.put((message, hold))
+        await asyncio.Event().wait()
+
+    slots = Slots(bus, QUEUE, take, 1)
+    slots.open()
+    handler, subscription = await bus.consumers.get()
+    lost = asyncio.ensure_future(handler(delivery([], "first")))
+    message, hold = await held.get()
+    subscription.may_end.clear()
+    running = asyncio.create_task(hold.run(message))
+    await subscription.begun.wait()
+    lost.cancel()
+    await asyncio.wait([lost])
+    subscription.may_end.set()
+    await running
+    slots.free()
+    await asyncio.wait_for(bus.consumers.get(), 5)
     await slots.close()

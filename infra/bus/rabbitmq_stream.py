@@ -1,0 +1,132 @@
+"""pika's connections on the event loop's own transports.
+
+pika's adapter watches the socket itself: under uvloop it once did so by a handle that the loop had closed (chaos found
+it), and it reads and writes in Python. A transport does neither, and sends what one turn writes in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from pika.adapters.utils.nbio_interface import AbstractIOServices, AbstractStreamProtocol
+
+Done = Callable[[Any], None]
+"""Called with the answer, or with the error."""
+
+
+class Stream(asyncio.Protocol):
+    """One connection: to the loop a protocol, to pika's own protocol its transport."""
+
+    def __init__(self, protocol: AbstractStreamProtocol) -> None:
+        self._protocol = protocol
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From the loop."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is one by its methods only
+        self._protocol.connection_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """From the loop."""
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """From the loop, which closes the connection unless it is told to leave it open."""
+        return bool(self._protocol.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """From the loop: reset, or closed from here."""
+        self._protocol.connection_lost(exc)
+
+    def abort(self) -> None:
+        """From pika: close at once; `connection_lost` comes later."""
+        self._transport.abort()
+
+    def get_protocol(self) -> AbstractStreamProtocol:
+        """For pika."""
+        return self._protocol
+
+    def write(self, data: bytes) -> None:
+        """From pika."""
+        self._transport.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        """For pika: bytes that the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+
+class Step:
+    """Something under way that pika may cancel."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], on_done: Done) -> None:
+        self._task = asyncio.ensure_future(work)
+        self._task.add_done_callback(lambda task: None if task.cancelled() else on_done(_answer(task)))
+
+    def cancel(self) -> bool:
+        """Break it off; False where it has ended."""
+        return self._task.cancel()
+
+
+class Services(AbstractIOServices):  # type: ignore[misc]  # pika publishes no types
+    """What pika asks of an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def get_native_ioloop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+        return self._loop
+
+    def close(self) -> None:
+        """The loop is not pika's to close, nor to run or stop."""
+        raise NotImplementedError
+
+    run = stop = close
+
+    def add_callback_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call soon."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:  # noqa: ANN401 - a handle with `cancel`
+        """Call in `delay` seconds."""
+        return self._loop.call_later(delay, callback)
+
+    def getaddrinfo(
+        self, host: str, port: int, on_done: Done, family: int = 0, socktype: int = 0, proto: int = 0, flags: int = 0
+    ) -> Step:
+        """Look a name up."""
+        found = self._loop.getaddrinfo(host, port, family=family, type=socktype, proto=proto, flags=flags)
+        return Step(found, on_done)
+
+    def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Done) -> Step:  # noqa: ANN401 - as resolved
+        """Connect to an address."""
+        return Step(self._loop.sock_connect(sock, resolved_addr), on_done)
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Callable[[], AbstractStreamProtocol],
+        sock: socket.socket,
+        on_done: Done,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Step:
+        """A stream on a connected socket, by TLS where there is a context."""
+
+        async def stream() -> tuple[Stream, AbstractStreamProtocol]:
+            _, stream = await self._loop.create_connection(
+                lambda: Stream(protocol_factory()),
+                sock=sock,
+                ssl=ssl_context,
+                server_hostname=server_hostname if ssl_context else None,
+            )
+            return stream, stream.get_protocol()
+
+        return Step(stream(), on_done)
+
+
+def _answer(task: asyncio.Future[Any]) -> Any:  # noqa: ANN401 - whatever was asked for
+    return task.exception() or task.result()
