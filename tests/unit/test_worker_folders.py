@@ -75,6 +75,13 @@ def test_only_the_newest_job_folders_are_kept_beside_the_active_ones(folder: Wor
     assert active.exists()
 
 
+def test_a_job_folder_that_goes_meanwhile_keeps_no_other_from_being_pruned(folder: WorkerFolder) -> None:
+    jobs = [folder.job(key()) for _ in range(KEPT_JOBS + 1)]
+    (folder.jobs / "gone").symlink_to("nowhere")  # listed, and not there when it is looked at
+    folder.prune(set())
+    assert len([path for path in jobs if path.exists()]) == KEPT_JOBS
+
+
 def test_an_attempt_begins_in_an_empty_folder(folder: WorkerFolder) -> None:
     attempt = key()
     (folder.job(attempt) / "old").touch()
