@@ -21,14 +21,16 @@ Done = Callable[[Any], None]
 class Stream(asyncio.Protocol):
     """One connection: to the loop a protocol, to pika's own protocol its transport."""
 
-    def __init__(self, protocol: AbstractStreamProtocol) -> None:
+    def __init__(self, protocol: AbstractStreamProtocol, made: Done) -> None:
         self._protocol = protocol
+        self._made = made
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From the loop."""
+        """From the loop. pika hears of it before anything else can happen: it must not miss that the stream is lost."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is one by its methods only
         self._protocol.connection_made(self)
+        self._made((self, self._protocol))
 
     def data_received(self, data: bytes) -> None:
         """From the loop."""
@@ -115,17 +117,13 @@ class Services(AbstractIOServices):  # type: ignore[misc]  # pika publishes no t
         server_hostname: str | None = None,
     ) -> Step:
         """A stream on a connected socket, by TLS where there is a context."""
-
-        async def stream() -> tuple[Stream, AbstractStreamProtocol]:
-            _, stream = await self._loop.create_connection(
-                lambda: Stream(protocol_factory()),
-                sock=sock,
-                ssl=ssl_context,
-                server_hostname=server_hostname if ssl_context else None,
-            )
-            return stream, stream.get_protocol()
-
-        return Step(stream(), on_done)
+        connecting = self._loop.create_connection(
+            lambda: Stream(protocol_factory(), on_done),
+            sock=sock,
+            ssl=ssl_context,
+            server_hostname=server_hostname if ssl_context else None,
+        )
+        return Step(connecting, lambda answer: on_done(answer) if isinstance(answer, BaseException) else None)
 
 
 def _answer(task: asyncio.Future[Any]) -> Any:  # noqa: ANN401 - whatever was asked for
