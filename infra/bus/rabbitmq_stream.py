@@ -83,11 +83,17 @@ class Services(AbstractIOServices):  # type: ignore[misc]  # pika publishes no t
         """The loop."""
         return self._loop
 
-    def close(self) -> None:
-        """The loop is not pika's to close, nor to run or stop."""
-        raise NotImplementedError
+    def run(self) -> None:
+        """Run the loop; like the two that follow it is part of the interface, and nothing of ours calls it."""
+        self._loop.run_forever()
 
-    run = stop = close
+    def stop(self) -> None:
+        """Stop the loop."""
+        self._loop.stop()
+
+    def close(self) -> None:
+        """Close the loop."""
+        self._loop.close()
 
     def add_callback_threadsafe(self, callback: Callable[[], None]) -> None:
         """Call soon."""

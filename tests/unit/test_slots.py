@@ -125,51 +125,55 @@ def delivery(requeued: list[str], name: str) -> Incoming:
     return Incoming(b"{}", name, "train", {}, None, None, False, ack, requeue)
 
 
-async def test_what_the_bus_lost_keeps_its_slot_for_as_long_as_its_claim_is_out() -> None:
-    bus, requeued = LossyBus(), list[str]()
-    held: asyncio.Queue[tuple[Incoming, Hold]] = asyncio.Queue()
+class HeldOne:
+    """One slot, and one delivery in it whose claim is out."""
 
-    async def take(message: Incoming, hold: Hold) -> None:
-        await held.put((message, hold))
+    def __init__(self) -> None:
+        self.bus = LossyBus()
+        self.requeued: list[str] = []
+        self._held: asyncio.Queue[tuple[Incoming, Hold]] = asyncio.Queue()
+        self.slots = Slots(self.bus, QUEUE, self._take, 1)
+
+    async def begin(self) -> None:
+        self.slots.open()
+        self.handler, self.subscription = await self.bus.consumers.get()
+        self._handling = asyncio.ensure_future(self.handler(delivery(self.requeued, "first")))
+        self.message, self.hold = await self._held.get()
+
+    async def lose(self) -> None:
+        """The bus loses the delivery."""
+        self._handling.cancel()
+        await asyncio.wait([self._handling])
+
+    async def end(self) -> None:
+        """The job ends: there is room again, and another consumer for it."""
+        self.slots.free()
+        await asyncio.wait_for(self.bus.consumers.get(), 5)
+        await self.slots.close()
+
+    async def _take(self, message: Incoming, hold: Hold) -> None:
+        await self._held.put((message, hold))
         await asyncio.Event().wait()
 
-    slots = Slots(bus, QUEUE, take, 1)
-    slots.open()
-    handler, subscription = await bus.consumers.get()
-    lost = asyncio.ensure_future(handler(delivery(requeued, "first")))
-    message, hold = await held.get()
-    lost.cancel()
-    await asyncio.wait([lost])
 
-    await handler(delivery(requeued, "second"))  # the consumer came back before it was cancelled
-    await hold.run(message)
-    assert (slots.busy, requeued, subscription.cancelled) == (1, ["second"], 1)
-
-    slots.free()
-    await asyncio.wait_for(bus.consumers.get(), 5)  # there is room again, and another consumer for it
-    await slots.close()
+async def test_what_the_bus_lost_keeps_its_slot_for_as_long_as_its_claim_is_out() -> None:
+    one = HeldOne()
+    await one.begin()
+    await one.lose()
+    await one.handler(delivery(one.requeued, "second"))  # the consumer came back before it was cancelled
+    await one.hold.run(one.message)
+    assert (one.slots.busy, one.requeued, one.subscription.cancelled) == (1, ["second"], 1)
+    await one.end()
 
 
 async def test_a_consumer_that_is_lost_while_it_is_being_cancelled_is_counted_once() -> None:
-    bus = LossyBus()
-    held: asyncio.Queue[tuple[Incoming, Hold]] = asyncio.Queue()
-
-    async def take(message: Incoming, hold: Hold) -> None:
-        await held.put((message, hold))
-        await asyncio.Event().wait()
-
-    slots = Slots(bus, QUEUE, take, 1)
-    slots.open()
-    handler, subscription = await bus.consumers.get()
-    lost = asyncio.ensure_future(handler(delivery([], "first")))
-    message, hold = await held.get()
-    subscription.may_end.clear()
-    running = asyncio.create_task(hold.run(message))
-    await subscription.begun.wait()
-    lost.cancel()
-    await asyncio.wait([lost])
-    subscription.may_end.set()
+    one = HeldOne()
+    await one.begin()
+    one.subscription.may_end.clear()
+    running = asyncio.create_task(one.hold.run(one.message))
+    await one.subscription.begun.wait()
+    await one.lose()
+    one.subscription.may_end.set()
     await running
-    slots.free()
-    await asyncio.wait_for(bus.consumers.get(), 5)
-    await slots.close()
+    assert one.slots.busy == 1
+    await one.end()

@@ -87,6 +87,14 @@ async def test_a_checkpoint_that_was_passed_over_is_never_uploaded(
     assert {name.split("/")[-2] for name in await objects.names(command.output)} == {"checkpoint-7"}
 
 
+async def waiting_with_a_checkpoint(control: FakeControl, script: Script) -> TrainModel:
+    """A job whose first checkpoint control has heard of; told to go, it writes another."""
+    command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
+    await control.order(command)
+    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    return command
+
+
 async def saved(objects: ObjectStore, command: TrainModel) -> set[str]:
     """The checkpoints that are complete in the store."""
     return {name.split("/")[-2] for name in await objects.names(command.output) if name.endswith(MANIFEST)}
@@ -96,9 +104,7 @@ async def saved(objects: ObjectStore, command: TrainModel) -> set[str]:
 async def test_a_checkpoint_is_deleted_once_control_knows_of_a_newer_one(
     control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
 ) -> None:
-    command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
-    await control.order(command)
-    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    command = await waiting_with_a_checkpoint(control, script)
     (job_of(worker_settings, command) / "go").touch()
 
     async def only_the_newest() -> bool:
@@ -111,9 +117,7 @@ async def test_a_checkpoint_is_deleted_once_control_knows_of_a_newer_one(
 async def test_a_checkpoint_stays_while_control_may_not_know_of_a_newer_one(
     control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
 ) -> None:
-    command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
-    await control.order(command)
-    await control.until(lambda: any(beat.checkpoint for beat in control.beats))
+    command = await waiting_with_a_checkpoint(control, script)
     control.deaf = 1000
     (job_of(worker_settings, command) / "go").touch()
     await control.until(lambda: sum(_names(request, "checkpoint-11") for request in control.requests) == 2)
