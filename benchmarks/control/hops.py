@@ -69,7 +69,13 @@ class Hops:
     async def _reply(self, message: Incoming) -> None:
         assert message.reply_to is not None, "a request"
         answer = Outgoing(
-            "", message.reply_to, BODY, str(uuid4()), correlation_id=message.correlation_id, persistent=False
+            "",
+            message.reply_to,
+            BODY,
+            str(uuid4()),
+            correlation_id=message.correlation_id,
+            persistent=False,
+            mandatory=False,
         )
         await self._there.publish(answer)
         await message.ack()

@@ -29,7 +29,9 @@ class InProcessBus:
     async def start(self) -> None:
         """Declare the topology where it is not declared yet."""
         self._broker.declare()
-        self._replies = Replies(self.publish, lambda handler: self._listen(None, "", handler))
+        queue = self._broker.private_queue(None, "")
+        self._replies = Replies(self.publish, queue.name)
+        self._attach(queue, self._take_reply, PRIVATE_PREFETCH)
 
     async def close(self) -> None:
         """Cancel handlers, give back what was not settled, and drop the private queues."""
@@ -56,7 +58,7 @@ class InProcessBus:
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Consume a private queue bound to `exchange`."""
-        return await self._listen(exchange, binding, serial(handler))
+        return self._attach(self._broker.private_queue(exchange, binding), serial(handler), PRIVATE_PREFETCH)
 
     async def request(self, message: Outgoing, *, timeout: float) -> bytes:
         """Publish with this bus's reply queue, and await the reply."""
@@ -74,9 +76,6 @@ class InProcessBus:
         with self._broker.queue(queue).browse(limit) as messages:
             yield messages
 
-    async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> MemoryConsumer:
-        return self._attach(self._broker.private_queue(exchange, binding), handler, PRIVATE_PREFETCH)
-
     def _attach(self, queue: MemoryQueue, handler: Handler, prefetch: int) -> MemoryConsumer:
         if self._replies is None:
             raise BusUnavailable(NOT_STARTED)
@@ -84,6 +83,11 @@ class InProcessBus:
         self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
         queue.add(consumer)
         return consumer
+
+    async def _take_reply(self, message: Incoming) -> None:
+        if self._replies is not None:
+            self._replies.take(message.correlation_id, message.body)
+        await message.ack()
 
     async def _outcome(self, message: Outgoing) -> PublishFailed | None:
         try:

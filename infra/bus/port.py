@@ -53,6 +53,7 @@ class Incoming:
     headers: Mapping[str, str]
     correlation_id: str | None
     reply_to: str | None
+    """Which queue awaits an answer, through the exchange without a name; never mandatory: nobody may be there now."""
     redelivered: bool
     ack: Callable[[], Awaitable[None]]
     """Handled, for good. Raises nothing where the connection is gone: the message comes again then."""

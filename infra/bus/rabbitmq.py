@@ -21,10 +21,10 @@ from infra.bus.rabbitmq_consumer import Consumer, Declare
 from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_publisher import Publisher
+from infra.bus.rabbitmq_requests import Requests
 from infra.bus.rabbitmq_settling import Settling
 from infra.bus.rabbitmq_sharing import unpack
 from infra.bus.rabbitmq_topology import BY_NAME, declare_private, declare_shared, declare_topology, depth
-from infra.bus.replies import Replies
 
 CALL_TIMEOUT = 15.0
 PRIVATE_PREFETCH = 100
@@ -51,7 +51,7 @@ class RabbitMQBus:
         self._consuming: Link | None = None
         self._publishing: Link | None = None
         self._publisher: Publisher | None = None
-        self._replies: Replies | None = None
+        self._requests: Requests | None = None
         self._consumers: list[Consumer] = []
 
     async def start(self) -> None:
@@ -67,10 +67,11 @@ class RabbitMQBus:
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             await consumer.abandon()
-        publisher, links = self._publisher, (self._consuming, self._publishing)
-        self._consuming = self._publishing = self._publisher = self._replies = None
-        if publisher is not None:
-            await publisher.stop()
+        senders, links = (self._publisher, self._requests), (self._consuming, self._publishing)
+        self._consuming = self._publishing = self._publisher = self._requests = None
+        for sender in senders:
+            if sender is not None:
+                await sender.stop()
         for link in links:
             if link is not None:
                 await link.close()
@@ -98,13 +99,17 @@ class RabbitMQBus:
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Consume a private queue bound to `exchange`. What is published while we are disconnected is missed."""
-        return await self._listen(exchange, binding, serial(handler))
+
+        async def declare(channel: Channel) -> str:
+            return await declare_private(channel, exchange, binding)
+
+        return await self._attach(declare, serial(handler), PRIVATE_PREFETCH)
 
     async def request(self, message: Outgoing, *, timeout: float) -> bytes:
-        """Publish with this bus's reply queue, and await the reply."""
-        if self._replies is None:
+        """Publish and await the reply; the publication is not confirmed."""
+        if self._requests is None:
             raise PublishFailed(NOT_STARTED)
-        return await self._replies.request(message, timeout)
+        return await self._requests.request(message, timeout)
 
     async def depth(self, queue: str) -> int:
         """Messages ready, by a passive declaration on a channel of its own, which a missing queue closes."""
@@ -135,12 +140,13 @@ class RabbitMQBus:
         consuming = self._consuming = Link(self._url, "consume")
         publishing = self._publishing = Link(self._url, "publish")
         publisher = self._publisher = Publisher(publishing)
+        requests = self._requests = Requests(publishing)
         await consuming.start()
         await publishing.start()
         await self._declare()
         consuming.on_back(self._restore)
         await publisher.start()
-        self._replies = Replies(self.publish, lambda handler: self._listen(None, "", handler))
+        await requests.start()
 
     async def _declare(self) -> None:
         channel = await self._channel()
@@ -155,12 +161,6 @@ class RabbitMQBus:
             await self._declare()
         except (*AWAY, BusUnavailable, TimeoutError) as error:
             log.warning("topology_not_restored", error=str(error))
-
-    async def _listen(self, exchange: str | None, binding: str, handler: Handler) -> Consumer:
-        async def declare(channel: Channel) -> str:
-            return await declare_private(channel, exchange, binding)
-
-        return await self._attach(declare, handler, PRIVATE_PREFETCH)
 
     async def _attach(self, declare: Declare, handler: Handler, prefetch: int) -> Consumer:
         """Attach a consumer, waiting for a connection that is just being restored."""

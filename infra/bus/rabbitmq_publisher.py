@@ -10,10 +10,10 @@ from typing import Any
 from pika.spec import Basic, BasicProperties
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
-from infra.bus.rabbitmq_channel import AWAY, Channel, restore
-from infra.bus.rabbitmq_delivery import to_properties
+from infra.bus.rabbitmq_channel import Channel, restore
 from infra.bus.rabbitmq_link import Link
-from infra.bus.rabbitmq_sharing import TOGETHER, Together
+from infra.bus.rabbitmq_sending import send, where
+from infra.bus.rabbitmq_sharing import Together
 from infra.ending import end, say_if_broken
 
 PUBLISH_TIMEOUT = 10.0
@@ -43,8 +43,9 @@ class Pending:
 class Confirms:
     """A channel in confirm mode, with what awaits its confirm by delivery tag, oldest first."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, link: Link, channel: Channel) -> None:
+        self._link = link
+        self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0
@@ -54,14 +55,11 @@ class Confirms:
 
     async def select(self) -> None:
         """Begin to confirm."""
-        await self.channel.ask(lambda done: self.channel.raw.confirm_delivery(self._confirmed, callback=done))
+        await self._channel.ask(lambda done: self._channel.raw.confirm_delivery(self._confirmed, callback=done))
 
     def send(self, message: Outgoing) -> Pending:
-        """Hand a message to the connection. Raises AMQPError where the channel is closed."""
-        properties = to_properties(message, TOGETHER if message.shared else "application/json")
-        self.channel.raw.basic_publish(
-            message.exchange, message.routing_key, message.body, properties, mandatory=message.mandatory
-        )
+        """Hand a message to the connection. Raises PublishFailed."""
+        send(self._link, self._channel, message)
         self._last += 1
         pending = self._pending[self._last] = Pending(message, self._loop.create_future(), self._loop.time())
         if self._timer is None:
@@ -88,7 +86,7 @@ class Confirms:
         """The broker returns a message before it confirms it, and names it by its own id only."""
         for pending in self._pending.values():
             if pending.message.message_id == (properties.message_id or "") and not pending.answer.done():
-                pending.settle(Unroutable(f"{_where(pending.message)}: no queue takes it"))
+                pending.settle(Unroutable(f"{where(pending.message)}: no queue takes it"))
                 return
 
     def _give_up(self) -> None:
@@ -100,13 +98,13 @@ class Confirms:
                 self._timer = self._loop.call_later(left, self._give_up)
                 return
             del self._pending[tag]
-            pending.settle(PublishFailed(f"{_where(pending.message)}: not confirmed within {PUBLISH_TIMEOUT:g} s"))
+            pending.settle(PublishFailed(f"{where(pending.message)}: not confirmed within {PUBLISH_TIMEOUT:g} s"))
 
     def _lost(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for pending in self._pending.values():
-            pending.settle(PublishFailed(f"{_where(pending.message)}: the connection was lost before the confirm"))
+            pending.settle(PublishFailed(f"{where(pending.message)}: the connection was lost before the confirm"))
         self._pending.clear()
 
 
@@ -144,18 +142,16 @@ class Publisher:
         return [await each.answered() if isinstance(each, Pending) else each for each in sent]
 
     def _send(self, message: Outgoing) -> Pending | PublishFailed:
-        if self._confirms is None or not self._confirms.channel.open:
-            return PublishFailed(f"{_where(message)}: the broker is away")
-        if self._link.blocked:  # what is sent now would lie in our own memory, and again with every try
-            return PublishFailed(f"{_where(message)}: the broker takes no messages; it is short of memory or disk")
+        if self._confirms is None:
+            return PublishFailed(f"{where(message)}: not connected")
         try:
             return self._confirms.send(message)
-        except AWAY as error:
-            return PublishFailed(f"{_where(message)}: {error or type(error).__name__}")
+        except PublishFailed as error:
+            return error
 
     async def _attach(self) -> Channel:
         channel = await self._link.channel()
-        confirms = Confirms(channel)
+        confirms = Confirms(self._link, channel)
         try:
             await confirms.select()
         except BaseException:
@@ -166,8 +162,4 @@ class Publisher:
 
 
 def _refused(message: Outgoing) -> PublishFailed:
-    return PublishFailed(f"{_where(message)}: the broker refused it; its queue is full or has no leader")
-
-
-def _where(message: Outgoing) -> str:
-    return f"{message.exchange or 'queue'}/{message.routing_key}"
+    return PublishFailed(f"{where(message)}: the broker refused it; its queue is full or has no leader")

@@ -57,20 +57,18 @@ async def declare_shared(channel: Channel, queue: Queue) -> str:
     return queue.name
 
 
-async def declare_private(channel: Channel, exchange: str | None, binding: str) -> str:
+async def declare_private(channel: Channel, exchange: str, binding: str) -> str:
     """Declare a bounded queue that vanishes with its consumer. The broker names it anew each time.
 
     A name kept over a reconnection would be locked while the broker still believes in the old connection.
     """
-    if exchange is not None:
-        await _declare_exchange(channel, exchange)
+    await _declare_exchange(channel, exchange)
     limits = {"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"}
     declared = await channel.ask(
         lambda done: channel.raw.queue_declare("", exclusive=True, auto_delete=True, arguments=limits, callback=done)
     )
     name: str = declared.method.queue
-    if exchange is not None:
-        await _bind(channel, name, exchange, binding)
+    await _bind(channel, name, exchange, binding)
     return name
 
 

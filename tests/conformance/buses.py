@@ -87,3 +87,8 @@ async def depth_is(bus: Bus, queue: str, expected: int) -> None:
 
 def claim(body: bytes = b"{}", **more: object) -> Outgoing:
     return outgoing(body, CLAIMS, "claim", persistent=False, **more)
+
+
+def reply(asked: Incoming, body: bytes) -> Outgoing:
+    assert asked.reply_to is not None, "it was a request"
+    return Outgoing("", asked.reply_to, body, str(uuid4()), correlation_id=asked.correlation_id, mandatory=False)

@@ -12,8 +12,8 @@ from contracts.topology import (
     PROGRESS,
     SIGNALS,
 )
-from infra.bus.port import Bus, BusUnavailable, Incoming, Outgoing, RequestTimedOut, Unroutable
-from tests.conformance.buses import PATIENCE, TRAIN, AckingInbox, Inbox, claim, depth_is, outgoing, until
+from infra.bus.port import Bus, BusUnavailable, Incoming, RequestTimedOut, Unroutable
+from tests.conformance.buses import PATIENCE, TRAIN, AckingInbox, Inbox, claim, depth_is, outgoing, reply, until
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,7 @@ async def test_a_slow_listener_loses_the_oldest(bus: Bus, monkeypatch: pytest.Mo
 
 async def test_a_request_gets_its_reply(bus: Bus) -> None:
     async def answer(message: Incoming) -> None:
-        assert message.reply_to is not None
-        body = b"re: " + message.body
-        await bus.publish(Outgoing("", message.reply_to, body, "r", correlation_id=message.correlation_id))
+        await bus.publish(reply(message, b"re: " + message.body))
         await message.ack()
 
     await bus.consume(CLAIMS_QUEUE.name, answer, prefetch=10)
@@ -117,6 +115,23 @@ async def test_a_request_gets_its_reply(bus: Bus) -> None:
 async def test_a_request_without_a_reply_times_out(bus: Bus) -> None:
     with pytest.raises(RequestTimedOut):
         await bus.request(claim(), timeout=0.2)
+
+
+async def test_a_request_that_no_queue_takes_is_unroutable(bus: Bus) -> None:
+    with pytest.raises(Unroutable, match=PROGRESS.name):
+        await bus.request(outgoing(exchange=PROGRESS, key="p"), timeout=PATIENCE)
+
+
+async def test_a_reply_that_nobody_awaits_any_more_is_dropped(bus: Bus) -> None:
+    late = Inbox()
+    await bus.consume(CLAIMS_QUEUE.name, late, prefetch=10)
+    with pytest.raises(RequestTimedOut):
+        await bus.request(claim(b"1", correlation_id="first", expires=PATIENCE), timeout=0.2)
+    again = asyncio.create_task(bus.request(claim(b"2"), timeout=PATIENCE))
+    await late.holds(2)
+    for message in late.taken:
+        await bus.publish(reply(message, b"re: " + message.body))
+    assert await again == b"re: 2"
 
 
 async def test_a_request_expires_when_its_asker_gives_up(bus: Bus) -> None:

@@ -15,6 +15,7 @@ from infra.bus.port import BusUnavailable, Incoming, Outgoing, PublishFailed
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.stack.rabbitmq import RabbitMQNode
 from tests import servers
+from tests.conformance.buses import reply
 
 TRAIN = PHASE_QUEUES[Phase.TRAIN].name
 PATIENCE = 30.0
@@ -60,9 +61,8 @@ async def test_everything_comes_back_after_a_restart_of_the_broker(bus: RabbitMQ
         await signals.put(message.body)
 
     async def answer(message: Incoming) -> None:
-        assert message.reply_to is not None
         await message.ack()
-        await bus.publish(Outgoing("", message.reply_to, b"granted", "r", correlation_id=message.correlation_id))
+        await bus.publish(reply(message, b"granted"))
 
     consumer = await bus.consume(TRAIN, take_command, prefetch=1)
     listener = await bus.listen(SIGNALS.name, "", take_signal)
@@ -83,6 +83,20 @@ async def test_everything_comes_back_after_a_restart_of_the_broker(bus: RabbitMQ
     assert await asyncio.wait_for(commands.get(), PATIENCE) == b"after"
     assert await asyncio.wait_for(signals.get(), PATIENCE) == b"cancel"
     assert await bus.request(claim, timeout=PATIENCE) == b"granted"
+
+
+async def test_a_request_whose_reply_cannot_come_any_more_fails_at_once(bus: RabbitMQBus, node: RabbitMQNode) -> None:
+    asked = asyncio.Event()
+
+    async def take(_: Incoming) -> None:
+        asked.set()
+
+    await bus.consume(CLAIMS_QUEUE.name, take, prefetch=1)
+    waiting = asyncio.create_task(bus.request(Outgoing(CLAIMS.name, "claim", b"{}", "c"), timeout=10 * PATIENCE))
+    await asyncio.wait_for(asked.wait(), PATIENCE)
+    await restart(node)
+    with pytest.raises(PublishFailed, match="before the reply"):
+        await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_a_consumer_comes_back_once(bus: RabbitMQBus, node: RabbitMQNode, bus_url: str) -> None:
