@@ -157,8 +157,12 @@ class Database:
         if self._pool.is_closing():
             raise DatabaseUnavailable("the connections are closed")
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+            async with asyncio.timeout(CONNECT_TIMEOUT):  # the pool's own makes a task for each statement
+                connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection)
         except (*AWAY, *REFUSED) as error:
             raise DatabaseUnavailable(_reason(error)) from error
 

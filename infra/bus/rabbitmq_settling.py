@@ -15,7 +15,7 @@ import structlog
 from infra.bus.rabbitmq_channel import AWAY, Channel
 from infra.bus.rabbitmq_delivery import Settle
 
-SOON = 0.005
+SOON = 0.05
 """Seconds for which an acknowledgement may wait for others."""
 
 log = structlog.get_logger(__name__)
