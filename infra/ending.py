@@ -1,12 +1,14 @@
-"""Ending tasks that run until they are cancelled."""
+"""Ending tasks that run until they are cancelled, and calls that cannot be."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 AGAIN = 1.0
 """Seconds after which a task that goes on is cancelled again."""
@@ -27,6 +29,16 @@ async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # looked at, so that asyncio does not complain that nobody did
+
+
+async def seen_through(call: Coroutine[Any, Any, T], give_up: Callable[[], None] = lambda: None) -> T:
+    """The answer of a call in a thread, which nobody can cancel: cancelled, `give_up`, and return once it has ended."""
+    running = asyncio.create_task(call)
+    try:
+        return await asyncio.shield(running)
+    finally:
+        give_up()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def say_if_broken(task: asyncio.Task[Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -20,6 +20,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from contracts.errors import TreadleError
 from infra.byte_stream import ByteStream
+from infra.ending import seen_through
 from infra.errors import BadConfiguration
 from infra.settings import Settings
 
@@ -82,7 +83,8 @@ class ObjectStore:
     async def put(self, key: str, data: bytes) -> None:
         """Write a small object. Cancelled, it returns once nothing is on its way any more."""
         source = io.BytesIO(data)
-        await _sent(self._call(self._client.put_object, self._bucket, key, source, len(data), key=key), source)
+        call = self._call(self._client.put_object, self._bucket, key, source, len(data), key=key)
+        await seen_through(call, source.close)
 
     async def get(self, key: str) -> bytes:
         """Read a small object. Raises ObjectNotFound."""
@@ -91,7 +93,7 @@ class ObjectStore:
     async def put_file(self, key: str, path: Path) -> None:
         """Upload a file of any size. Cancelled, it gives up at the next part, and returns as `put` does."""
         file = path.open("rb")
-        await _sent(self._call(self._upload, key, file, key=key), file)
+        await seen_through(self._call(self._upload, key, file, key=key), file.close)
 
     async def get_file(self, key: str, path: Path) -> None:
         """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
@@ -201,16 +203,6 @@ class _MadeByAnother(Exception):
     """Two services made the bucket at once; one was first."""
 
 
-async def _sent(call: Coroutine[Any, Any, object], source: BinaryIO) -> None:
-    """See a call that writes to its end. Its thread cannot be cancelled, but gets no more from a closed source."""
-    sending = asyncio.create_task(call)
-    try:
-        await asyncio.shield(sending)
-    finally:
-        source.close()
-        await asyncio.gather(sending, return_exceptions=True)
-
-
 def _client(settings: Settings) -> Minio:
     address = urlsplit(settings.s3_endpoint)
     if address.scheme not in {"http", "https"} or not address.netloc or address.path.strip("/"):
@@ -232,7 +224,7 @@ def _connections() -> urllib3.PoolManager:
     return urllib3.PoolManager(
         maxsize=CALLS + STREAMS,
         timeout=urllib3.Timeout(connect=3.0, read=60.0),
-        retries=urllib3.Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
+        retries=urllib3.Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504)),
     )
 
 

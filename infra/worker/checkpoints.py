@@ -14,6 +14,7 @@ import structlog
 
 from contracts.artifacts import MANIFEST
 from infra.artifacts import PATIENTLY, BadArtifact, remove, upload
+from infra.ending import seen_through
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 
@@ -73,7 +74,7 @@ class Checkpoints:
         prefix = f"{self._attempt.command.output}/checkpoint-{_step(newest)}"
         if prefix == self._attempt.checkpoint:
             return
-        await asyncio.to_thread(self._pin, newest)
+        await seen_through(asyncio.to_thread(self._pin, newest))  # the next one will pin at the same place
         await upload(self._objects, prefix, self._pinned)
         self._attempt.checkpoint = prefix
         self._saved.append(prefix)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
-from infra.ending import end
+import pytest
+
+from infra.ending import end, seen_through
 
 
 async def test_a_task_that_forgets_its_first_cancellation_is_cancelled_again() -> None:
@@ -37,3 +40,25 @@ async def test_a_task_that_fails_as_it_ends_fails_nobody_else() -> None:
 
 async def test_nothing_to_end_is_done_at_once() -> None:
     await end()
+
+
+async def test_a_cancelled_call_in_a_thread_has_ended_when_its_caller_goes_on() -> None:
+    begun, given_up, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        given_up.wait()
+        ended.set()
+
+    task = asyncio.create_task(seen_through(asyncio.to_thread(work), given_up.set))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_a_call_in_a_thread_answers_and_raises_as_usual() -> None:
+    assert await seen_through(asyncio.to_thread(int, "7")) == 7
+    with pytest.raises(ValueError, match="seven"):
+        await seen_through(asyncio.to_thread(int, "seven"))
