@@ -19,6 +19,11 @@ class FieldError(BaseModel):
     """What was wrong and what was expected."""
 
 
+def finding(message: str) -> str:
+    """What pydantic found, in the words of the check that found it."""
+    return message.removeprefix("Value error, ")
+
+
 class InvalidInput(TreadleError):
     """An input was refused; `errors` names each field and what was expected of it."""
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from contracts.commands import Command
-from contracts.errors import FieldError, UndecodableMessage
+from contracts.errors import FieldError, UndecodableMessage, finding
 from contracts.events import Event
 from contracts.leases import AttemptSignal, LeaseReply, LeaseRequest
 from contracts.message import Message
@@ -79,13 +79,10 @@ def _likely(body: bytes) -> type[Message] | None:
     return _BY_KIND.get((found[1].decode(), int(found[2]))) if found else None
 
 
-def field_errors(error: ValidationError, *, drop: tuple[str, ...] = ()) -> tuple[FieldError, ...]:
-    """A pydantic error as fields and sentences; path parts in `drop` (such as "body") are left out."""
+def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
+    """A pydantic error as fields and sentences."""
     return tuple(
-        FieldError(
-            field=".".join(str(part) for part in item["loc"] if str(part) not in drop) or "body",
-            message=item["msg"],
-        )
+        FieldError(field=".".join(str(part) for part in item["loc"]) or "body", message=finding(item["msg"]))
         for item in error.errors(include_url=False)
     )
 

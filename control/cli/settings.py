@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.errors import FieldError, InvalidInput
+from contracts.errors import FieldError, InvalidInput, finding
 from infra.settings import Settings
 
 
@@ -21,7 +21,7 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
 
 def _named(path: tuple[int | str, ...], message: str) -> FieldError:
     """A check over several settings names its variable itself, at the start of its message."""
-    message = message.removeprefix("Value error, ")
+    message = finding(message)
     if path:
         return FieldError(field=f"TREADLE_{str(path[0]).upper()}", message=message)
     field, _, rest = message.partition(": ")

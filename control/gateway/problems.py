@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from contracts.errors import FieldError, InvalidInput, TreadleError
+from contracts.errors import FieldError, InvalidInput, TreadleError, finding
 from contracts.submissions import Problem
 from control.problems import problem_of
 from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
@@ -123,5 +123,4 @@ def _field_error(item: Mapping[str, object]) -> FieldError:
     if item.get("type") == "json_invalid":
         return FieldError(field="body", message=f"expected JSON; it breaks at character {place[-1]}")
     path = place[1:] if place and place[0] in _PLACES else place
-    message = str(item.get("msg")).removeprefix("Value error, ")
-    return FieldError(field=".".join(str(part) for part in path) or "body", message=message)
+    return FieldError(field=".".join(str(part) for part in path) or "body", message=finding(str(item.get("msg"))))

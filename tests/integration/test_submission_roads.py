@@ -65,8 +65,10 @@ async def test_a_wrong_field_is_named_alike_on_both_roads(
     by_broker = await send(bus_url, create({**BODY, **change}))
     assert by_http.status_code == 422
     assert by_broker["kind"] == "submission_refused"
-    for errors in (by_http.json()["errors"], by_broker["problem"]["errors"]):
+    findings = by_http.json()["errors"], by_broker["problem"]["errors"]
+    for errors in findings:
         assert any(field in error["field"] for error in errors), errors
+    assert [error["message"] for error in findings[0]] == [error["message"] for error in findings[1]]
 
 
 async def test_a_submission_that_comes_twice_creates_one_task(running: Running, bus_url: str) -> None:
