@@ -67,7 +67,7 @@ class Stream(asyncio.Protocol):
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if unsent:
+        if unsent and not self._transport.is_closing():  # uvloop raises for one that was lost meanwhile
             self._transport.write(b"".join(unsent))
 
 

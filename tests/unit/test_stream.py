@@ -18,8 +18,14 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.pieces: list[bytes] = []
         self.aborted_after: int | None = None
+        self.lost = False
+
+    def is_closing(self) -> bool:
+        return self.lost
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.lost:
+            raise RuntimeError("the handler is closed")  # as uvloop does
         self.pieces.append(bytes(data))
 
     def abort(self) -> None:
@@ -67,3 +73,12 @@ async def test_a_farewell_leaves_before_the_stream_is_aborted(stream: Stream, wi
     stream.write(b"close ok")
     stream.abort()
     assert (wire.pieces, wire.aborted_after) == ([b"close ok"], 1)
+
+
+async def test_what_was_not_sent_when_the_stream_was_lost_is_dropped(stream: Stream, wire: Wire) -> None:
+    stream.write(b"frame")
+    wire.lost = True
+    broken: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+    await asyncio.sleep(0)
+    assert (wire.pieces, broken) == ([], [])
