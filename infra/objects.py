@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -96,8 +97,12 @@ class ObjectStore:
         await seen_through(self._call(self._upload, key, file, key=key), file.close)
 
     async def get_file(self, key: str, path: Path) -> None:
-        """Download to `path`, written beside and renamed. Raises ObjectNotFound."""
-        await self._call(self._download, key, path, key=key)
+        """Download to `path`, written beside and renamed. Raises ObjectNotFound.
+
+        Cancelled, it gives up at the next block, and returns once nothing is written any more.
+        """
+        unwanted = threading.Event()
+        await seen_through(self._call(self._download, key, path, unwanted, key=key), unwanted.set)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Upload what `chunks` yields, up to 160 GB, and answer its size. An error of `chunks` ends the upload."""
@@ -137,18 +142,23 @@ class ObjectStore:
         part = max(PART, -(-size // MOST_PARTS))
         self._client.put_object(self._bucket, key, file, size, part_size=part)
 
-    def _download(self, key: str, path: Path) -> None:
+    def _download(self, key: str, path: Path, unwanted: threading.Event) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".part")
         response = self._client.get_object(self._bucket, key)
         try:
             with beside.open("wb") as file:
                 for block in response.stream(BLOCK):
+                    if unwanted.is_set():
+                        break
                     file.write(block)
         finally:
             response.close()
             response.release_conn()
-        beside.replace(path)
+        if unwanted.is_set():
+            beside.unlink()
+        else:
+            beside.replace(path)
 
     def _sizes(self, prefix: str) -> dict[str, int]:
         found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)

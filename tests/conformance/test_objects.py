@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -133,6 +133,42 @@ async def test_an_upload_that_was_cancelled_sends_nothing_more(
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert given_up.is_set()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+class Endless:
+    """A response whose body never ends."""
+
+    def __init__(self) -> None:
+        self.begun, self.closed = threading.Event(), threading.Event()
+
+    def stream(self, size: int) -> Iterator[bytes]:
+        while True:
+            self.begun.set()
+            yield b"x" * size
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def release_conn(self) -> None:
+        """There is none."""
+
+
+async def test_a_download_that_was_cancelled_writes_nothing_more(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = Endless()
+    monkeypatch.setattr(objects._client, "get_object", lambda *_: response)
+    getting = asyncio.create_task(objects.get_file("d/endless", tmp_path / "file"))
+    await asyncio.to_thread(response.begun.wait, 10)
+    getting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await getting
+    assert response.closed.is_set()
+    assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("wrong", ["s3_access_key", "s3_secret_key"])
