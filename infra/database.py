@@ -162,7 +162,7 @@ class Database:
             try:
                 yield connection
             finally:
-                await self._pool.release(connection)
+                await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
         except (*AWAY, *REFUSED) as error:
             raise DatabaseUnavailable(_reason(error)) from error
 

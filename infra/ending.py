@@ -32,7 +32,10 @@ async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
 
 
 async def seen_through(call: Coroutine[Any, Any, T], give_up: Callable[[], None] = lambda: None) -> T:
-    """The answer of a call in a thread, which nobody can cancel: cancelled, `give_up`, and return once it has ended."""
+    """The answer of a call in a thread, which nobody can cancel: cancelled, `give_up`, and return once it has ended.
+
+    Cancelled a second time it waits no longer.
+    """
     running = asyncio.create_task(call)
     try:
         return await asyncio.shield(running)

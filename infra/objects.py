@@ -99,7 +99,8 @@ class ObjectStore:
     async def get_file(self, key: str, path: Path) -> None:
         """Download to `path`, written beside and renamed. Raises ObjectNotFound.
 
-        Cancelled, it gives up at the next block, and returns once nothing is written any more.
+        Cancelled, it gives up at the next block, and returns once nothing is written any more. A store that hangs holds
+        it for as long as any call.
         """
         unwanted = threading.Event()
         await seen_through(self._call(self._download, key, path, unwanted, key=key), unwanted.set)

@@ -50,13 +50,13 @@ class Requests:
 
     async def _attach(self) -> Channel:
         channel = await self._link.channel()
-        channel.on_end(lambda: self._replies.fail_all(PublishFailed("the connection was lost before the reply")))
         channel.raw.add_on_return_callback(self._returned)
         try:
             await channel.ask(lambda done: channel.raw.basic_consume(DIRECT, self._take, auto_ack=True, callback=done))
         except BaseException:
             channel.close()
             raise
+        channel.on_end(lambda: self._replies.fail_all(PublishFailed("the channel was lost before the reply")))
         self._channel = channel
         return channel
 

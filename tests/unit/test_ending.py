@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -47,8 +48,9 @@ async def test_a_cancelled_call_in_a_thread_has_ended_when_its_caller_goes_on() 
 
     def work() -> None:
         begun.set()
-        given_up.wait()
-        ended.set()
+        if given_up.wait(10):
+            time.sleep(0.05)  # long enough for a caller that does not wait to be seen
+            ended.set()
 
     task = asyncio.create_task(seen_through(asyncio.to_thread(work), given_up.set))
     await asyncio.to_thread(begun.wait)
