@@ -15,6 +15,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from infra.bus.port import BusUnavailable
+from infra.ending import say_if_broken
 
 AWAY = (AMQPError, OSError)
 """What says that the connection or the channel is gone, or refused what was asked."""
@@ -98,7 +99,14 @@ class Channel:
             self.raw.close()
 
 
-async def restore(attach: Callable[[], Awaitable[Channel]], channel: Channel, what: str) -> None:
+def restoring(attach: Callable[[], Awaitable[Channel]], channel: Channel, what: str) -> asyncio.Task[None]:
+    """A task that attaches anew whenever the channel has ended; somebody must end it."""
+    task = asyncio.create_task(_restore(attach, channel, what), name=what)
+    say_if_broken(task)
+    return task
+
+
+async def _restore(attach: Callable[[], Awaitable[Channel]], channel: Channel, what: str) -> None:
     """Whenever the channel has ended, attach anew, for as long as it takes; for ever."""
     while True:
         attached = time.monotonic()

@@ -12,12 +12,12 @@ from pika.spec import Basic
 
 from infra.bus.handling import guarded
 from infra.bus.port import Handler, Incoming
-from infra.bus.rabbitmq_channel import AWAY, Channel, restore
+from infra.bus.rabbitmq_channel import AWAY, Channel, restoring
 from infra.bus.rabbitmq_delivery import to_incoming
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_settling import Settling
 from infra.bus.rabbitmq_sharing import Whole, unpack
-from infra.ending import end, say_if_broken
+from infra.ending import end
 
 CLOSE_TIMEOUT = 5.0
 
@@ -119,8 +119,7 @@ class Consumer:
     async def start(self) -> None:
         """Attach for the first time, and from then on after every loss. Raises what the broker says."""
         channel = await self._attach()
-        self._restoring = asyncio.create_task(restore(self._attach, channel, self.queue), name="consumer")
-        say_if_broken(self._restoring)
+        self._restoring = restoring(self._attach, channel, self.queue)
 
     @property
     def attached(self) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 from pika.spec import Basic, BasicProperties
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
-from infra.bus.rabbitmq_channel import Channel, restore
+from infra.bus.rabbitmq_channel import Channel, restoring
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_sending import send, where
 from infra.bus.rabbitmq_sharing import Together
-from infra.ending import end, say_if_broken
+from infra.ending import end
 
 PUBLISH_TIMEOUT = 10.0
 
@@ -120,8 +120,7 @@ class Publisher:
     async def start(self) -> None:
         """Open the channel, and again after every loss. Raises what the broker says."""
         channel = await self._attach()
-        self._restoring = asyncio.create_task(restore(self._attach, channel, "publisher"), name="publisher")
-        say_if_broken(self._restoring)
+        self._restoring = restoring(self._attach, channel, "publisher")
 
     async def stop(self) -> None:
         """Publish no more."""

@@ -10,11 +10,11 @@ import asyncio
 from pika.spec import Basic, BasicProperties
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
-from infra.bus.rabbitmq_channel import Channel, restore
+from infra.bus.rabbitmq_channel import Channel, restoring
 from infra.bus.rabbitmq_link import Link
 from infra.bus.rabbitmq_sending import send
 from infra.bus.replies import Replies
-from infra.ending import end, say_if_broken
+from infra.ending import end
 
 DIRECT = "amq.rabbitmq.reply-to"
 """Not a queue: the broker puts the way to the channel that asked in its place."""
@@ -32,8 +32,7 @@ class Requests:
     async def start(self) -> None:
         """Open the channel, and again after every loss. Raises what the broker says."""
         channel = await self._attach()
-        self._restoring = asyncio.create_task(restore(self._attach, channel, "requests"), name="requests")
-        say_if_broken(self._restoring)
+        self._restoring = restoring(self._attach, channel, "requests")
 
     async def stop(self) -> None:
         """Ask no more."""
