@@ -20,10 +20,10 @@ MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
-_LOUD = ("asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
+_LOUD = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
 """Libraries whose INFO lines are about themselves."""
-_TOLD_BY_US = "pika"
-"""Each loss of a connection is a dozen of its lines; the adapter says it in one."""
+_REPEATED = "aiormq"
+"""It logs a dozen lines for each lost connection; the adapter logs one."""
 
 
 def configure_logs(settings: Settings, service: str) -> None:
@@ -45,7 +45,7 @@ def configure_logs(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level.upper())
     for name in _LOUD:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger(_TOLD_BY_US).setLevel(logging.CRITICAL)
+    logging.getLogger(_REPEATED).setLevel(logging.CRITICAL)
 
 
 def bound(**values: object) -> AbstractContextManager[None]:

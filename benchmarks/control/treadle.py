@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -117,9 +116,9 @@ class Treadle(Contestant):
         return str(asked.task_id)
 
     async def submit_all(self, count: int) -> None:
-        """Publish tasks in batches: many share a message, and confirms are gathered."""
+        """Publish tasks in batches, and await the confirms of a batch together."""
         for begin in range(0, count, WINDOW):
-            batch = [replace(_outgoing(task()), shared=True) for _ in range(min(WINDOW, count - begin))]
+            batch = [_outgoing(task()) for _ in range(min(WINDOW, count - begin))]
             for refused in await self.bus.publish_all(batch):
                 if refused is not None:
                     raise refused

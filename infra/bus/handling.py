@@ -15,12 +15,14 @@ FAILED_HANDLER_PAUSE = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def guarded(handler: Handler, message: Incoming, give_back: Callable[[], Awaitable[None]]) -> None:
-    """Run `handler`; where it raises, log that, pause, and give the message back."""
+async def guarded(handler: Handler, read: Callable[[], Incoming], give_back: Callable[[], Awaitable[None]]) -> None:
+    """Read a message and handle it; if that raises, log it, pause, and give the message back."""
+    message = None
     try:
+        message = read()
         await handler(message)
     except Exception:  # the boundary between the bus and whatever a handler may raise
-        log.exception("handler_failed", routing_key=message.routing_key, message_id=message.message_id)
+        log.exception("handler_failed", message_id=message and message.message_id)
         await asyncio.sleep(FAILED_HANDLER_PAUSE)
         await give_back()
 

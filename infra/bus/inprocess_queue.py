@@ -214,4 +214,4 @@ class MemoryConsumer:
             if self._unsettled.pop(tag, None) is not None:
                 self._queue.put_back([letter])
 
-        await guarded(self._handler, letter.incoming(ack, requeue), requeue)
+        await guarded(self._handler, lambda: letter.incoming(ack, requeue), requeue)

@@ -39,8 +39,6 @@ class Outgoing:
     persistent: bool = True
     mandatory: bool = True
     """Raise Unroutable where no queue takes it. Fan-outs and progress set it to False."""
-    shared: bool = False
-    """May travel with others in one message of the bus's: where one of them is given back, all of them come again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class _Entry(BaseModel):
 
     def outgoing(self) -> Outgoing:
         """The message again."""
-        return Outgoing(EVENTS.name, self.routing_key, self.body.encode(), self.message_id, self.headers, shared=True)
+        return Outgoing(EVENTS.name, self.routing_key, self.body.encode(), self.message_id, self.headers)
 
 
 class _Content(BaseModel):
@@ -115,7 +115,7 @@ class Spool:
 
     def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
         """Have the event written down unless it is removed within GRACE; the caller publishes it meanwhile."""
-        message = Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers, shared=True)
+        message = Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
         spooled = Spooled(message)
         self._waiting.append(spooled)
         if self._writing is None and self._timer is None:

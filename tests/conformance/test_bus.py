@@ -29,22 +29,6 @@ async def test_a_message_arrives_as_it_was_published(bus: Bus) -> None:
     assert got.headers["traceparent"] == "00-1-2-01"
 
 
-async def test_messages_that_may_share_arrive_each_as_itself(bus: Bus) -> None:
-    inbox = AckingInbox()
-    await bus.consume(TRAIN, inbox, prefetch=1)
-    sent = [outgoing(f'{{"n": {n}}}'.encode(), headers={"traceparent": f"00-{n}"}, shared=True) for n in range(3)]
-    await asyncio.gather(*(bus.publish(message) for message in sent))
-    got = await inbox.holds(3)
-    assert [(m.body, m.message_id, m.headers["traceparent"], m.routing_key) for m in got] == [
-        (m.body, m.message_id, m.headers["traceparent"], "train") for m in sent
-    ]
-
-
-async def test_a_message_that_may_share_is_refused_where_no_queue_takes_it(bus: Bus) -> None:
-    answers = await bus.publish_all([outgoing(key="nobody", shared=True), outgoing(key="nobody", shared=True)])
-    assert all(isinstance(answer, Unroutable) for answer in answers)
-
-
 async def test_messages_arrive_in_order(bus: Bus) -> None:
     inbox = AckingInbox()
     await bus.publish_all([outgoing(str(number).encode()) for number in range(20)])

@@ -82,7 +82,7 @@ async def test_a_cancelled_listener_leaves_no_queue_behind(bus: Bus) -> None:
 
 
 async def test_a_slow_listener_loses_the_oldest(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("infra.bus.inprocess_broker", "infra.bus.rabbitmq_topology"):
+    for module in ("infra.bus.inprocess_broker", "infra.bus.rabbitmq.topology"):
         monkeypatch.setattr(f"{module}.PRIVATE_QUEUE_LENGTH", 5)
     go_on, heard = asyncio.Event(), Inbox()
 

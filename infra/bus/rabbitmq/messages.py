@@ -1,0 +1,92 @@
+"""Messages between the port's shape and AMQP's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aio_pika import DeliveryMode
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+
+from infra.bus.port import Incoming, Outgoing
+
+log = structlog.get_logger(__name__)
+
+
+def to_properties(message: Outgoing) -> Basic.Properties:
+    """The properties that are sent with the body."""
+    return Basic.Properties(
+        content_type="application/json",
+        headers=dict(message.headers),
+        delivery_mode=DeliveryMode.PERSISTENT if message.persistent else DeliveryMode.NOT_PERSISTENT,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        expiration=None if message.expires is None else str(int(message.expires * 1000)),
+        message_id=message.message_id or None,
+        timestamp=datetime.now(UTC),
+    )
+
+
+class Delivery:
+    """One delivery. It is settled once; if its channel is closed, the broker has already taken it back."""
+
+    def __init__(self, message: DeliveredMessage, on_progress: Callable[[Delivery], None] = lambda _: None) -> None:
+        assert message.delivery_tag is not None, "it was delivered, or fetched from a queue that is not empty"
+        self._message = message
+        self._tag = message.delivery_tag
+        self._on_progress = on_progress
+        self.settled = False
+        self.handled = False
+
+    def incoming(self) -> Incoming:
+        """The message in the port's shape."""
+        message, properties = self._message, self._message.header.properties
+        headers: dict[str, Any] = properties.headers or {}
+        return Incoming(
+            body=message.body,
+            message_id=properties.message_id,
+            routing_key=message.routing_key or "",
+            headers={name: _text(value) for name, value in headers.items() if _is_plain(value)},
+            correlation_id=properties.correlation_id,
+            reply_to=properties.reply_to,
+            redelivered=bool(message.redelivered),
+            ack=self.ack,
+            requeue=self.requeue,
+            published_at=properties.timestamp,
+        )
+
+    async def ack(self) -> None:
+        """Acknowledge it."""
+        await self._settle(self._message.channel.basic_ack)
+
+    async def requeue(self) -> None:
+        """Give it back without blame: from RabbitMQ 4.3 on a nack does not count towards the delivery limit."""
+        await self._settle(self._message.channel.basic_nack)
+
+    async def refuse(self) -> None:
+        """Give it back because its handler failed: a reject counts towards the delivery limit on every version."""
+        await self._settle(self._message.channel.basic_reject)
+
+    async def _settle(self, send: Callable[..., Awaitable[None]]) -> None:
+        """Queue the frame. It is not awaited: the broker does not answer it."""
+        if self.settled:
+            return
+        self.settled = True
+        try:
+            await send(self._tag, wait=False)
+        except CONNECTION_EXCEPTIONS as error:
+            log.info("delivery_lost_before_settling", delivery_tag=self._tag, error=str(error))
+        finally:
+            self._on_progress(self)
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401 - whatever AMQP can carry
+    return isinstance(value, str | bytes | int | float)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - whatever AMQP can carry
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
