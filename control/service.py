@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from control.applier import Applier, Outcome
 from control.events import EventIntake
 from control.gauges import Gauges
-from control.intake import SubmissionIntake
 from control.leases import LeaseDesk
 from control.live import Live
 from control.metrics import Metrics
 from control.observer import Observer
+from control.public.app import PublicSide
 from control.reaper import Reaper
 from control.relay import Relay
 from control.retention import Retention
@@ -23,9 +23,12 @@ from control.submissions import Submissions
 from control.sweep import Sweep
 from control.task import Task
 from infra.bus.port import Bus, Subscription
+from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.telemetry import Tracing
+
+NOT_ATTACHED = "not attached to its queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Control:
         applier.on_duplicate(lambda: metrics.count(Outcome.DUPLICATE))
         self._desk = LeaseDesk(bus, store)
         self._events = EventIntake(bus, applier)
-        self._intake = SubmissionIntake(bus, self.submissions)
+        self._public = _public_side(parts, self.submissions) if bus.name == RabbitMQBus.name else None
         self._loops = (
             relay,
             observer,
@@ -85,12 +88,15 @@ class Control:
             "progress": await self.live.start(self.parts.bus),
             "claims": await self._desk.start(),
             "events": await self._events.start(),
-            "submissions": await self._intake.start(),
         }
+        if self._public is not None:
+            await self._public.start()
 
     async def stop(self) -> None:
         """Consume no more, then end the loops; what was in hand comes again, here or elsewhere."""
         self.live.close()
+        if self._public is not None:
+            await self._public.stop()
         for subscription in self._subscriptions.values():
             await subscription.cancel()
         for loop in reversed(self._loops):
@@ -99,10 +105,12 @@ class Control:
     async def readiness(self) -> dict[str, str]:
         """What is not ready, by name, with why. Empty: ready."""
         missing = {
-            f"consumer:{name}": "not attached to its queue"
+            f"consumer:{name}": NOT_ATTACHED
             for name, subscription in self._subscriptions.items()
             if not subscription.attached
         }
+        if self._public is not None and not await self._public.attached():
+            missing["consumer:submissions"] = NOT_ATTACHED
         try:
             await self.parts.store.now()
         except StoreUnavailable as error:
@@ -112,3 +120,7 @@ class Control:
         except (ObjectStoreUnavailable, ObjectRefused) as error:
             missing["object_store"] = str(error)
         return missing
+
+
+def _public_side(parts: Parts, submissions: Submissions) -> PublicSide:
+    return PublicSide(parts.settings.bus_url.get_secret_value(), parts.bus, submissions, parts.tracing)

@@ -21,7 +21,7 @@ class TracedBus:
 
     def __init__(self, bus: Bus, tracing: Tracing) -> None:
         self._bus = bus
-        self._tracer = tracing.tracer(__name__)
+        self._tracing = tracing
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class TracedBus:
         """Consume, each message handled under a `process` span."""
 
         async def traced(message: Incoming) -> None:
-            with self._processing(queue, message):
+            with processing(self._tracing, self._bus.name, queue, message):
                 await handler(message)
 
         return await self._bus.consume(queue, traced, prefetch=prefetch)
@@ -81,44 +81,48 @@ class TracedBus:
         if creation is None:
             return None
         destination = f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
-        attributes = self._attributes("publish", "send", destination, message)
-        return self._start(f"publish {destination}", SpanKind.CLIENT, creation, attributes)
+        attributes = _attributes(self._bus.name, "publish", "send", destination, message)
+        return _start(self._tracing, f"publish {destination}", SpanKind.CLIENT, creation, attributes)
 
-    @contextmanager
-    def _processing(self, queue: str, message: Incoming) -> Iterator[None]:
-        creation = extract(message.headers)
-        if creation is None:
+
+@contextmanager
+def processing(tracing: Tracing, system: str, queue: str, message: Incoming) -> Iterator[None]:
+    """Handle a message in the block, under a `process` span if the message carries a trace context."""
+    creation = extract(message.headers)
+    if creation is None:
+        yield
+        return
+    attributes = _attributes(system, "process", "process", queue, message)
+    span = _start(tracing, f"process {queue}", SpanKind.CONSUMER, creation, attributes)
+    try:
+        with bound(trace_id=f"{creation.trace_id:032x}"):
             yield
-            return
-        attributes = self._attributes("process", "process", queue, message)
-        span = self._start(f"process {queue}", SpanKind.CONSUMER, creation, attributes)
-        try:
-            with bound(trace_id=f"{creation.trace_id:032x}"):
-                yield
-        except BaseException as error:
-            _end(span, error)
-            raise
-        _end(span, None)
+    except BaseException as error:
+        _end(span, error)
+        raise
+    _end(span, None)
 
-    def _start(
-        self, name: str, kind: SpanKind, creation: SpanContext, attributes: Mapping[str, AttributeValue]
-    ) -> Span:
-        """A span in the message's own trace, linked to its creation as the conventions ask."""
-        return self._tracer.start_span(
-            name, context=as_context(creation), kind=kind, attributes=attributes, links=[Link(creation)]
-        )
 
-    def _attributes(
-        self, name: str, kind: str, destination: str, message: Outgoing | Incoming
-    ) -> dict[str, AttributeValue]:
-        return {
-            "messaging.system": self._bus.name,
-            "messaging.operation.name": name,
-            "messaging.operation.type": kind,
-            "messaging.destination.name": destination,
-            "messaging.rabbitmq.destination.routing_key": message.routing_key,
-            "messaging.message.id": message.message_id or "",
-        }
+def _start(
+    tracing: Tracing, name: str, kind: SpanKind, creation: SpanContext, attributes: Mapping[str, AttributeValue]
+) -> Span:
+    """A span in the message's own trace, linked to its creation as the conventions ask."""
+    return tracing.tracer(__name__).start_span(
+        name, context=as_context(creation), kind=kind, attributes=attributes, links=[Link(creation)]
+    )
+
+
+def _attributes(
+    system: str, name: str, kind: str, destination: str, message: Outgoing | Incoming
+) -> dict[str, AttributeValue]:
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+        "messaging.destination.name": destination,
+        "messaging.rabbitmq.destination.routing_key": message.routing_key,
+        "messaging.message.id": message.message_id or "",
+    }
 
 
 def _end(span: Span, error: BaseException | None) -> None:

@@ -26,6 +26,7 @@ from tests.simulation.objects import SimulatedObjects
 from tests.simulation.process import PROCESS, Process
 from tests.simulation.store import SimulatedStore
 from tests.simulation.world import World
+from tests.submissions import SubmissionsInProcess
 
 SHORTEST_ABSENCE, LONGEST_ABSENCE = 0.2, 15.0
 """Seconds from a process's end to its next life."""
@@ -133,6 +134,7 @@ class ControlService(Service):
         objects = cast("ObjectStore", SimulatedObjects(self.world, self.process))
         self.control = Control(Parts(self.settings, self.bus, store, objects, TRACING))
         await self.control.start()
+        await SubmissionsInProcess(self.bus, self.control.submissions).start()
 
     async def down(self) -> None:
         """Stop."""

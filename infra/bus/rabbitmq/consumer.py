@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import aiormq
 import structlog
 from aio_pika import Channel
 from aio_pika.abc import (
@@ -33,6 +34,15 @@ AWAY = (*CONNECTION_EXCEPTIONS, TimeoutError)
 log = structlog.get_logger(__name__)
 Declare = Callable[[AbstractChannel], Awaitable[AbstractQueue]]
 """Declares the queue to consume."""
+
+
+async def has_consumer(channel: AbstractChannel) -> bool:
+    """Whether the channel is open and the broker has not cancelled its consumer."""
+    if channel.is_closed:
+        return False
+    underlay = await channel.get_underlay_channel()
+    assert isinstance(underlay, aiormq.Channel), "the abstract class does not have `consumers`"
+    return bool(underlay.consumers)
 
 
 class Attachment:

@@ -1,0 +1,130 @@
+"""The FastStream application that takes submissions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from faststream import AckPolicy, FastStream, StreamMessage
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.specification import AsyncAPI
+from yarl import URL
+
+from contracts.submissions import AnySubmission, SubmissionAccepted, SubmissionRefused
+from contracts.topology import SUBMISSIONS_QUEUE, TASKS
+from contracts.wire import encode
+from control.public.handlers import SubmissionHandler, decode_submission
+from control.public.settling import Answer, Settlement, SettlingMiddleware
+from control.submissions import Submissions
+from infra.bus.port import Bus, BusUnavailable, Incoming, PublishFailed
+from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
+from infra.bus.rabbitmq.consumer import AWAY, has_consumer
+from infra.bus.rabbitmq.topology import arguments
+from infra.telemetry import Tracing
+
+if TYPE_CHECKING:
+    from faststream.rabbit.schemas.queue import QuorumQueueArgs
+
+PREFETCH = 256
+START_TIMEOUT = 15.0
+REPLY_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
+"""Seconds that submissions under way have to end."""
+
+QUEUE = RabbitQueue(
+    SUBMISSIONS_QUEUE.name,
+    QueueType.QUORUM,
+    arguments=cast("QuorumQueueArgs", arguments(SUBMISSIONS_QUEUE)),
+    routing_key=SUBMISSIONS_QUEUE.binding,
+)
+EXCHANGE = RabbitExchange(TASKS.name, type=ExchangeType(TASKS.kind.value), durable=True)
+
+
+class PublicSide:
+    """Consumes `treadle.submissions` on a connection of its own."""
+
+    def __init__(self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing) -> None:
+        settlement = Settlement(bus, tracing, self._reply)
+        self._broker = public_broker(submissions, url=url, middlewares=(partial(SettlingMiddleware, settlement),))
+
+    async def start(self) -> None:
+        """Connect and consume. Raises BusUnavailable."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._broker.start()
+        except AWAY as error:
+            raise BusUnavailable(f"submissions cannot be consumed: {error or type(error).__name__}") from error
+
+    async def stop(self) -> None:
+        """Take no more submissions; those under way have STOP_TIMEOUT to end."""
+        with suppress(*AWAY):
+            async with asyncio.timeout(2 * STOP_TIMEOUT):
+                await self._broker.stop()
+
+    async def attached(self) -> bool:
+        """Whether the broker has this consumer: its channel is open, and the consumer was not cancelled."""
+        queue = await self._broker.declare_queue(QUEUE)  # the subscriber's own object: FastStream keeps it
+        return await has_consumer(queue.channel)
+
+    async def _reply(self, message: Incoming, answer: Answer) -> None:
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT):
+                await self._broker.publish(
+                    encode(answer),
+                    routing_key=message.reply_to or "",
+                    message_id=str(answer.message_id),
+                    correlation_id=message.correlation_id,
+                    content_type="application/json",
+                    mandatory=False,
+                    persist=True,
+                )
+        except AWAY as error:
+            raise PublishFailed(f"no answer to {message.reply_to}: {error or type(error).__name__}") from error
+
+
+def public_broker(submissions: Submissions, *, url: str, middlewares: Sequence[Any] = ()) -> RabbitBroker:
+    """A broker, not connected yet, with the subscriber and the answers of the public side."""
+    broker = RabbitBroker(
+        URL(url).update_query(heartbeat=HEARTBEAT, name="treadle submissions"),
+        reconnect_interval=RECONNECT_AFTER,
+        graceful_timeout=STOP_TIMEOUT,
+        middlewares=middlewares,
+        logger=logging.getLogger(__name__),
+        log_level=logging.DEBUG,
+    )
+    subscriber = broker.subscriber(
+        QUEUE,
+        EXCHANGE,
+        channel=Channel(prefetch_count=PREFETCH),
+        ack_policy=AckPolicy.MANUAL,
+        no_reply=True,  # FastStream's own reply would follow `reply_to` to any queue and any exchange
+        decoder=_decode,
+        title=QUEUE.name,
+        description=TASKS.carries,
+    )
+    subscriber(SubmissionHandler(submissions).submit)
+    broker.publisher("reply_to", schema=SubmissionAccepted | SubmissionRefused, title="answer", mandatory=False)
+    return broker
+
+
+def asyncapi_document(submissions: Submissions, version: str) -> dict[str, Any]:
+    """The AsyncAPI 3 document of the public side, made from its handlers, as JSON-ready data."""
+    broker = public_broker(submissions, url="amqp://localhost")
+    app = FastStream(broker, specification=AsyncAPI(title="Treadle", version=version, description=DESCRIPTION))
+    document: dict[str, Any] = app.schema.to_specification().to_jsonable()
+    return document
+
+
+DESCRIPTION = (
+    "Requests to Treadle over RabbitMQ: publish one to the exchange `treadle.tasks`, with its kind as the routing key. "
+    "If it has a `reply_to`, the answer is sent there through the default exchange. Bodies are JSON; `kind` and "
+    "`version` say what one is."
+)
+
+
+def _decode(message: StreamMessage[Any]) -> AnySubmission:
+    return decode_submission(message.body)

@@ -1,0 +1,286 @@
+"""FastStream takes submissions on a real broker: no delivery stays unsettled, and the consumer comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import aio_pika
+import pika
+import pytest
+import pytest_asyncio
+
+from contracts.submissions import CreateTask
+from contracts.topology import CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SUBMISSIONS_QUEUE, TASKS
+from control.public import settling
+from control.public.app import QUEUE
+from control.store.port import StoreUnavailable
+from control.task import Task
+from infra.bus.dead import REASON
+from infra.bus.port import Outgoing, PublishFailed, RequestTimedOut
+from infra.settings import Settings
+from infra.stack.rabbitmq import RabbitMQNode
+from tests import servers
+from tests.eventually import eventually
+from tests.integration.control_parts import BODY, Running, add_dataset, control_running, send
+
+NOT_READY = "consumer:submissions"
+
+
+@pytest.fixture
+def node(rabbitmq: servers.Broker) -> RabbitMQNode:
+    if rabbitmq.node is None:
+        pytest.skip("needs a RabbitMQ that the tests may stop: rabbitmq-server on this machine")
+    return rabbitmq.node
+
+
+@pytest_asyncio.fixture
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Control with one dataset."""
+    async with control_running(settings) as found:
+        await add_dataset(found.store)
+        yield found
+
+
+def create(submission: UUID | None = None) -> dict[str, Any]:
+    task = {"mode": "CONTINUOUS", **BODY}
+    return {"kind": "create_task", "version": 1, "submission_id": str(submission or uuid4()), "task": task}
+
+
+async def publish(bus_url: str, body: bytes, **properties: Any) -> None:
+    """Publish a submission by a library that sends whatever it is given."""
+
+    def send_one() -> None:
+        with pika.BlockingConnection(pika.URLParameters(bus_url)) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish(TASKS.name, "create_task", body, pika.BasicProperties(**properties))
+
+    await asyncio.to_thread(send_one)
+
+
+async def until_settled(running: Running) -> None:
+    """Wait until no submission is ready or unsettled: a purge of a queue with a consumer leaves the unsettled."""
+
+    async def settled() -> bool:
+        return await unsettled(running) == 0
+
+    await eventually(settled, "every submission to be settled")
+
+
+async def unsettled(running: Running) -> int:
+    """Submissions that would be ready again if control closed its connections now."""
+    await running.control._public.stop()  # type: ignore[union-attr]
+    try:
+        return await running.bus.depth(SUBMISSIONS_QUEUE.name)
+    finally:
+        await running.control._public.start()  # type: ignore[union-attr]
+
+
+async def created(running: Running, submission: UUID) -> None:
+    """Wait until the task of a submission is there."""
+    task_id = CreateTask.model_validate(create(submission)).task_id
+
+    async def there() -> bool:
+        return (await running.http.get(f"/api/tasks/{task_id}")).is_success
+
+    await eventually(there, "the task")
+
+
+async def dead_letters(running: Running, count: int) -> list[str]:
+    """The reasons of the dead letters, once there are `count`."""
+
+    async def there() -> bool:
+        return await running.bus.depth(DEAD_QUEUE.name) == count
+
+    await eventually(there, f"{count} dead letters")
+    async with running.bus.browse(DEAD_QUEUE.name, count) as letters:
+        return [letter.headers[REASON] for letter in letters]
+
+
+async def test_submissions_that_waited_for_control_are_all_taken(settings: Settings, bus_url: str) -> None:
+    async with control_running(settings) as running:  # declares the topology
+        await add_dataset(running.store)
+    async with await aio_pika.connect(bus_url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(TASKS.name)
+        for _ in range(300):
+            await exchange.publish(aio_pika.Message(json.dumps(create()).encode()), routing_key="create_task")
+    async with control_running(settings) as running:
+
+        async def created() -> bool:
+            return (await running.http.get("/api/tasks")).json()["total"] == 300
+
+        await eventually(created, "300 tasks")
+        assert await unsettled(running) == 0
+
+
+async def test_a_body_that_fails_validation_is_a_dead_letter_if_no_answer_was_asked_for(
+    running: Running, bus_url: str
+) -> None:
+    await publish(bus_url, json.dumps({**create(), "task": {"mode": "STANDARD"}}).encode())
+    (reason,) = await dead_letters(running, 1)
+    assert "task.STANDARD.taskName" in reason
+    assert await unsettled(running) == 0
+
+
+@pytest.mark.parametrize("reply_to", ["treadle.control|treadle.events", "|treadle.events", CONTROL_QUEUE.name])
+async def test_an_answer_goes_to_no_queue_of_treadles_own_by_any_name(
+    running: Running, bus_url: str, reply_to: str
+) -> None:
+    probe: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def heard(message: Any) -> None:
+        await probe.put(message.body)
+
+    await running.bus.listen(EVENTS.name, "#", heard)
+    await publish(bus_url, b"{}", reply_to=reply_to)
+    await until_settled(running)
+    assert probe.empty()
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"timestamp": 2**63}, {"message_id": b"\xff\xfe"}, {"content_type": "text/plain"}, {"headers": {"a": None}}],
+    ids=lambda given: next(iter(given)),
+)
+async def test_a_submission_with_odd_properties_is_done(
+    running: Running, bus_url: str, properties: dict[str, Any]
+) -> None:
+    submission = uuid4()
+    await publish(bus_url, json.dumps(create(submission)).encode(), **properties)
+    await created(running, submission)
+
+
+async def test_an_unforeseen_error_is_answered_and_the_delivery_settled(
+    running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: CreateTask) -> Task:
+        raise ZeroDivisionError("a detail that only the log may name")
+
+    monkeypatch.setattr(running.control.submissions, "create", broken)
+    answer = await send(bus_url, create())
+    assert answer["problem"]["status"] == 500
+    assert "detail that" not in json.dumps(answer)
+    assert await unsettled(running) == 0
+
+
+async def test_a_store_that_is_away_holds_a_submission_until_it_is_back(
+    running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_really, tries = running.control.submissions.create, 0
+
+    async def away_twice(asked: CreateTask) -> Task:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StoreUnavailable("away")
+        return await create_really(asked)
+
+    monkeypatch.setattr(running.control.submissions, "create", away_twice)
+    assert (await send(bus_url, create()))["kind"] == "submission_accepted"
+
+
+async def test_a_delivery_that_cannot_be_settled_for_an_unforeseen_reason_comes_again(
+    running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "PAUSE", 0.0)
+    bury, tries = settling.dead_letter, 0
+
+    async def broken_once(*given: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ZeroDivisionError
+        await bury(*given)
+
+    monkeypatch.setattr(settling, "dead_letter", broken_once)
+    await publish(bus_url, b"not JSON")
+    await dead_letters(running, 1)
+    assert tries == 2
+
+
+async def ready(running: Running) -> bool:
+    """Whether control says that it takes submissions, and the broker agrees."""
+    return NOT_READY not in await running.control.readiness()
+
+
+async def comes_back(running: Running) -> None:
+    """Wait until a submission is answered, asking again as a user does, and control says that it takes them."""
+    body = json.dumps(create()).encode()
+
+    async def answered() -> bool:
+        asked = Outgoing(TASKS.name, "create_task", body, str(uuid4()))
+        try:
+            return b"submission_accepted" in await running.bus.request(asked, timeout=2)
+        except (PublishFailed, RequestTimedOut):
+            return False
+
+    await eventually(answered, "a submission to be answered")
+    assert await ready(running)
+
+
+async def test_the_consumer_is_back_after_a_restart_of_the_broker(running: Running, node: RabbitMQNode) -> None:
+    await node.stop_app()
+
+    async def gone() -> bool:
+        return not await ready(running)
+
+    await eventually(gone, "control to say that it takes no submissions")
+    await node.start_app()
+    await comes_back(running)
+
+
+async def test_a_submission_under_way_when_the_broker_stops_comes_again_without_an_error_in_the_log(
+    running: Running,
+    bus_url: str,
+    node: RabbitMQNode,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    create_really, submission, begun = running.control.submissions.create, uuid4(), asyncio.Event()
+
+    async def slow_at_first(asked: CreateTask) -> Task:
+        if begun.is_set():
+            return await create_really(asked)
+        begun.set()
+        return await asyncio.Future()
+
+    monkeypatch.setattr(running.control.submissions, "create", slow_at_first)
+    await publish(bus_url, json.dumps(create(submission)).encode())
+    await asyncio.wait_for(begun.wait(), 15)
+    await node.stop_app()
+    await node.start_app()
+    await created(running, submission)
+    assert [line.getMessage() for line in caplog.records if line.name.startswith("control")] == []
+
+
+async def test_the_consumer_is_back_after_its_queue_was_deleted(running: Running, bus_url: str) -> None:
+    async with await aio_pika.connect(bus_url) as connection:
+        await (await connection.channel()).queue_delete(SUBMISSIONS_QUEUE.name)
+    await comes_back(running)
+
+
+async def test_the_consumer_is_back_on_a_broker_that_came_back_empty(running: Running, node: RabbitMQNode) -> None:
+    await node.stop_app()
+    await node.control("force_reset")
+    await node.start_app()
+    await comes_back(running)
+
+
+async def test_the_consumer_is_back_after_the_broker_closed_its_channel(running: Running) -> None:
+    queue = await running.control._public._broker.declare_queue(QUEUE)  # type: ignore[union-attr]
+    with pytest.raises(aio_pika.exceptions.ChannelClosed):
+        await queue.channel.get_exchange("there.is.none")
+    await comes_back(running)
+
+
+async def test_a_submission_is_done_whatever_its_routing_key(running: Running) -> None:
+    submission = uuid4()
+    await running.bus.publish(
+        Outgoing(TASKS.name, "any.key", json.dumps(create(submission)).encode(), str(uuid4()), reply_to="nowhere")
+    )
+    await created(running, submission)

@@ -1,0 +1,43 @@
+"""The public side on a bus in this process, which has none: the same handler, and the same settlement."""
+
+from __future__ import annotations
+
+from contracts.submissions import SubmissionAccepted
+from contracts.topology import SUBMISSIONS_QUEUE
+from contracts.wire import encode
+from control.public.handlers import SubmissionHandler, decode_submission
+from control.public.settling import Answer, Settlement
+from control.submissions import Submissions
+from infra.bus.port import Bus, Incoming, Outgoing
+from infra.telemetry import Tracing
+
+
+class SubmissionsInProcess:
+    """Consumes `treadle.submissions` as FastStream does on RabbitMQ."""
+
+    def __init__(self, bus: Bus, submissions: Submissions) -> None:
+        self._bus = bus
+        self._handler = SubmissionHandler(submissions)
+        self._settlement = Settlement(bus, Tracing("test", "test", None), self._reply)
+
+    async def start(self) -> None:
+        """Begin to consume."""
+        await self._bus.consume(SUBMISSIONS_QUEUE.name, self._handle, prefetch=256)
+
+    async def _handle(self, message: Incoming) -> None:
+        await self._settlement.settle(message, lambda: self._submit(message))
+
+    async def _submit(self, message: Incoming) -> SubmissionAccepted:
+        return await self._handler.submit(decode_submission(message.body))
+
+    async def _reply(self, message: Incoming, answer: Answer) -> None:
+        assert message.reply_to is not None, "somebody asked for an answer"
+        reply = Outgoing(
+            "",
+            message.reply_to,
+            encode(answer),
+            str(answer.message_id),
+            correlation_id=message.correlation_id,
+            mandatory=False,
+        )
+        await self._bus.publish(reply)
