@@ -1,23 +1,20 @@
-"""Every change to a task goes through here: decided in the pure machine, applied where nobody was faster."""
+"""Every change to a task: loaded, decided in the pure machine, and applied if the task has not changed meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from contracts.events import LeaseLost, PhaseEvent
-from contracts.submissions import TaskRequest
 from control.batcher import Batcher
 from control.machine import MachineEvent, Step, advance
-from control.recent import RecentTasks
 from control.relay import Relay
 from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
 from control.task import IllegalTransition, Task
 
-NOTHING = Applied({}, (), {})
+NOTHING = Applied(frozenset(), (), {})
 
 
 class Outcome(StrEnum):
@@ -54,13 +51,12 @@ Trace = Callable[[Task], Mapping[str, str]]
 
 
 class Applier:
-    """One statement a batch, or two. An event that lost a race is decided again, never swallowed."""
+    """Two statements a batch. An event that lost a race is decided again, never swallowed."""
 
     def __init__(self, store: Store, relay: Relay, *, batch_size: int, trace: Trace = lambda _: {}) -> None:
         self._store = store
         self._relay = relay
         self._trace = trace
-        self._recent = RecentTasks()
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
         self._batcher: Batcher[_Asked, Answer] = Batcher(self._flush, size=batch_size, key=lambda a: a.task_id)
@@ -94,33 +90,18 @@ class Applier:
         created = await self._store.create(new)
         self._relay.offer(created.outbox)
         first = {one.task.task_id: one for one in reversed(new)}
-        for task_id, at in created.new.items():
+        for task_id in created.new:
             start = first[task_id].start
             if start is not None:
-                self._recent.keep(start.after, at)
                 self._tell(start, Answer(start.after, Outcome.APPLIED))
         return created.answers
 
     async def _flush(self, batch: Sequence[_Asked]) -> list[Answer | Exception | None]:
-        recalled = [self._recalled(asked) for asked in batch]
-        loaded = iter(await self._load([asked for asked, change in zip(batch, recalled, strict=True) if not change]))
-        decided = [change or self._decide(asked, next(loaded)) for asked, change in zip(batch, recalled, strict=True)]
+        loaded = await self._store.load([(asked.task_id, asked.event.message_id) for asked in batch])
+        decided = [self._decide(asked, found) for asked, found in zip(batch, loaded, strict=True)]
         changes = [change for change in decided if isinstance(change, Change)]
-        made = await self._apply(changes) if changes else NOTHING
-        return [self._settle(change, made) if isinstance(change, Change) else change for change in decided]
-
-    def _recalled(self, asked: _Asked) -> Change | None:
-        """What a fact makes of its task as we know it, where it brings that on. `apply` says whether we knew it right.
-
-        A fact is never applied twice, for its attempt has ended then; a request might be, so its inbox is looked into.
-        """
-        if isinstance(asked.event, TaskRequest) or (known := self._recent.find(asked.task_id)) is None:
-            return None
-        step = advance(known.task, asked.event)
-        return None if step.stale else self._change(asked, known.task, step, known.at)
-
-    async def _load(self, asked: Sequence[_Asked]) -> Sequence[Loaded | None]:
-        return await self._store.load([(one.task_id, one.event.message_id) for one in asked]) if asked else ()
+        applied = await self._apply(changes) if changes else NOTHING
+        return [self._settle(change, applied) if isinstance(change, Change) else change for change in decided]
 
     def _decide(self, asked: _Asked, found: Loaded | None) -> Change | Answer | Exception:
         if found is None:
@@ -136,7 +117,7 @@ class Applier:
         except IllegalTransition as error:
             return error
 
-    def _change(self, asked: _Asked, before: Task, step: Step, since: datetime | None = None) -> Change:
+    def _change(self, asked: _Asked, before: Task, step: Step) -> Change:
         return Change(
             before=before,
             after=step.task,
@@ -148,7 +129,6 @@ class Applier:
             closed=step.closed,
             signal=step.signal,
             headers=dict(self._trace(step.task)),
-            since=since,
         )
 
     async def _apply(self, changes: Sequence[Change]) -> Applied:
@@ -163,12 +143,8 @@ class Applier:
 
     def _settle(self, change: Change, applied: Applied) -> Answer | None:
         message_id = change.event.message_id
-        at = applied.made.get(message_id)
-        if at is None:
-            self._recent.forget(change.before.task_id)
+        if message_id not in applied.made:
             return None
-        if not change.stale:
-            self._recent.keep(change.after, at)
         outcome = Outcome.STALE if change.stale else Outcome.APPLIED
         answer = Answer(change.after, outcome, applied.ended.get(message_id))
         self._tell(change, answer)

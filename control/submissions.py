@@ -22,8 +22,6 @@ from control.store.port import Dataset, NewTask, Store
 from control.task import Task
 from infra.settings import Settings
 
-PACE = 0.008
-"""Seconds between two statements that create a few tasks each."""
 REMEMBERED = 10_000
 """Datasets."""
 ROLES = {
@@ -59,7 +57,7 @@ class Submissions:
         self._uploaded: dict[str, Dataset] = {}
         """Datasets that were asked for: uploaded ones never change and never go, as optimised ones may."""
         self._creating: Batcher[_Asked, Task] = Batcher(
-            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id, pace=PACE
+            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
         )
 
     def start(self) -> None:

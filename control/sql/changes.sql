@@ -1,6 +1,5 @@
--- The hot path: one statement a batch of events; two where one is about a task that is not remembered. Rows are
--- updated in task-id order, tasks before runs, so that no two batches wait for each other in a ring. Everything derives
--- from the tasks that were really updated.
+-- The hot path: two statements a batch of events. Rows are updated in task-id order, tasks before runs, so that no two
+-- batches wait for each other in a ring. Everything derives from the tasks that were really updated.
 
 -- name: load
 -- $1 task ids, $2 message ids. One row for each pair whose task exists. Scalar subqueries are looked up row by row; a
@@ -16,14 +15,11 @@ JOIN tasks AS task USING (task_id);
 -- name: apply
 -- $1 changes (each with the key of the task's newest attempt), $2 orders, $3 datasets, $4 models (arrays of objects),
 -- $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message ids, then
--- the times of the attempts that they closed, then ids of outbox rows due now. Where `since` is given, the task was
--- remembered: it must have been written then (a standby that took over may have another state of the same version),
--- and the newest attempt must be held by the claim that reports.
+-- the times of the attempts that they closed, then ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
-        task_id uuid, version integer, since timestamptz, claim_id uuid, stale boolean, state jsonb, message_id uuid,
-        kind text, event jsonb, actor text, reason text, closed text, ending text, iteration integer, phase text,
-        attempt integer
+        task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb, actor text,
+        reason text, closed text, ending text, iteration integer, phase text, attempt integer
     )
     ORDER BY task_id
 ), ordered AS MATERIALIZED (
@@ -36,12 +32,6 @@ WITH change AS MATERIALIZED (
     SET version = task.version + 1, state = change.state, updated_at = now()
     FROM change
     WHERE NOT change.stale AND task.task_id = change.task_id AND task.version = change.version
-      AND (change.since IS NULL OR (
-          task.updated_at = change.since
-          AND change.claim_id IS NOT DISTINCT FROM (
-              SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL
-          )
-      ))
     RETURNING task.task_id, task.version, task.status, change.message_id, change.kind, change.event, change.actor,
               change.reason, change.closed, change.ending, change.iteration, change.phase, change.attempt
 ), handled AS MATERIALIZED (
@@ -108,13 +98,13 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, now() AS at, NULL::bigint AS outbox_id, NULL::timestamptz AS ordered_at,
+SELECT message_id, true AS handled, NULL::bigint AS outbox_id, NULL::timestamptz AS ordered_at,
        NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at, NULL::double precision AS gpu_seconds
 FROM handled
 UNION ALL
-SELECT message_id, NULL, NULL, ordered_at, claimed_at, ended_at, gpu_seconds FROM ended
+SELECT message_id, false, NULL, ordered_at, claimed_at, ended_at, gpu_seconds FROM ended
 UNION ALL
-SELECT message_id, NULL, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
+SELECT message_id, false, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
 
 -- name: create
 -- $1 tasks (an array of objects, as they are once started; `start` is null where they are not), $2 orders of those
@@ -158,15 +148,15 @@ WITH new AS MATERIALIZED (
     FROM started JOIN ordered USING (task_id)
     RETURNING id, message_id, available_at
 )
-SELECT task_id, digest, now() AS at, NULL::text AS task, NULL::bigint AS outbox_id, NULL::uuid AS message_id FROM created
+SELECT task_id, digest, NULL::text AS task, NULL::bigint AS outbox_id, NULL::uuid AS message_id FROM created
 UNION ALL
 SELECT there.*, NULL::bigint, NULL::uuid
 FROM new CROSS JOIN LATERAL (
-    SELECT task_id, digest, updated_at,
+    SELECT task_id, digest,
            (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
     FROM tasks
     WHERE tasks.task_id = new.task_id
     OFFSET 0
 ) AS there
 UNION ALL
-SELECT NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, id, message_id FROM put WHERE available_at <= now();
+SELECT NULL::uuid, NULL::text, NULL::text, id, message_id FROM put WHERE available_at <= now();

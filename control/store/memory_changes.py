@@ -35,33 +35,32 @@ class MemoryChanges(MemoryBase):
         """Create tasks; one answer each."""
         made: dict[UUID, list[OutboxRow]] = {}
         answers = tuple(self._create(one, made) for one in new)
-        written = {task_id: self.tables.tasks[task_id].updated_at for task_id in made}
-        return Created(answers, written, tuple(row for rows in made.values() for row in rows))
+        return Created(answers, frozenset(made), tuple(row for rows in made.values() for row in rows))
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
         """What decisions need."""
         return [self._load(task_id, message_id) for task_id, message_id in wanted]
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still is what was read or remembered."""
+        """Make those changes whose task still has the version that was read."""
         for row_id in published:
             self.tables.outbox.pop(row_id, None)
-        made: dict[UUID, datetime] = {}
+        made: set[UUID] = set()
         ended: dict[UUID, Times] = {}
         outbox: list[OutboxRow] = []
         for change in sorted(changes, key=lambda c: c.before.task_id):
             row = self.tables.tasks.get(change.before.task_id)
-            if row is None or row.task.version != change.before.version or not self._as_remembered(row, change):
+            if row is None or row.task.version != change.before.version:
                 continue
             if change.stale:
                 self._record_stale(change)
-                made[change.event.message_id] = self._clock()
+                made.add(change.event.message_id)
                 continue
             if (times := self._close_run(change)) is not None:
                 ended[change.event.message_id] = times
             outbox += self._make(row, change)
-            made[change.event.message_id] = row.updated_at
-        return Applied(made, tuple(outbox), ended)
+            made.add(change.event.message_id)
+        return Applied(frozenset(made), tuple(outbox), ended)
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
         """Put orders into the outbox again."""
@@ -83,12 +82,6 @@ class MemoryChanges(MemoryBase):
             return None
         live = self.tables.live_run(task_id)
         return Loaded(row.task, live.run.claim_id if live else None, message_id in self.tables.inbox)
-
-    def _as_remembered(self, row: TaskRow, change: Change) -> bool:
-        if change.since is None:
-            return True
-        live = self.tables.live_run(change.before.task_id)
-        return row.updated_at == change.since and change.claim_id == (live.run.claim_id if live else None)
 
     def _record_stale(self, change: Change) -> None:
         if change.event.message_id not in self.tables.inbox:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from contracts.errors import TreadleError
-from contracts.events import LeaseLost, PhaseEvent
 from contracts.leases import AttemptSignal, Claim, Heartbeat, LeaseAnswer, WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
 from control.machine import MachineEvent, RunState
@@ -84,14 +83,6 @@ class Change:
     headers: dict[str, str]
     """Trace context, carried into the outbox rows."""
     signal: AttemptSignal | None = None
-    since: datetime | None = None
-    """When the task was written, where it was remembered and not loaded: then the store checks that nobody wrote it
-    since, and that the event comes from the worker that holds the attempt."""
-
-    @property
-    def claim_id(self) -> UUID | None:
-        """The claim under which a worker reports; None for what control or a person says."""
-        return self.event.claim_id if isinstance(self.event, PhaseEvent | LeaseLost) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +90,8 @@ class Created:
     """An answer for each task that was to be created, in order, and the outbox rows of the starts."""
 
     answers: tuple[Task | SubmissionConflict, ...]
-    new: Mapping[UUID, datetime]
-    """When each new one was written."""
+    new: frozenset[UUID]
+    """Ids of the tasks that were not there before."""
     outbox: tuple[OutboxRow, ...]
 
 
@@ -119,8 +110,8 @@ class Times:
 class Applied:
     """Which changes were really made, and the outbox rows that came of them."""
 
-    made: Mapping[UUID, datetime]
-    """By message id: when it was written."""
+    made: frozenset[UUID]
+    """Their message ids."""
     outbox: tuple[OutboxRow, ...]
     ended: Mapping[UUID, Times]
     """By message id: the attempt that a change has closed."""
@@ -243,7 +234,7 @@ class Store(Protocol):
         ...
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still is what was read or remembered, in task-id order. One statement.
+        """Make those changes whose task still has the version that was read, in task-id order. One statement.
 
         At most one change a task. With each: history, inbox, outbox, phase runs, dataset and model rows.
         `published` are outbox ids that were confirmed, and are forgotten in the same transaction.

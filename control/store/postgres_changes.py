@@ -56,7 +56,7 @@ class PostgresChanges(PostgresBase):
             ids |= _ids(found)
             if len(there) == len(first):
                 answers = tuple(self._created(one, there[one.task.task_id]) for one in new)
-                created = {row["task_id"]: row["at"] for row in there.values() if row["task"] is None}
+                created = frozenset(row["task_id"] for row in there.values() if row["task"] is None)
                 return Created(answers, created, tuple(ordered_rows(orders, ids)))
         raise StoreUnavailable("tasks appear and vanish while they are created; try again")
 
@@ -69,7 +69,7 @@ class PostgresChanges(PostgresBase):
         return found
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still is what was read or remembered."""
+        """Make those changes whose task still has the version that was read."""
         orders = _orders(changes)
         rows = await self._fetch(
             "apply",
@@ -80,7 +80,7 @@ class PostgresChanges(PostgresBase):
             list(published),
             HOLD,
         )
-        made = {row["message_id"]: row["at"] for row in rows if row["at"] is not None}
+        made = frozenset(row["message_id"] for row in rows if row["handled"])
         return Applied(made, tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
 
     async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:

@@ -39,8 +39,6 @@ def change_row(change: Change) -> dict[str, Any]:
     return {
         "task_id": before.task_id,
         "version": before.version,
-        "since": change.since,
-        "claim_id": change.claim_id,
         "stale": change.stale,
         "state": state_of(change.after),
         "message_id": change.event.message_id,

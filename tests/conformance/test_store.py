@@ -20,7 +20,7 @@ from tests.conformance.stores import Bench, applied_with, change_of
 async def test_a_new_task_comes_back_as_it_was(bench: Bench) -> None:
     task = new_task(TaskMode.CONTINUOUS, uuid4(), hyperparameters={"epochs": 2.5})
     created = await bench.store.create([NewTask(task, "digest", "user")])
-    assert (created.answers, created.new.keys(), created.outbox) == ((task,), {task.task_id}, ())
+    assert (created.answers, created.new, created.outbox) == ((task,), {task.task_id}, ())
     assert (await bench.store.task(task.task_id)).task == task
 
 
@@ -28,7 +28,7 @@ async def test_the_same_body_again_answers_the_task_as_it_stands(bench: Bench) -
     task = await bench.started()
     again = NewTask(new_task(TaskMode.CONTINUOUS, task.task_id), "digest", "user")
     created = await bench.store.create([again])
-    assert (created.answers, created.new.keys()) == ((task,), frozenset())
+    assert (created.answers, created.new) == ((task,), frozenset())
     assert [row.kind for row in await bench.store.history(task.task_id)] == ["create_task", "start_task"]
 
 
@@ -205,7 +205,7 @@ async def test_of_two_changes_to_one_version_the_second_leaves_nothing(bench: Be
     task = await bench.started()
     await applied_with(bench.store, task, completed(task))
     late = await applied_with(bench.store, task, failed(task))
-    assert (late.made.keys(), late.outbox) == (frozenset(), ())
+    assert (late.made, late.outbox) == (frozenset(), ())
     assert [row.version for row in await bench.store.history(task.task_id)] == [1, 2, 3]
     assert [run.state for run in await bench.store.runs(task.task_id)] == [RunState.COMPLETED, RunState.DISPATCHED]
     (loaded,) = await bench.store.load([(task.task_id, failed(task).message_id)])
@@ -218,20 +218,20 @@ async def test_in_one_batch_the_others_go_through_beside_a_loser(bench: Bench) -
     await bench.after(loser, completed(loser))
     changes = [change_of(loser, failed(loser)), change_of(winner, completed(winner))]
     applied = await bench.store.apply(changes)
-    assert applied.made.keys() == {completed(winner).message_id}
+    assert applied.made == {completed(winner).message_id}
     assert [row.message_id for row in applied.outbox] == [command_for(changes[1].after).message_id]
 
 
 async def test_a_change_to_a_task_that_is_not_there_is_not_made(bench: Bench) -> None:
     task = new_task(TaskMode.CONTINUOUS, uuid4())
-    assert (await applied_with(bench.store, task, start(task))).made.keys() == frozenset()
+    assert (await applied_with(bench.store, task, start(task))).made == frozenset()
 
 
 async def test_a_stale_event_is_recorded_and_changes_nothing(bench: Bench) -> None:
     task = await bench.started()
     after = await bench.after(task, completed(task))
     applied = await applied_with(bench.store, after, failed(task))
-    assert applied.made.keys() == {failed(task).message_id}
+    assert applied.made == {failed(task).message_id}
     assert (await bench.store.task(task.task_id)).task == after
     row = (await bench.store.history(task.task_id))[-1]
     assert (row.version, row.outcome, row.status) == (None, "stale", TaskStatus.TRAINING)
@@ -244,7 +244,7 @@ async def test_a_stale_event_that_two_batches_bring_is_recorded_once(bench: Benc
     task = await bench.created()
     event = NextIteration(task_id=task.task_id, iteration=1, issued=9)
     for _ in range(2):
-        assert (await applied_with(bench.store, task, event)).made.keys() == {event.message_id}
+        assert (await applied_with(bench.store, task, event)).made == {event.message_id}
     assert [row.outcome for row in await bench.store.history(task.task_id)] == ["applied", "stale"]
 
 
@@ -252,7 +252,7 @@ async def test_a_stale_event_judged_by_an_old_version_is_judged_again(bench: Ben
     task = await bench.created()
     await bench.after(task, start(task))
     event = NextIteration(task_id=task.task_id, iteration=1, issued=9)
-    assert (await applied_with(bench.store, task, event)).made.keys() == frozenset()
+    assert (await applied_with(bench.store, task, event)).made == frozenset()
 
 
 async def test_an_optimised_dataset_is_registered(bench: Bench) -> None:

@@ -1,10 +1,10 @@
-"""Facts are decided upon tasks as they are remembered; what was remembered wrongly is loaded, and decided again."""
+"""Facts about attempts: applied once, and only if they come from the worker that holds the attempt."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from contracts.leases import Claim
 from contracts.submissions import KickTask
@@ -12,25 +12,15 @@ from control.applier import Applier, Outcome
 from control.relay import Relay
 from control.store.memory import MemoryStore
 from control.store.memory_tables import Tables
-from control.store.port import Loaded, NewTask
+from control.store.port import NewTask
 from control.task import Task
 from infra.bus.inprocess import InProcessBus
 from tests.build import CLAIM, completed, key_of, new_task, start
 from tests.conformance.stores import TTL, WORKER, Clock
 
 
-class Store(MemoryStore):
-    """A store that counts the tasks that are loaded."""
-
-    loads = 0
-
-    async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        self.loads += len(wanted)
-        return await super().load(wanted)
-
-
 @asynccontextmanager
-async def applying(store: Store) -> AsyncIterator[Applier]:
+async def applying(store: MemoryStore) -> AsyncIterator[Applier]:
     """A control process's applier upon `store`."""
     applier = Applier(store, Relay(store, InProcessBus()), batch_size=10)
     applier.start()
@@ -38,7 +28,7 @@ async def applying(store: Store) -> AsyncIterator[Applier]:
     await applier.stop()
 
 
-async def running(applier: Applier, store: Store) -> Task:
+async def running(applier: Applier, store: MemoryStore) -> Task:
     """A task that `applier` has created and started, its first attempt held by CLAIM."""
     task = new_task(task_id=uuid4())
     begin = applier.first(task, start(task), actor="user")
@@ -47,18 +37,10 @@ async def running(applier: Applier, store: Store) -> Task:
     return begin.after
 
 
-def stores() -> tuple[Store, Store]:
+def stores() -> tuple[MemoryStore, MemoryStore]:
     """Two control processes' stores upon one database."""
     tables, clock = Tables(), Clock()
-    return Store(TTL.__getitem__, clock, tables), Store(TTL.__getitem__, clock, tables)
-
-
-async def test_a_fact_about_a_task_that_is_remembered_loads_nothing() -> None:
-    store, _ = stores()
-    async with applying(store) as applier:
-        task = await running(applier, store)
-        answer = await applier.submit(completed(task), actor="w")
-    assert (answer.outcome, store.loads) == (Outcome.APPLIED, 0)
+    return MemoryStore(TTL.__getitem__, clock, tables), MemoryStore(TTL.__getitem__, clock, tables)
 
 
 async def test_a_fact_that_comes_again_is_known() -> None:
@@ -88,7 +70,7 @@ async def test_a_fact_about_an_attempt_that_another_process_has_fenced_is_stale(
     assert (answer.outcome, answer.task.attempt) == (Outcome.STALE, 2)
 
 
-async def test_a_task_that_is_submitted_twice_at_once_is_remembered_as_it_was_created() -> None:
+async def test_of_a_task_that_is_submitted_twice_at_once_the_first_is_created() -> None:
     store, _ = stores()
     async with applying(store) as applier:
         task = new_task(task_id=uuid4())

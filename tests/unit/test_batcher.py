@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from control import batcher as batcher_module
-from control.batcher import WORTH, Batcher, Flush
+from control.batcher import Batcher, Flush
 from control.store.port import StoreUnavailable
 
 
@@ -18,11 +17,9 @@ def first_letter(item: str) -> str:
 
 
 @asynccontextmanager
-async def batching(
-    flush: Flush[str, str], size: int = 100, pace: float = 0.0, key: Callable[[str], str] = first_letter
-) -> AsyncIterator[Batcher[str, str]]:
+async def batching(flush: Flush[str, str], size: int = 100) -> AsyncIterator[Batcher[str, str]]:
     """A running batcher."""
-    batcher: Batcher[str, str] = Batcher(flush, size=size, key=key, pace=pace)
+    batcher: Batcher[str, str] = Batcher(flush, size=size, key=first_letter)
     batcher.start()
     try:
         yield batcher
@@ -120,69 +117,22 @@ async def test_what_waits_at_the_end_is_cancelled() -> None:
         await waiting
 
 
-async def turns() -> None:
-    """Let whatever can go on do so."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-async def test_a_few_items_wait_for_the_batch_under_way_and_many_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher_module, "LATE", 3600)
-    batches: list[int] = []
-    go_on = asyncio.Event()
-
-    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
-        batches.append(len(items))
-        await go_on.wait()
-        return list(items)
-
-    async with batching(flush, key=str) as batcher, asyncio.TaskGroup() as submitting:
-        for number in range(WORTH):
-            submitting.create_task(batcher.submit(str(number)))
-            await turns()
-        few = list(batches)
-        submitting.create_task(batcher.submit("one more"))
-        await turns()
-        go_on.set()
-    assert (few, batches) == ([1], [1, WORTH])
-
-
-async def test_a_batch_that_is_held_up_holds_up_few_items_for_a_moment_only() -> None:
+async def test_what_is_submitted_meanwhile_makes_up_the_next_batch() -> None:
     batches: list[list[str]] = []
-    released = asyncio.Event()
+    begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def flush(items: Sequence[str]) -> list[str | Exception | None]:
         batches.append(list(items))
-        if "a" in items:
-            await released.wait()
+        begun.set()
+        await go_on.wait()
         return list(items)
 
-    async with batching(flush) as batcher:
-        held = asyncio.create_task(batcher.submit("a"))
-        await turns()
-        async with asyncio.timeout(10):
-            await batcher.submit("b")
-        assert (held.done(), batches) == (False, [["a"], ["b"]])
-        released.set()
-        await held
-
-
-async def test_the_first_item_after_a_rest_is_flushed_at_once_and_the_next_is_not() -> None:
-    async with batching(Recorder(), pace=3600) as batcher:
-        first = await batcher.submit("a")
-        second = asyncio.create_task(batcher.submit("b"))
-        await turns()
-        assert (first, second.done()) == ("A", False)
-
-
-async def test_small_batches_begin_a_pace_apart() -> None:
-    began: list[float] = []
-
-    async def flush(items: Sequence[str]) -> list[str | Exception | None]:
-        began.append(asyncio.get_running_loop().time())
-        return list(items)
-
-    async with batching(flush, pace=0.05) as batcher:
-        await batcher.submit("a")
-        await batcher.submit("b")
-    assert began[1] - began[0] >= 0.05
+    async with batching(flush) as batcher, asyncio.TaskGroup() as submitting:
+        submitting.create_task(batcher.submit("a"))
+        await begun.wait()
+        for item in "bcd":
+            submitting.create_task(batcher.submit(item))
+        await asyncio.sleep(0)
+        under_way = list(batches)
+        go_on.set()
+    assert (under_way, batches) == ([["a"]], [["a"], ["b", "c", "d"]])
