@@ -10,21 +10,14 @@ from typing import TypeVar
 
 import structlog
 from pydantic import ValidationError
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    stop_any,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, stop_after_delay, stop_any
 from tenacity.stop import stop_base
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from contracts.errors import TreadleError
 from contracts.message import Message
 from infra.objects import ObjectNotFound, ObjectStore, ObjectStoreDenied, ObjectStoreUnavailable
+from infra.retry import retry_policy
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -46,11 +39,6 @@ class BadArtifact(TreadleError):
         super().__init__(f"artifact {prefix}: {why}")
 
 
-def _say(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("waiting_for_the_object_store", attempt=state.attempt_number, error=str(error))
-
-
 ONCE = AsyncRetrying(stop=stop_after_attempt(1), reraise=True)
 
 
@@ -62,13 +50,8 @@ class _DeniedTooOften(stop_base):
 
 def patiently(seconds: float) -> AsyncRetrying:
     """Wait for a store that is away, file by file: what was moved stays moved. Then raises ObjectStoreUnavailable."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type(ObjectStoreUnavailable),
-        stop=stop_any(stop_after_delay(seconds), _DeniedTooOften()),
-        wait=wait_random_exponential(multiplier=0.2, max=15.0),
-        before_sleep=_say,
-        reraise=True,
-    )
+    stop = stop_any(stop_after_delay(seconds), _DeniedTooOften())
+    return retry_policy(ObjectStoreUnavailable, longest=15.0, stop=stop)
 
 
 PATIENTLY = patiently(STORE_PATIENCE)

@@ -17,11 +17,11 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_after_delay,
-    wait_exponential,
     wait_random,
 )
 
 from contracts.errors import TreadleError
+from infra.retry import retry_policy
 
 Row = Mapping[str, Any]
 P = ParamSpec("P")
@@ -100,15 +100,9 @@ class Database:
     @classmethod
     async def open(cls, dsn: str, *, connections: int = CONNECTIONS, patience: float = OPEN_FOR) -> Database:
         """Connect, trying for `patience` seconds. Raises DatabaseUnavailable with the address and the reason."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(AWAY),
-            stop=stop_after_delay(patience),
-            wait=wait_exponential(multiplier=0.1, max=2),
-            reraise=True,
-        )
         pool = await _pool(dsn, connections)
         try:
-            await retrying(_reach, pool)
+            await retry_policy(AWAY, longest=2.0, stop=stop_after_delay(patience))(_reach, pool)
         except (*AWAY, *REFUSED) as error:
             pool.terminate()
             raise DatabaseUnavailable(f"no database at {_address(dsn)}: {_reason(error)}") from error

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from contracts.report import Score
 from contracts.tasks import DatasetRef, Phase
 from control.cli.stack import told_to_stop
 from infra.bus.connect import connect
+from infra.child import Children
 from infra.garbage import settle
 from infra.logs import configure_logs
 from infra.loop import run
@@ -28,26 +30,49 @@ from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
 from infra.worker.host import WorkerHost
-from infra.worker.plan import CoroutineWorker
+from infra.worker.job import Jobs
+from infra.worker.plan import PhaseWorker
+from infra.worker.reporting import Reporter
 
 SCORE = Score(metric=Metric.EXACT_MATCH, value=0.5, low=0.4, high=0.6, scored=100)
 
 
-async def work(attempt: Attempt, worker_id: str) -> WorkerEvent:
-    """The event that completes whatever phase is asked for."""
-    await _hold()
-    command = attempt.command
-    who: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": worker_id}
-    match command:
-        case OptimizeData():
-            rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
-            return DataOptimized(**who, dataset=rows, splits=command.output, rows=100)
-        case TrainModel():
-            return ModelTrained(**who, model=command.model, steps=1)
-        case EvaluateModel():
-            return ModelEvaluated(**who, report=command.output, dev=SCORE)
-        case _:
-            raise AssertionError(f"no command: {command}")
+class NoJobs(Jobs):
+    """Jobs without a program and without artifacts: each is done at once."""
+
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
+        """The event that completes whatever phase is asked for."""
+        await _hold()
+        command = attempt.command
+        who: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": self._worker_id}
+        match command:
+            case OptimizeData():
+                rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
+                return DataOptimized(**who, dataset=rows, splits=command.output, rows=100)
+            case TrainModel():
+                return ModelTrained(**who, model=command.model, steps=1)
+            case EvaluateModel():
+                return ModelEvaluated(**who, report=command.output, dev=SCORE)
+            case _:
+                raise AssertionError(f"no command: {command}")
+
+    async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
+        """Nothing lies about."""
+
+
+class NoopHost(WorkerHost):
+    """The real host, whose jobs do nothing."""
+
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> Jobs:
+        children = Children(self._folder.path, self._settings.stop_grace, warm=False)
+        return NoJobs(worker, objects, self._folder, children, self.worker_id)
+
+
+def _planned(command: object, *_: object) -> Any:  # noqa: ANN401
+    raise AssertionError(f"no program is run for {command}")
 
 
 async def _hold() -> None:
@@ -68,8 +93,8 @@ async def serve(phase: Phase) -> None:
         bus = connect(settings)
         stack.push_async_callback(bus.close)
         await bus.start()
-        worker = CoroutineWorker(phase=phase, command=COMMAND_OF[phase], work=work)
-        host = WorkerHost(worker, bus, ObjectStore(settings), settings)
+        worker = PhaseWorker(phase, COMMAND_OF[phase], plan=_planned, conclude=_planned)
+        host = NoopHost(worker, bus, ObjectStore(settings), settings)
         stack.push_async_callback(host.stop)
         await host.start()
         settle()

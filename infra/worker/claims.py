@@ -16,7 +16,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseReq
 from contracts.topology import CLAIMS_QUEUE
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Outgoing, PublishFailed, RequestTimedOut
-from infra.ending import end
+from infra.ending import end, say_if_broken
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.2, 5.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
@@ -40,7 +40,7 @@ class LeaseClient:
         self._bus = bus
         self._worker = worker
         self._ttl = ttl
-        self._claims: dict[UUID, tuple[Claim, Callable[[Verdict], None]]] = {}
+        self._claims: dict[UUID, tuple[Claim, asyncio.Future[Verdict]]] = {}
         self._leases: dict[UUID, Lease] = {}
         self._wake = asyncio.Event()
         self._beat_at = 0.0
@@ -50,36 +50,26 @@ class LeaseClient:
     def start(self) -> None:
         """Begin; the first, empty request says that this worker is there."""
         self._task = asyncio.create_task(self._serve(), name="leases")
+        say_if_broken(self._task)
 
     async def stop(self) -> None:
         """Ask no more."""
         if self._task is not None:
             await end(self._task)
 
-    def ask(self, claim: Claim, answered: Callable[[Verdict], None]) -> None:
-        """Call `answered` with control's verdict, once, however long it is away.
-
-        Asked again after a lost reply, under the same claim id.
-        """
-        self._claims[claim.claim_id] = (claim, answered)
-        self._wake.set()
-
-    def withdraw(self, claim_id: UUID) -> None:
-        """Nobody waits for the answer any more."""
-        self._claims.pop(claim_id, None)
-
     async def claim(self, claim: Claim) -> Verdict:
-        """Control's verdict, awaited."""
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self.ask(claim, lambda verdict: None if answer.done() else answer.set_result(verdict))
+        """Control's verdict, however long control is away. A lost reply is asked for again, under the same claim id."""
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._claims[claim.claim_id] = (claim, verdict)
+        self._wake.set()
         try:
-            return await answer
+            return await verdict
         except asyncio.CancelledError:
-            if answer.cancelled():
+            if verdict.cancelled():
                 raise
-            return answer.result()  # it came while we were being ended; a grant must not be lost on the way
+            return verdict.result()  # it came while this task was being cancelled; a grant must not be lost
         finally:
-            self.withdraw(claim.claim_id)
+            self._claims.pop(claim.claim_id, None)
 
     def hold(self, lease: Lease) -> None:
         """Send heartbeats for this lease from now on."""
@@ -141,8 +131,9 @@ class LeaseClient:
     def _hear(self, answer: LeaseAnswer) -> None:
         self._ttl = answer.ttl
         if answer.claim_id in self._claims:
-            _, answered = self._claims.pop(answer.claim_id)
-            answered(answer.verdict)
+            _, verdict = self._claims.pop(answer.claim_id)
+            if not verdict.done():
+                verdict.set_result(answer.verdict)
         elif answer.claim_id in self._leases:
             self._leases[answer.claim_id].answered(answer.verdict)
 

@@ -27,13 +27,14 @@ from infra.worker.attempt import Attempt
 from infra.worker.claims import Lease, LeaseClient
 from infra.worker.folders import WorkerFolder
 from infra.worker.job import Jobs
-from infra.worker.plan import CoroutineWorker, PhaseWorker
+from infra.worker.plan import PhaseWorker
 from infra.worker.poison import Poison
 from infra.worker.publishing import publish
 from infra.worker.reporting import Reporter
-from infra.worker.runner import CoroutineRunner, Runner
-from infra.worker.slots import Hold, Slots
+from infra.worker.slots import Slots
 
+CLAIM_GRACE = 2.0
+"""Seconds for which a stopping host awaits the answers to claims that control has heard."""
 PUBLISHING_GRACE = 10.0
 """Seconds, beyond the children's grace, that a stopping host gives its attempts to be given back."""
 
@@ -43,19 +44,18 @@ log = structlog.get_logger(__name__)
 class WorkerHost:
     """Runs one phase's commands, as many at once as it has slots."""
 
-    def __init__(
-        self, worker: PhaseWorker[Any] | CoroutineWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings
-    ) -> None:
+    def __init__(self, worker: PhaseWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings) -> None:
         self._worker = worker
         self._bus = bus
         self._settings = settings
         self.worker_id = settings.identity(worker.phase.value, os.getpid())
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
-        self._runner = self._runner_of(worker, objects)
+        self._jobs = self._jobs_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
-        self._admission = Admission(worker.phase, worker.command, self._leases, poison, self._start)
-        self._slots = Slots(bus, PHASE_QUEUES[worker.phase].name, self._admission.take, settings.worker_slots)
+        self._admission = Admission(worker.phase, worker.command, self._leases, poison)
+        queue = PHASE_QUEUES[worker.phase].name
+        self._slots = Slots(bus, queue, self._admission.admit, self._start, settings.worker_slots)
         self._attempts: list[Attempt] = []
         self._running: set[asyncio.Task[None]] = set()
         self._resending: set[asyncio.Task[None]] = set()
@@ -67,7 +67,7 @@ class WorkerHost:
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
         self._keep(asyncio.create_task(self._resend(), name="resend"), self._resending)
-        await self._runner.start()
+        await self._jobs.start()
         self._slots.open()
         log.info(
             "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
@@ -75,19 +75,17 @@ class WorkerHost:
 
     async def stop(self) -> None:
         """Take no more; stop the programs and give their attempts back, with their checkpoints."""
-        await self._slots.close()
+        await self._slots.close(CLAIM_GRACE if self._leases.heard else 0.0)
         await end(*self._resending)
-        await self._admission.close()
         for attempt in self._attempts:
             attempt.paused.set()
         if self._running:
             await asyncio.wait(self._running, timeout=self._grace)
         await end(*self._running, again=self._grace)
-        await self._folder.spool.close()
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
-        await self._runner.stop()
+        await self._jobs.stop()
         self._folder.unlock()
 
     @property
@@ -95,9 +93,7 @@ class WorkerHost:
         """Whether it really consumes (or is full), and control answers it."""
         return self._slots.attached and self._leases.heard
 
-    def _runner_of(self, worker: PhaseWorker[Any] | CoroutineWorker[Any], objects: ObjectStore) -> Runner:
-        if isinstance(worker, CoroutineWorker):
-            return CoroutineRunner(worker, self.worker_id)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> Jobs:
         children = Children(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
         return Jobs(worker, objects, self._folder, children, self.worker_id)
 
@@ -114,44 +110,36 @@ class WorkerHost:
     def _grace(self) -> float:
         return self._settings.stop_grace + PUBLISHING_GRACE
 
-    def _start(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
-        """Run a granted attempt, in a task that nothing but the end of the host breaks off."""
+    def _start(self, attempt: Attempt) -> None:
+        """Run a granted attempt, with heartbeats from now on until its event is confirmed."""
         self._attempts.append(attempt)
-        self._keep(asyncio.create_task(self._run(attempt, message, hold)), self._running)
-
-    async def _run(self, attempt: Attempt, message: Incoming, hold: Hold) -> None:
-        """Ours from here on: acknowledge the delivery, and send heartbeats until the event is confirmed."""
         self._leases.hold(Lease(attempt.claim_id, attempt.heartbeat, attempt.obey))
-        try:
-            await hold.run(message)
-        except BaseException:
-            self._let_go(attempt)
-            raise
+        self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._running)
+
+    async def _run(self, attempt: Attempt) -> None:
         bind(attempt.key)
         reporter = Reporter(self._bus, attempt, self.worker_id)
         failed = False
         try:
             failed = await attempt.see_through(partial(self._work, attempt, reporter))
         finally:
-            self._let_go(attempt)
+            self._leases.release(attempt.claim_id)
+            self._attempts.remove(attempt)
             self._slots.free()
             await reporter.close()
-            await self._runner.tidy(attempt, failed=failed, active=list(self._attempts))
-
-    def _let_go(self, attempt: Attempt) -> None:
-        self._leases.release(attempt.claim_id)
-        self._attempts.remove(attempt)
+            await self._jobs.tidy(attempt, failed=failed, active=list(self._attempts))
 
     async def _work(self, attempt: Attempt, reporter: Reporter) -> bool:
-        """Work, then publish until the broker confirms, spooled meanwhile; whether the attempt failed.
+        """Work, spool the event, and publish it until the broker confirms; whether the attempt failed.
 
         Cancelled because the host ends, it leaves the event in the spool for the next life.
         """
-        event = await self._runner.event(attempt, reporter)
-        spooled = self._folder.spool.keep(event, attempt.headers)
+        event = await self._jobs.event(attempt, reporter)
+        spooled = self._folder.spool.entry(event, attempt.headers)
         try:
+            await spooled.write()
             await reporter.close()
-            await publish(self._bus, spooled.message, self._folder.spool.hurry)
+            await publish(self._bus, spooled.message)
         except asyncio.CancelledError:
             if attempt.ended_by is not None:
                 spooled.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from contracts.commands import PhaseCommand
 from contracts.events import WorkerEvent
 from contracts.tasks import AttemptKey, Phase
-from infra.worker.attempt import Attempt
 
 C = TypeVar("C", bound=PhaseCommand)
 
@@ -55,13 +54,3 @@ class PhaseWorker(Generic[C]):
     conclude: Callable[[C, Finished], WorkerEvent]
     module: str | None = None
     """The program to keep a warm child for from the start; None: that of the first job, once it has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class CoroutineWorker(Generic[C]):
-    """A worker whose program is a coroutine in the host's own process: its event is all that it leaves."""
-
-    phase: Phase
-    command: type[C]
-    work: Callable[[Attempt, str], Awaitable[WorkerEvent]]
-    """The attempt and the worker's id to the event. One that takes its time heeds `attempt.paused`."""

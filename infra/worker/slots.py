@@ -7,17 +7,21 @@ So the consumer goes before an acknowledgement would let one delivery too many i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import structlog
 
 from infra.bus.port import Bus, BusUnavailable, Incoming, Subscription
-from infra.ending import end
+from infra.ending import end, say_if_broken
+from infra.worker.attempt import Attempt
 
 RETRY_AFTER = 1.0
 
 log = structlog.get_logger(__name__)
+Admit = Callable[[Incoming], Awaitable[Attempt | None]]
+"""Claims a delivery. Returns the attempt if that was granted; else None, and the delivery is settled."""
 
 
 class Consuming:
@@ -29,33 +33,14 @@ class Consuming:
         self.subscription: Subscription | None = None
 
 
-class Hold:
-    """A slot kept for one delivery while its claim is out. Settled by exactly one of `run` and `drop`."""
-
-    def __init__(self, slots: Slots, via: Consuming) -> None:
-        self._slots = slots
-        self._via = via
-
-    async def run(self, message: Incoming) -> None:
-        """The delivery becomes a job: acknowledge it. The job's end is told to `Slots.free`."""
-        await self._slots.occupy(self._via)
-        await message.ack()
-
-    def drop(self) -> None:
-        """The delivery was settled without a job."""
-        self._slots.leave(self._via)
-
-
-Take = Callable[[Incoming, Hold], Awaitable[None]]
-
-
 class Slots:
     """Invariant: running + held by consumers that are gone + the present consumer's prefetch <= size."""
 
-    def __init__(self, bus: Bus, queue: str, take: Take, size: int) -> None:
+    def __init__(self, bus: Bus, queue: str, admit: Admit, start: Callable[[Attempt], None], size: int) -> None:
         self._bus = bus
         self._queue = queue
-        self._take = take
+        self._admit = admit
+        self._start = start
         self._size = size
         self._running = 0
         self._held_before = 0
@@ -63,7 +48,7 @@ class Slots:
         self._changed = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
-        self._cancelling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> int:
@@ -85,42 +70,21 @@ class Slots:
         """Consume whenever there is room, from now on."""
         self._changed.set()
         self._opening = asyncio.create_task(self._keep_open(), name="slots")
+        say_if_broken(self._opening)
 
-    async def close(self) -> None:
-        """Consume no more; what is held stays with its claim."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Consume no more. Claims that are not answered within `grace` seconds are given up, their deliveries too."""
         if self._opening is not None:
             await end(self._opening)
         await self._detach()
-        await end(*self._cancelling)
+        if grace and self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        await end(*self._tasks)
 
     def free(self) -> None:
         """A job has ended."""
         self._running -= 1
         self._look_again()
-
-    async def occupy(self, via: Consuming) -> None:
-        """Count a held delivery as running; the consumer goes first where it might otherwise bring too many."""
-        if via is self._now and self._free == 0:
-            await self._detach()
-        self._leave(via)
-        self._running += 1
-        self._look_again()
-
-    def leave(self, via: Consuming) -> None:
-        """Count a held delivery no more."""
-        self._leave(via)
-        self._look_again()
-
-    def _look_again(self) -> None:
-        """There may be room for a consumer; nothing is to be done while there is one."""
-        if self._now is None:
-            self._changed.set()
-
-    def _leave(self, via: Consuming) -> None:
-        if via is self._now:
-            via.held -= 1
-        else:
-            self._held_before -= 1
 
     async def _keep_open(self) -> None:
         while True:
@@ -146,6 +110,7 @@ class Slots:
                 raise
 
     async def _deliver(self, via: Consuming, message: Incoming) -> None:
+        """Handle a delivery in a task of its own: a bus that loses the delivery does not end its claim."""
         if via is self._now:
             via.held += 1
         elif self._free > 0:  # it came while the consumer was being cancelled
@@ -153,11 +118,44 @@ class Slots:
         else:
             await message.requeue()
             return
+        handling = self._spawn(self._handle(via, message))
         try:
-            await self._take(message, Hold(self, via))
+            await asyncio.shield(handling)
         except asyncio.CancelledError:
             self._lose(via)
             raise
+
+    async def _handle(self, via: Consuming, message: Incoming) -> None:
+        """Claim the delivery; if that is granted, start the attempt and acknowledge."""
+        attempt = None
+        try:
+            attempt = await self._admit(message)
+        except asyncio.CancelledError:
+            await message.requeue()
+            raise
+        finally:
+            if attempt is None:
+                self._leave(via)
+                self._look_again()
+        if attempt is not None:
+            self._leave(via)
+            self._running += 1
+            self._start(attempt)
+            if via is self._now and self._free < 0:  # acknowledged, it would make room for one too many
+                await self._detach()
+            await message.ack()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """There may be room for a consumer; nothing is to be done while there is one."""
+        if self._now is None:
+            self._changed.set()
+
+    def _leave(self, via: Consuming) -> None:
+        if via is self._now:
+            via.held -= 1
+        else:
+            self._held_before -= 1
 
     def _lose(self, via: Consuming) -> None:
         """The bus lost what this consumer holds, and would bring as much again; the claims for it are still out."""
@@ -165,9 +163,7 @@ class Slots:
             return
         self._forget(via)
         if via.subscription is not None:
-            task = asyncio.create_task(via.subscription.cancel(), name="lost consumer")
-            self._cancelling.add(task)
-            task.add_done_callback(self._cancelling.discard)
+            self._spawn(via.subscription.cancel())
         self._look_again()
 
     async def _detach(self) -> None:
@@ -181,7 +177,14 @@ class Slots:
             self._forget(consuming)
 
     def _forget(self, consuming: Consuming) -> None:
-        """No more comes by it. It may have been lost, and forgotten, while somebody waited for its end."""
+        """No more comes by it. It may have been lost, and forgotten, while its end was awaited."""
         if self._now is consuming:
             self._held_before += consuming.held
             self._now = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="a delivery")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        say_if_broken(task)
+        return task

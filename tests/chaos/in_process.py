@@ -70,7 +70,7 @@ def host_with(coroutines: dict[str, Main], *arguments: object) -> WorkerHost:
     """The real host, whose jobs are real in all but that some programs run beside it."""
 
     class Host(WorkerHost):
-        def _runner_of(self, worker: object, objects: ObjectStore) -> Jobs:
+        def _jobs_of(self, worker: object, objects: ObjectStore) -> Jobs:
             children = SomeChildren(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
             children.coroutines = coroutines
             return Jobs(worker, objects, self._folder, children, self.worker_id)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from pydantic import SecretStr
 
 from contracts.errors import TreadleError
+from contracts.events import WorkerEvent
 from control.service import Control, Parts
+from infra.bus.port import Outgoing
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.telemetry import Tracing
 from infra.worker.folders import WorkerFolder
 from infra.worker.host import WorkerHost
 from infra.worker.plan import PhaseWorker
-from infra.worker.spool import Spool
+from infra.worker.spool import Spool, Spooled
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.checks import Checks
 from tests.simulation.objects import SimulatedObjects
@@ -189,19 +191,30 @@ class SimulatedSpool(Spool):
         super().__init__(folder)
         self._world = world
 
-    async def flush(self) -> bool:
-        """Write down what is wanted, unless the process dies before or after."""
+    def entry(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
+        """As the real one, written on the simulated disk."""
+        real = super().entry(event, headers)
+        return SimulatedSpooled(self._world, real.message, real._path)
+
+
+class SimulatedSpooled(Spooled):
+    """An event whose process may die before it is written, or after."""
+
+    def __init__(self, world: World, message: Outgoing, path: Path) -> None:
+        super().__init__(message, path)
+        self._world = world
+
+    async def write(self) -> None:
+        """Write, unless the process dies."""
         process = PROCESS.get()
         assert process is not None, "a spool is a worker's"
         await self._world.point("before-spool", process)
-        written = await super().flush()
+        await super().write()
         await self._world.point("after-spool-before-confirm", process)
-        return written
 
-    def _write(self, entries: Sequence[Any]) -> Path:
+    def _write(self) -> None:
         if "disk" in self._world.away:
             raise OSError("no space left on device")
-        path = super()._write(entries)
+        super()._write()
         written = int(asyncio.get_running_loop().time() * 1e9)
-        os.utime(path, ns=(written, written))
-        return path
+        os.utime(self._path, ns=(written, written))

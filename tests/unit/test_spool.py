@@ -1,11 +1,11 @@
-"""An event that is not removed soon is written down, and kept until it is, whatever happens in between."""
+"""An event that was written is found by the next life, until it is removed."""
 
-import asyncio
 import os
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from contracts.events import PhasePaused
 from contracts.tasks import AttemptKey, Phase
@@ -13,12 +13,11 @@ from contracts.topology import EVENTS
 from contracts.wire import decode
 from infra.worker import spool as module
 from infra.worker.spool import Spool, Spooled
-from tests.eventually import eventually
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path)
+    return Spool(tmp_path / "spool")
 
 
 def paused() -> PhasePaused:
@@ -28,25 +27,15 @@ def paused() -> PhasePaused:
 
 async def written(spool: Spool, headers: dict[str, str] | None = None) -> Spooled:
     """An event that is on the disk."""
-    spooled = spool.keep(paused(), headers or {})
-    assert await spool.flush()
+    spooled = spool.entry(paused(), headers or {})
+    await spooled.write()
     return spooled
-
-
-async def settled(spool: Spool) -> None:
-    """Wait until no event waits any more: it was written, or removed."""
-
-    async def still() -> bool:
-        return spool._writing is None and spool._timer is None
-
-    await eventually(still, "the spool to be still")
 
 
 async def test_an_event_is_found_again_by_another_life(spool: Spool, tmp_path: Path) -> None:
     event = paused()
-    spool.keep(event, {"traceparent": "t"})
-    await spool.flush()
-    (found,) = Spool(tmp_path).entries()
+    await spool.entry(event, {"traceparent": "t"}).write()
+    (found,) = Spool(tmp_path / "spool").entries()
     assert decode(found.message.body, PhasePaused) == event
 
 
@@ -57,48 +46,13 @@ async def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
     assert next(spool.entries()).message == kept
 
 
-async def test_an_event_that_nobody_removes_is_written_down(spool: Spool) -> None:
-    kept = spool.keep(paused(), {})
-    await settled(spool)
-    assert [found.message for found in spool.entries()] == [kept.message]
-
-
-async def test_an_event_in_a_hurry_is_written_down_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE", 3600)
-    kept = spool.keep(paused(), {})
-    spool.hurry()
-    assert spool._writing is not None
-    await spool._writing
-    assert [found.message for found in spool.entries()] == [kept.message]
-
-
-async def test_an_event_that_comes_after_a_quiet_time_is_written_down_too(spool: Spool) -> None:
-    spool.keep(paused(), {}).remove()
-    await settled(spool)
-    spool.keep(paused(), {})
-    await settled(spool)
-    assert len(list(spool.entries())) == 1
-
-
-async def test_an_event_that_is_removed_at_once_never_touches_the_disk(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool")
-    spool.keep(paused(), {}).remove()
-    await settled(spool)
-    await spool.close()
-    assert not (tmp_path / "spool").exists()
-
-
-async def test_a_removed_event_is_gone(spool: Spool) -> None:
+async def test_a_removed_event_is_gone(spool: Spool, tmp_path: Path) -> None:
     (await written(spool)).remove()
-    assert list(spool.entries()) == []
+    assert os.listdir(tmp_path / "spool") == []
 
 
-async def test_an_event_that_is_removed_while_it_is_written_is_gone(spool: Spool) -> None:
-    kept = spool.keep(paused(), {})
-    flushing = asyncio.create_task(spool.flush())
-    await asyncio.sleep(0)
-    kept.remove()
-    await flushing
+def test_an_event_that_was_never_written_can_be_removed(spool: Spool) -> None:
+    spool.entry(paused(), {}).remove()
     assert list(spool.entries()) == []
 
 
@@ -107,57 +61,45 @@ async def test_events_come_oldest_first(spool: Spool) -> None:
     assert [found.message for found in spool.entries()] == kept
 
 
-def test_a_file_that_was_being_written_in_a_crash_is_no_event(spool: Spool, tmp_path: Path) -> None:
-    (tmp_path / "half.part").write_text('{"routing')
+async def test_a_file_that_was_being_written_in_a_crash_is_no_event(spool: Spool, tmp_path: Path) -> None:
+    (await written(spool)).remove()
+    (tmp_path / "spool" / "half.part").write_text('{"routing')
     assert list(spool.entries()) == []
 
 
 async def test_an_unreadable_file_is_set_aside_and_holds_up_no_other(spool: Spool, tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{}")
     await written(spool)
+    (tmp_path / "spool" / "bad.json").write_text("{}")
     assert len(list(spool.entries())) == 1
-    assert (tmp_path / "bad.unreadable").exists()
+    assert (tmp_path / "spool" / "bad.unreadable").exists()
 
 
-def test_a_spool_that_was_never_used_is_empty(tmp_path: Path) -> None:
-    assert list(Spool(tmp_path / "nothing").entries()) == []
+def test_a_spool_that_was_never_used_is_empty(spool: Spool) -> None:
+    assert list(spool.entries()) == []
 
 
-async def test_events_that_come_together_share_a_file_which_goes_with_the_last(spool: Spool, tmp_path: Path) -> None:
-    kept = [spool.keep(paused(), {}) for _ in range(5)]
-    await spool.flush()
-    for one in kept[:-1]:
-        one.remove()
-    assert len(os.listdir(tmp_path)) == 1
-    kept[-1].remove()
-    assert os.listdir(tmp_path) == []
-
-
-async def test_closing_writes_down_at_once_what_is_not_removed(spool: Spool) -> None:
-    kept = spool.keep(paused(), {})
-    await spool.close()
-    assert [found.message for found in spool.entries()] == [kept.message]
-
-
-async def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_AFTER", 0.01)
-    (tmp_path / "spool").write_text("no folder")
-    spool = Spool(tmp_path / "spool")
-    kept = spool.keep(paused(), {})
-    assert not await spool.flush()
-    (tmp_path / "spool").unlink()
-    await settled(spool)
-    assert [found.message for found in spool.entries()] == [kept.message]
-
-
-async def test_a_disk_that_refuses_in_the_middle_is_left_as_it_was(
+async def test_a_disk_that_refuses_is_logged_and_left_as_it_was(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError("no space left on device")
 
-    spool.keep(paused(), {})
     monkeypatch.setattr(module.os, "fsync", full)
-    assert not await spool.flush()
-    assert os.listdir(tmp_path) == []
-    await spool.close()
+    with capture_logs() as logs:
+        await written(spool)
+    assert [line["event"] for line in logs] == ["event_not_spooled"]
+    assert os.listdir(tmp_path / "spool") == []
+
+
+async def test_a_file_is_whole_before_it_has_its_name(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    replace = Path.replace
+
+    def renamed(self: Path, target: Path) -> Path:
+        assert synced, "the content is synced before the rename"
+        return replace(self, target)
+
+    monkeypatch.setattr(module.os, "fsync", synced.append)
+    monkeypatch.setattr(Path, "replace", renamed)
+    await written(spool)
+    assert len(synced) == 2  # the file, then its folder

@@ -25,8 +25,7 @@ async def spooled(script: Script, settings: Settings) -> ModelTrained:
     folder = WorkerFolder.of(settings, Phase.TRAIN, str(settings.worker_id))
     folder.jobs.mkdir(parents=True)
     (folder.path / "lock").touch()
-    folder.spool.keep(event, {})
-    await folder.spool.close()
+    await folder.spool.entry(event, {}).write()
     return event
 
 

@@ -189,7 +189,7 @@ async def test_a_child_that_cannot_be_started_for_the_next_job_does_not_change_t
     async def no_fork(module: str) -> None:
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr(host._runner._children, "warm", no_fork)
+    monkeypatch.setattr(host._jobs._children, "warm", no_fork)
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert control.events[0].kind == "model_trained"
@@ -202,5 +202,5 @@ async def test_the_next_job_is_run_by_the_warm_child(
         for done in (1, 2):
             await control.order(script.command("write"))
             await control.until(lambda done=done: len(control.events) == done)  # type: ignore[misc]
-        assert host._runner._children._spare is not None
+        assert host._jobs._children._spare is not None
     assert [event.kind for event in control.events] == ["model_trained", "model_trained"]

@@ -1,4 +1,4 @@
-"""The spool beside the broker: what is confirmed soon is never written, what is not is on the disk until it is."""
+"""The spool beside the broker: an event is on the disk before it is published, and until it is confirmed."""
 
 import asyncio
 import os
@@ -87,14 +87,23 @@ async def kept(folder: Path) -> UUID:
     return decode(spooled.message.body, *get_args(WorkerEvent)).key.task_id
 
 
-async def test_what_is_confirmed_soon_is_never_written(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path
+async def test_an_event_is_on_the_disk_when_it_is_published(
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus.away = False
+    on_disk: list[int] = []
+    publish = bus.publish
+
+    async def look_and_publish(message: Outgoing) -> None:
+        if message.exchange == EVENTS.name:
+            on_disk.append(len(list(Spool(folder).entries())))
+        await publish(message)
+
+    monkeypatch.setattr(bus, "publish", look_and_publish)
     async with life():
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
-    assert folder.name not in os.listdir(folder.parent)
+    assert (on_disk, os.listdir(folder)) == ([1], [])
 
 
 async def test_what_is_not_confirmed_is_on_the_disk_until_it_is(
@@ -133,7 +142,7 @@ async def test_a_disk_that_refuses_holds_up_no_event(
             await control.order(script.command("write"))
 
             async def refused() -> bool:
-                return any(line["event"] == "events_not_spooled" for line in logs)
+                return any(line["event"] == "event_not_spooled" for line in logs)
 
             await eventually(refused, "the disk to refuse")
         bus.away = False
