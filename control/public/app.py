@@ -126,5 +126,5 @@ DESCRIPTION = (
 )
 
 
-def _decode(message: StreamMessage[Any]) -> AnySubmission:
+async def _decode(message: StreamMessage[Any]) -> AnySubmission:  # FastStream calls a plain function in a thread
     return decode_submission(message.body)

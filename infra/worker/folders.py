@@ -1,4 +1,4 @@
-"""A worker's folders on disk: `spool/`, and under `jobs/` one folder an attempt. One living worker each."""
+"""A worker's folder on disk: `spool.db`, and under `jobs/` one folder an attempt. One living worker each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WorkerFolder:
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self.jobs = folder / "jobs"
-        self.spool = Spool(folder / "spool")
+        self.spool = Spool(folder / "spool.db")
         self._lock: int | None = None
 
     @classmethod
@@ -74,6 +74,7 @@ class WorkerFolder:
 
     def unlock(self) -> None:
         """Let another life have it."""
+        self.spool.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -94,6 +95,7 @@ class WorkerFolder:
         for job in orphan.jobs.iterdir():
             if not (self.jobs / job.name).exists():
                 job.rename(self.jobs / job.name)
+        orphan.spool.close()
         shutil.rmtree(orphan.path, ignore_errors=True)
         orphan.unlock()
         log.info("dead_worker_inherited", worker_folder=str(orphan.path))

@@ -135,9 +135,8 @@ class WorkerHost:
         Cancelled because the host ends, it leaves the event in the spool for the next life.
         """
         event = await self._jobs.event(attempt, reporter)
-        spooled = self._folder.spool.entry(event, attempt.headers)
+        spooled = self._folder.spool.keep(event, attempt.headers)
         try:
-            await spooled.write()
             await reporter.close()
             await publish(self._bus, spooled.message)
         except asyncio.CancelledError:

@@ -52,8 +52,7 @@ class Poison:
         beat = Heartbeat(key=key, claim_id=claim.claim_id)
         self._leases.hold(Lease(claim.claim_id, lambda: beat, lambda _: None))
         try:
-            spooled = self._spool.entry(self._event(claim, error), carried(message.headers))
-            await spooled.write()
+            spooled = self._spool.keep(self._event(claim, error), carried(message.headers))
             await publish(self._bus, spooled.message)
             spooled.remove()
         finally:

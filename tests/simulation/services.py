@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from pydantic import SecretStr
 
 from contracts.errors import TreadleError
 from contracts.events import WorkerEvent
+from contracts.topology import EVENTS
+from contracts.wire import encode
 from control.service import Control, Parts
 from infra.bus.port import Outgoing
 from infra.objects import ObjectStore
@@ -169,7 +170,7 @@ class SimulatedFolder(WorkerFolder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.spool = SimulatedSpool(self.world, folder / "spool")
+        self.spool = SimulatedSpool(self.world, folder / "spool.db")
 
     @classmethod
     def within(cls, world: World) -> type[SimulatedFolder]:
@@ -185,36 +186,15 @@ class SimulatedFolder(WorkerFolder):
 
 
 class SimulatedSpool(Spool):
-    """A spool on a disk that is full at times. Its files have virtual times, for their age is their order."""
+    """A spool on a disk that is full at times."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, world: World, path: Path) -> None:
+        super().__init__(path)
         self._world = world
 
-    def entry(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
-        """As the real one, written on the simulated disk."""
-        real = super().entry(event, headers)
-        return SimulatedSpooled(self._world, real.message, real._path)
-
-
-class SimulatedSpooled(Spooled):
-    """An event whose process may die before it is written, or after."""
-
-    def __init__(self, world: World, message: Outgoing, path: Path) -> None:
-        super().__init__(message, path)
-        self._world = world
-
-    async def write(self) -> None:
-        """Write, unless the process dies."""
-        process = PROCESS.get()
-        assert process is not None, "a spool is a worker's"
-        await self._world.point("before-spool", process)
-        await super().write()
-        await self._world.point("after-spool-before-confirm", process)
-
-    def _write(self) -> None:
-        if "disk" in self._world.away:
-            raise OSError("no space left on device")
-        super()._write()
-        written = int(asyncio.get_running_loop().time() * 1e9)
-        os.utime(self._path, ns=(written, written))
+    def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
+        """Write the event, unless the disk is full."""
+        if "disk" not in self._world.away:
+            return super().keep(event, headers)
+        message = Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
+        return Spooled(self, message, None)

@@ -28,8 +28,6 @@ POINTS = (
     "after-answer-before-ack",
     "after-publish-before-confirm",
     "after-work-before-publish",
-    "before-spool",
-    "after-spool-before-confirm",
     "mid-upload",
     "mid-checkpoint",
     "after-upload-before-event",

@@ -1,6 +1,11 @@
-"""An event that was written is found by the next life, until it is removed."""
+"""An event that was written is found by the next life of the worker, until it is removed."""
 
 import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,13 +16,30 @@ from contracts.events import PhasePaused
 from contracts.tasks import AttemptKey, Phase
 from contracts.topology import EVENTS
 from contracts.wire import decode
-from infra.worker import spool as module
-from infra.worker.spool import Spool, Spooled
+from infra.worker.spool import Spool
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.test_spool import paused
+from infra.worker.spool import Spool
+spool = Spool(Path(sys.argv[1]))
+for _ in range(3):
+    spool.keep(paused(), {})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def spool(path: Path) -> Iterator[Spool]:
+    spool = Spool(path)
+    yield spool
+    spool.close()
 
 
 def paused() -> PhasePaused:
@@ -25,81 +47,92 @@ def paused() -> PhasePaused:
     return PhasePaused(key=key, claim_id=uuid4(), worker_id="w")
 
 
-async def written(spool: Spool, headers: dict[str, str] | None = None) -> Spooled:
-    """An event that is on the disk."""
-    spooled = spool.entry(paused(), headers or {})
-    await spooled.write()
-    return spooled
+def found_by_another_life(path: Path) -> list[PhasePaused]:
+    spool = Spool(path)
+    found = [decode(spooled.message.body, PhasePaused) for spooled in spool.entries()]
+    spool.close()
+    return found
 
 
-async def test_an_event_is_found_again_by_another_life(spool: Spool, tmp_path: Path) -> None:
+def test_an_event_is_found_by_another_life(spool: Spool, path: Path) -> None:
     event = paused()
-    await spool.entry(event, {"traceparent": "t"}).write()
-    (found,) = Spool(tmp_path / "spool").entries()
-    assert decode(found.message.body, PhasePaused) == event
+    spool.keep(event, {"traceparent": "t"})
+    assert found_by_another_life(path) == [event]
 
 
-async def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
-    kept = (await written(spool, {"traceparent": "t"})).message
-    event = decode(kept.body, PhasePaused)
+def test_what_a_killed_process_had_written_is_found(path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, path], cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(found_by_another_life(path)) == 3
+
+
+def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
+    event = paused()
+    kept = spool.keep(event, {"traceparent": "t"}).message
     assert (kept.exchange, kept.routing_key, kept.message_id) == (EVENTS.name, "phase_paused", str(event.message_id))
-    assert next(spool.entries()).message == kept
+    assert [spooled.message for spooled in spool.entries()] == [kept]
 
 
-async def test_a_removed_event_is_gone(spool: Spool, tmp_path: Path) -> None:
-    (await written(spool)).remove()
-    assert os.listdir(tmp_path / "spool") == []
+def test_a_removed_event_is_gone(spool: Spool) -> None:
+    spool.keep(paused(), {}).remove()
+    assert spool.entries() == []
 
 
-def test_an_event_that_was_never_written_can_be_removed(spool: Spool) -> None:
-    spool.entry(paused(), {}).remove()
-    assert list(spool.entries()) == []
+def test_removing_one_event_leaves_the_others(spool: Spool) -> None:
+    first, second, third = (spool.keep(paused(), {}) for _ in range(3))
+    second.remove()
+    assert [spooled.message for spooled in spool.entries()] == [first.message, third.message]
 
 
-async def test_events_come_oldest_first(spool: Spool) -> None:
-    kept = [(await written(spool)).message for _ in range(5)]
+def test_what_is_found_can_be_removed(spool: Spool) -> None:
+    spool.keep(paused(), {})
+    (found,) = spool.entries()
+    found.remove()
+    assert spool.entries() == []
+
+
+def test_events_come_oldest_first(spool: Spool) -> None:
+    kept = [spool.keep(paused(), {}).message for _ in range(5)]
     assert [found.message for found in spool.entries()] == kept
 
 
-async def test_a_file_that_was_being_written_in_a_crash_is_no_event(spool: Spool, tmp_path: Path) -> None:
-    (await written(spool)).remove()
-    (tmp_path / "spool" / "half.part").write_text('{"routing')
-    assert list(spool.entries()) == []
+def test_a_spool_that_was_never_used_is_empty_and_makes_no_file(spool: Spool, path: Path) -> None:
+    assert spool.entries() == []
+    assert not path.exists()
 
 
-async def test_an_unreadable_file_is_set_aside_and_holds_up_no_other(spool: Spool, tmp_path: Path) -> None:
-    await written(spool)
-    (tmp_path / "spool" / "bad.json").write_text("{}")
-    assert len(list(spool.entries())) == 1
-    assert (tmp_path / "spool" / "bad.unreadable").exists()
-
-
-def test_a_spool_that_was_never_used_is_empty(spool: Spool) -> None:
-    assert list(spool.entries()) == []
-
-
-async def test_a_disk_that_refuses_is_logged_and_left_as_it_was(
-    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: int) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(module.os, "fsync", full)
+def test_a_damaged_file_is_set_aside_and_the_next_event_is_kept(spool: Spool, path: Path) -> None:
+    path.write_bytes(b"this is no database" * 100)
     with capture_logs() as logs:
-        await written(spool)
+        assert spool.entries() == []
+    assert [line["event"] for line in logs] == ["spool_damaged"]
+    spool.keep(paused(), {})
+    assert len(spool.entries()) == 1
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_a_disk_that_refuses_is_logged_and_the_event_can_be_published(spool: Spool, path: Path) -> None:
+    path.mkdir()
+    with capture_logs() as logs:
+        spooled = spool.keep(paused(), {})
+        spooled.remove()
     assert [line["event"] for line in logs] == ["event_not_spooled"]
-    assert os.listdir(tmp_path / "spool") == []
+    assert spooled.message.routing_key == "phase_paused"
 
 
-async def test_a_file_is_whole_before_it_has_its_name(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    replace = Path.replace
+def test_a_disk_that_is_full_is_logged(spool: Spool, path: Path) -> None:
+    spool.keep(paused(), {})
+    size = os.path.getsize(path) + os.path.getsize(f"{path}-wal")
+    assert spool._open is not None
+    spool._open.execute(f"PRAGMA max_page_count = {size // 4096}")
+    with capture_logs() as logs:
+        for _ in range(100):
+            spool.keep(paused(), {})
+    assert {line["event"] for line in logs} == {"event_not_spooled"}
 
-    def renamed(self: Path, target: Path) -> Path:
-        assert synced, "the content is synced before the rename"
-        return replace(self, target)
 
-    monkeypatch.setattr(module.os, "fsync", synced.append)
-    monkeypatch.setattr(Path, "replace", renamed)
-    await written(spool)
-    assert len(synced) == 2  # the file, then its folder
+def test_the_file_is_written_as_sqlite_does_for_processes_that_may_be_killed(spool: Spool, path: Path) -> None:
+    spool.keep(paused(), {})
+    with sqlite3.connect(path) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()

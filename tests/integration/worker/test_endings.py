@@ -25,7 +25,8 @@ async def spooled(script: Script, settings: Settings) -> ModelTrained:
     folder = WorkerFolder.of(settings, Phase.TRAIN, str(settings.worker_id))
     folder.jobs.mkdir(parents=True)
     (folder.path / "lock").touch()
-    await folder.spool.entry(event, {}).write()
+    folder.spool.keep(event, {})
+    folder.spool.close()
     return event
 
 

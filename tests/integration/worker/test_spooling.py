@@ -1,6 +1,5 @@
 """The spool beside the broker: an event is on the disk before it is published, and until it is confirmed."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -72,23 +71,31 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(worker_settings: Settings) -> Path:
+def path(worker_settings: Settings) -> Path:
     """The worker's spool."""
-    return WorkerFolder.of(worker_settings, Phase.TRAIN, "w").path / "spool"
+    return WorkerFolder.of(worker_settings, Phase.TRAIN, "w").path / "spool.db"
 
 
-async def kept(folder: Path) -> UUID:
+def in_spool(path: Path) -> list[Spooled]:
+    """What another life of the worker would find."""
+    spool = Spool(path)
+    found = spool.entries()
+    spool.close()
+    return found
+
+
+async def kept(path: Path) -> UUID:
     """The key's task of the one event in the spool, once there is one."""
 
     async def found() -> list[Spooled]:
-        return list(Spool(folder).entries())
+        return in_spool(path)
 
     (spooled,) = await eventually(found, "an event in the spool")
     return decode(spooled.message.body, *get_args(WorkerEvent)).key.task_id
 
 
 async def test_an_event_is_on_the_disk_when_it_is_published(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path, monkeypatch: pytest.MonkeyPatch
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus.away = False
     on_disk: list[int] = []
@@ -96,35 +103,35 @@ async def test_an_event_is_on_the_disk_when_it_is_published(
 
     async def look_and_publish(message: Outgoing) -> None:
         if message.exchange == EVENTS.name:
-            on_disk.append(len(list(Spool(folder).entries())))
+            on_disk.append(len(in_spool(path)))
         await publish(message)
 
     monkeypatch.setattr(bus, "publish", look_and_publish)
     async with life():
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
-    assert (on_disk, os.listdir(folder)) == ([1], [])
+    assert (on_disk, in_spool(path)) == ([1], [])
 
 
 async def test_what_is_not_confirmed_is_on_the_disk_until_it_is(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
 ) -> None:
     command = script.command("write")
     async with life():
         await control.order(command)
-        assert await kept(folder) == command.key.task_id
+        assert await kept(path) == command.key.task_id
         bus.away = False
         await control.until(lambda: control.events)
-    assert os.listdir(folder) == []
+    assert in_spool(path) == []
 
 
 async def test_what_a_life_could_not_publish_the_next_one_does(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
 ) -> None:
     command = script.command("write")
     async with life():
         await control.order(command)
-        await kept(folder)
+        await kept(path)
     assert control.events == []
     bus.away = False
     async with life():
@@ -133,11 +140,10 @@ async def test_what_a_life_could_not_publish_the_next_one_does(
 
 
 async def test_a_disk_that_refuses_holds_up_no_event(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
 ) -> None:
-    os.makedirs(folder.parent, mode=0o700)
-    await asyncio.to_thread(folder.write_text, "no folder")
     async with life():
+        os.makedirs(path, mode=0o700)  # no file can be there
         with capture_logs() as logs:
             await control.order(script.command("write"))
 
@@ -152,19 +158,19 @@ async def test_a_disk_that_refuses_holds_up_no_event(
 
 @pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.FENCED])
 async def test_what_control_wants_no_more_leaves_the_spool_unpublished(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, folder: Path, verdict: Verdict
+    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path, verdict: Verdict
 ) -> None:
     unwanted, other = script.command("write"), script.command("write")
     async with life():
         await control.order(unwanted)
-        await kept(folder)
+        await kept(path)
         await control.signal(unwanted, verdict)
-        await eventually(partial(_is_empty, folder), "the spool to be empty")
+        await eventually(partial(_is_empty, path), "the spool to be empty")
         bus.away = False
         await control.order(other)
         await control.until(lambda: control.events)
     assert [event.key for event in control.events] == [other.key]
 
 
-async def _is_empty(folder: Path) -> bool:
-    return os.listdir(folder) == []
+async def _is_empty(path: Path) -> bool:
+    return not in_spool(path)
