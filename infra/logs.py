@@ -20,7 +20,7 @@ MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
-_LOUD = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "sse_starlette", "urllib3")
+_LOUD = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
 """Libraries whose INFO lines are about themselves."""
 _REPEATED = "aiormq"
 """It logs a dozen lines for each lost connection; the adapter logs one."""

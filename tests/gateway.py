@@ -20,12 +20,12 @@ from control.gauges import Gauges
 from control.live import Live, Watch
 from control.machine import MachineEvent
 from control.relay import Relay
-from control.store.memory import MemoryStore
 from control.store.port import Dataset
 from control.submissions import Submissions
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
+from tests.memory_store import MemoryStore
 
 UPLOAD_LIMIT = 80 * 2**20
 STANDARD = {"taskName": "a task", "modelName": "/model", "datasetId": "rows", "userId": 1}

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 
 from contracts.submissions import Problem
 from control.gateway import datasets, documents, health, problems, progress, tasks
-from control.gateway.limits import BodyLimit
 from control.gateway.parts import GatewayParts
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -31,16 +30,16 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
     """The gateway. `lifespan` starts and stops what is behind it; None: the caller does."""
-    app = FastAPI(
+    app = problems.GatewayApp(
         title="Treadle",
         version=version("treadle"),
         summary="A closed loop that makes language models better.",
         lifespan=lifespan,
         responses=REFUSALS,
+        max_body_size=problems.LARGEST_BODY,
     )
     app.state.parts = parts
     for router in (tasks.router, progress.router, datasets.router, health.router, documents.router):
         app.include_router(router)
     problems.install(app)
-    app.add_middleware(BodyLimit, unlimited=frozenset({datasets.UPLOAD_PATH}))
     return app

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
+from control.gateway.limits import LARGEST_UPLOAD
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
 from control.gateway.problems import Refused
@@ -18,7 +19,6 @@ from control.gateway.views import dataset_view
 from control.store.port import Dataset, Store
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
-UPLOAD_PATH = f"{router.prefix}/upload"
 
 DatasetId = Annotated[str, Path(alias="datasetId", min_length=1, max_length=100)]
 UserId = Annotated[int, Path(alias="userId", ge=0, le=LARGEST_ID)]
@@ -32,7 +32,7 @@ def _upload_schema() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}
 
 
-@router.post("/upload", status_code=201, openapi_extra=_upload_schema())
+@router.post("/upload", status_code=201, openapi_extra=_upload_schema(), max_body_size=LARGEST_UPLOAD)
 async def upload(request: Request, parts: Parts, response: Response) -> DatasetView:
     """Stream a .json, .jsonl or .csv file to the object store as a new dataset. Nothing is cleaned or parsed yet."""
     async with Upload(parts.objects, parts.upload_limit) as taken:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from contracts.errors import FieldError, InvalidInput, TreadleError, finding
 from contracts.submissions import Problem
@@ -21,6 +22,8 @@ from infra.objects import ObjectStoreUnavailable
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
 """Seconds after which a client may ask again when a part is away."""
+LARGEST_BODY = 2**20
+"""Bytes of a JSON body, which is held in memory whole."""
 CLIENT_GONE = 499
 _PLACES = frozenset({"body", "query", "path", "header"})
 
@@ -44,6 +47,25 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unexpected)
+
+
+class GatewayApp(FastAPI):
+    """FastAPI, with a problem in place of the plain text by which Starlette refuses a `Content-Length` too large."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        refused = False
+
+        async def send_problem(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                refused = (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
+                if refused:
+                    await _too_large(Request(scope))(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        await super().__call__(scope, receive, send_problem)
 
 
 def about(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
@@ -88,11 +110,15 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, status = request.url.path, HTTPStatus(error.status_code)
     match status:
+        case HTTPStatus.NO_CONTENT:
+            return Response(status_code=status)
         case HTTPStatus.NOT_FOUND:
             field, detail = "path", f"there is nothing at {path}; /docs lists what is"
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (error.headers or {}).get("Allow", "another method")
             field, detail = "method", f"{request.method} is not allowed at {path}; expected {allowed}"
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return _too_large(request)
         case _:
             field, detail = "body", str(error.detail)
     return answer(request, about(status, detail, FieldError(field=field, message=detail)), error.headers)
@@ -108,6 +134,11 @@ async def _on_unexpected(request: Request, _: Exception) -> Response:
     return answer(
         request, about(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of control says what")
     )
+
+
+def _too_large(request: Request) -> Response:
+    detail = f"expected at most {LARGEST_BODY} bytes"
+    return answer(request, about(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, FieldError(field="body", message=detail)))
 
 
 def _away(error: TreadleError) -> Problem:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
-from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
+from fastapi import APIRouter, Depends, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
 
 from contracts.progress import PhaseProgress
 from control.gateway.parts import GatewayParts, Parts
@@ -22,8 +23,6 @@ POLL = 1.0
 """Seconds between two looks at the history where nothing wakes us: another control process may have changed it."""
 RECONNECT = 2000
 """Milliseconds after which a client that lost the stream asks again."""
-HEARTBEAT = 15
-"""Seconds between two comments that keep the connection alive."""
 PAGE = 500
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
@@ -31,20 +30,23 @@ router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 
 
+async def _unseen(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> int:
+    """The id after which the history is wanted. Raises TaskNotFound; answers 204 if the task ended before that."""
+    stored = await parts.store.task(task_id)
+    seen = last_event_id > 0 and stored.task.status in TERMINAL
+    if seen and not await parts.store.history(task_id, last_event_id, 1):
+        raise HTTPException(HTTPStatus.NO_CONTENT)
+    return last_event_id
+
+
 @router.get("/{taskId}/progress", response_class=EventSourceResponse)
-async def progress(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> Response:
+async def progress(
+    task_id: TaskId, parts: Parts, after: Annotated[int, Depends(_unseen)]
+) -> AsyncIterator[ServerSentEvent]:
     """Events `history` (its `id` is the row's) and `progress` (the newest message only), until the task has ended.
 
     A client that reconnects after the end, as browsers do by themselves, is told to stop by 204.
     """
-    stored = await parts.store.task(task_id)
-    seen = last_event_id > 0 and stored.task.status in TERMINAL
-    if seen and not await parts.store.history(task_id, last_event_id, 1):
-        return Response(status_code=204)
-    return EventSourceResponse(_stream(parts, task_id, last_event_id), ping=HEARTBEAT)
-
-
-async def _stream(parts: GatewayParts, task_id: UUID, after: int) -> AsyncIterator[ServerSentEvent]:
     with parts.live.watch(task_id) as watch:
         async for event in _events(parts, task_id, after, watch):
             yield event
@@ -65,10 +67,10 @@ async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watch) 
         latest = parts.live.latest(task_id)
         if latest is not None and latest != shown:
             shown = latest
-            yield ServerSentEvent(latest.model_dump_json(), event="progress", retry=RECONNECT)
+            yield ServerSentEvent(raw_data=latest.model_dump_json(), event="progress", retry=RECONNECT)
         await watch.changed(POLL)
 
 
 def _history_event(row: HistoryRow) -> ServerSentEvent:
     data = history_view(row).model_dump_json(by_alias=True)
-    return ServerSentEvent(data, event="history", id=str(row.id), retry=RECONNECT)
+    return ServerSentEvent(raw_data=data, event="history", id=str(row.id), retry=RECONNECT)

@@ -1,1 +1,1 @@
-"""Control's memory as a port, with two adapters: PostgreSQL and in memory."""
+"""Control's state as a port, with PostgreSQL behind it; the tests have a second adapter, in memory."""

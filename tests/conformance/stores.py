@@ -15,12 +15,12 @@ import pytest_asyncio
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import AttemptKey, Phase, TaskMode
 from control.machine import MachineEvent, advance
-from control.store.memory import MemoryStore
-from control.store.memory_tables import Tables
 from control.store.port import Applied, Change, NewTask, Store
 from control.store.postgres import PostgresStore
 from control.task import Task
 from tests.build import new_task, start
+from tests.memory_store import MemoryStore
+from tests.memory_store.tables import Tables
 
 TTL = {Phase.OPTIMIZE: 15.0, Phase.TRAIN: 45.0, Phase.EVALUATE: 15.0}
 WORKER = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="a-host", slots=1, busy=0)

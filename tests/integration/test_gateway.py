@@ -9,12 +9,12 @@ import pytest
 from contracts.leases import Claim, Heartbeat, WorkerState
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, SUBMISSIONS_QUEUE
-from control.store.memory import MemoryStore
 from control.store.port import StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import BusUnavailable, Outgoing
 from tests.build import CLAIM, completed, failed, key_of
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
+from tests.memory_store import MemoryStore
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 

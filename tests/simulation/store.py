@@ -8,8 +8,8 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from contracts.tasks import Phase
-from control.store.memory import MemoryStore
 from control.store.port import Store, StoreUnavailable
+from tests.memory_store import MemoryStore
 from tests.simulation.checks import Checks
 from tests.simulation.process import Process
 from tests.simulation.world import World

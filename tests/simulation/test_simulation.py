@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from contracts.leases import Claim, Verdict
-from control.store.memory import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.simulation.run import STEPS, Report, simulate
 from tests.simulation.world import POINTS, Violation
 

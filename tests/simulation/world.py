@@ -11,8 +11,8 @@ from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from control.store.memory_tables import Tables
 from infra.bus.inprocess_broker import MemoryBroker
+from tests.memory_store.tables import Tables
 from tests.simulation.process import Process
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,13 +10,13 @@ from contracts.leases import Claim
 from contracts.submissions import KickTask
 from control.applier import Applier, Outcome
 from control.relay import Relay
-from control.store.memory import MemoryStore
-from control.store.memory_tables import Tables
 from control.store.port import NewTask
 from control.task import Task
 from infra.bus.inprocess import InProcessBus
 from tests.build import CLAIM, completed, key_of, new_task, start
 from tests.conformance.stores import TTL, WORKER, Clock
+from tests.memory_store import MemoryStore
+from tests.memory_store.tables import Tables
 
 
 @asynccontextmanager

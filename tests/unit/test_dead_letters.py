@@ -19,7 +19,6 @@ from contracts.wire import encode
 from control.dead_letters import DeadLetter, Refusal, Replayable, content, headers_of_replay, read, refusal
 from control.orders import command_for
 from control.replay import dead_letters, purge, replay
-from control.store.memory import MemoryStore
 from control.store.port import Loaded, NewTask
 from control.task import Task
 from infra.bus.dead import QUEUE, REASON, REPLAYS, dead_letter
@@ -27,6 +26,7 @@ from infra.bus.inprocess import InProcessBus
 from infra.bus.port import Incoming, Outgoing, PublishFailed
 from tests.build import CLAIM, TASK, completed, failed, key_of, new_task, start, started, through
 from tests.conformance.stores import WORKER, change_of
+from tests.memory_store import MemoryStore
 
 
 async def test_a_dead_letter_can_be_answered_when_it_is_replayed() -> None:

@@ -21,12 +21,12 @@ from control.leftovers import artifact_of, layers, leftovers
 from control.machine import MachineEvent, RunState
 from control.orders import next_iteration
 from control.retention import Retention, clean, survey
-from control.store.memory import MemoryStore
 from control.store.port import NewTask
 from control.task import TERMINAL, IllegalTransition, Task
 from infra.settings import Settings
 from tests.build import CLAIM, TASK, failed, key_of, lost, new_task, paused, score, start
 from tests.conformance.stores import Clock, change_of
+from tests.memory_store import MemoryStore
 
 WEEK = 604_800.0
 ENDLESS = StopRules(max_iterations=99)

@@ -11,12 +11,12 @@ from control.applier import Applier
 from control.metrics import Metrics
 from control.observer import Observer
 from control.relay import Relay
-from control.store.memory import MemoryStore
 from control.store.port import NewTask, StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.settings import Settings
 from infra.telemetry import Tracing
 from tests.build import CLAIM, cancel, completed, failed, lost, new_task, start
+from tests.memory_store import MemoryStore
 
 
 class House:

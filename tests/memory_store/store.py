@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts.tasks import ModelSource, TaskStatus
-from control.store.memory_changes import MemoryChanges
-from control.store.memory_leases import MemoryLeases
-from control.store.memory_retention import MemoryRetention
-from control.store.memory_tables import TaskRow
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, TaskFilter, TaskNotFound
+from tests.memory_store.changes import MemoryChanges
+from tests.memory_store.leases import MemoryLeases
+from tests.memory_store.retention import MemoryRetention
+from tests.memory_store.tables import TaskRow
 
 
 class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):

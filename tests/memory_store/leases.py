@@ -10,9 +10,9 @@ from uuid import UUID
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import AttemptKey, Phase, TaskStatus
 from control.machine import RunState
-from control.store.memory_tables import MemoryBase, RunRow
 from control.store.port import Pause, Run, Standing
 from control.task import ACTIVE
+from tests.memory_store.tables import MemoryBase, RunRow
 
 
 class MemoryLeases(MemoryBase):

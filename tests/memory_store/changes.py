@@ -11,7 +11,6 @@ from uuid import UUID
 from control.machine import RunState
 from control.orders import Order
 from control.store.effects import HOLD, Envelope, NewRun, ending, envelope, new_run, optimized_dataset, trained_model
-from control.store.memory_tables import MemoryBase, OutboxEntry, RunRow, TaskRow
 from control.store.port import (
     Applied,
     Change,
@@ -26,6 +25,7 @@ from control.store.port import (
     Times,
 )
 from control.task import Task
+from tests.memory_store.tables import MemoryBase, OutboxEntry, RunRow, TaskRow
 
 
 class MemoryChanges(MemoryBase):
