@@ -59,7 +59,10 @@ class Applier:
         self._trace = trace
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
-        self._batcher: Batcher[_Asked, Answer] = Batcher(self._flush, size=batch_size, key=lambda a: a.task_id)
+        self._batcher: Batcher[_Asked, Answer] = Batcher(
+            "applier", self._flush, size=batch_size, key=lambda a: a.task_id
+        )
+        self.tasks = self._batcher.tasks
 
     def start(self) -> None:
         """Begin to apply."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from control.store.port import StoreUnavailable
-from infra.ending import end
+from control.supervision import Supervised
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,22 +28,22 @@ class _Waiting(Generic[T, R]):
 class Batcher(Generic[T, R]):
     """Hands what is submitted to `flush`, one batch at a time: at most `size` items, and one of each `key`."""
 
-    def __init__(self, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable]) -> None:
+    def __init__(self, name: str, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable]) -> None:
         self._flush = flush
         self._size = size
         self._key = key
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._wake = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._loop = Supervised(name, self._run)
+        self.tasks = (self._loop,)
 
     def start(self) -> None:
         """Begin to flush."""
-        self._running = asyncio.create_task(self._run(), name="batcher")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop flushing; those who still wait are cancelled, so that their messages come again."""
-        if self._running is not None:
-            await end(self._running)
+        await self._loop.stop()
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()

@@ -12,7 +12,7 @@ from control.applier import Answer
 from control.metrics import Metrics
 from control.spans import emit_iteration, emit_phase, ends_iteration
 from control.store.port import Change, Run, Store, StoreUnavailable
-from infra.ending import end
+from control.supervision import Supervised
 from infra.telemetry import Tracing
 
 BACKLOG = 4096
@@ -31,16 +31,16 @@ class Observer:
         self._metrics = metrics
         self._tracing = tracing
         self._ended: asyncio.Queue[Change] = asyncio.Queue(BACKLOG)
-        self._loop: asyncio.Task[None] | None = None
+        self._loop = Supervised("observer", self._run)
+        self.tasks = (self._loop,)
 
     def start(self) -> None:
         """Begin to observe."""
-        self._loop = asyncio.create_task(self._run(), name="observer")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop; what waits is not observed any more."""
-        if self._loop is not None:
-            await end(self._loop)
+        await self._loop.stop()
 
     def heard(self, change: Change, answer: Answer) -> None:
         """A listener for the applier."""

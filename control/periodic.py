@@ -1,4 +1,4 @@
-"""Something done over and over, that outlives the outages it meets."""
+"""Work that is done over and over, and outlives the outages that it meets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from abc import ABC, abstractmethod
 import structlog
 
 from contracts.errors import TreadleError
-from infra.ending import end
+from control.supervision import Supervised
 
 log = structlog.get_logger(__name__)
 
 
 class Periodic(ABC):
-    """Calls `tick` every `seconds`; what goes wrong in one tick is logged and tried again in the next."""
+    """Calls `tick` every `seconds`; a part that is away is logged, and asked again at the next tick."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name = name
+        self.tasks: tuple[Supervised, ...] = (Supervised(name, self._run),)
         self._seconds = seconds
-        self._loop: asyncio.Task[None] | None = None
 
     @abstractmethod
     async def tick(self) -> None:
@@ -27,12 +27,13 @@ class Periodic(ABC):
 
     def start(self) -> None:
         """Begin."""
-        self._loop = asyncio.create_task(self._run(), name=self.name)
+        for task in self.tasks:
+            task.start()
 
     async def stop(self) -> None:
         """End, at once."""
-        if self._loop is not None:
-            await end(self._loop)
+        for task in self.tasks:
+            await task.stop()
 
     async def _run(self) -> None:
         while True:
@@ -40,6 +41,4 @@ class Periodic(ABC):
                 await self.tick()
             except TreadleError as error:
                 log.warning("tick_failed", of=self.name, error=str(error))
-            except Exception:  # a loop that ends in silence is worse than one that fails aloud at every tick
-                log.exception("tick_broke", of=self.name)
             await asyncio.sleep(self._seconds)

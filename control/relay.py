@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import structlog
 
@@ -13,8 +12,9 @@ from contracts.topology import SIGNALS
 from contracts.wire import encode
 from control.periodic import Periodic
 from control.store.port import OutboxRow, Store, StoreUnavailable
+from control.supervision import Supervised
 from infra.bus.port import Bus, Outgoing, PublishFailed
-from infra.ending import end
+from infra.ending import end, say_if_broken
 
 TICK = 1.0
 """Seconds between two looks for rows that nobody holds, and the longest that a confirmed row is remembered."""
@@ -35,17 +35,13 @@ class Relay(Periodic):
         self._pending: list[OutboxRow] = []
         self._confirmed: list[int] = []
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self) -> None:
-        """Begin to publish."""
-        self._spawn(self._publishing())
-        super().start()
+        self._signals: set[asyncio.Task[None]] = set()
+        self.tasks = (*self.tasks, Supervised("relay publisher", self._publishing))
 
     async def stop(self) -> None:
         """Stop; rows not confirmed stay in the outbox."""
         await super().stop()
-        await end(*self._tasks)
+        await end(*self._signals)
 
     def offer(self, rows: Sequence[OutboxRow]) -> None:
         """Publish these soon; the caller has committed them."""
@@ -58,7 +54,10 @@ class Relay(Periodic):
         message = Outgoing(
             SIGNALS.name, signal.kind, encode(signal), str(signal.message_id), persistent=False, mandatory=False
         )
-        self._spawn(self._send(message))
+        sending = asyncio.create_task(self._send(message), name="signal")
+        self._signals.add(sending)
+        sending.add_done_callback(self._signals.discard)
+        say_if_broken(sending)
 
     def take_confirmed(self) -> list[int]:
         """Ids of rows that were confirmed; the caller forgets them in the transaction it is about to make."""
@@ -106,11 +105,6 @@ class Relay(Periodic):
             await self._bus.publish(message)
         except PublishFailed as error:
             log.warning("signal_not_sent", error=str(error))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _outgoing(row: OutboxRow) -> Outgoing:

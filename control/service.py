@@ -29,6 +29,7 @@ from infra.settings import Settings
 from infra.telemetry import Tracing
 
 NOT_ATTACHED = "not attached to its queue"
+BROKE = "it broke three times within a minute; the log says why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Control:
             for name, subscription in self._subscriptions.items()
             if not subscription.attached
         }
+        for task in (task for loop in self._loops for task in loop.tasks if task.failing):
+            missing[f"loop:{task.name}"] = BROKE
         if self._public is not None and not await self._public.attached():
             missing["consumer:submissions"] = NOT_ATTACHED
         try:

@@ -57,8 +57,9 @@ class Submissions:
         self._uploaded: dict[str, Dataset] = {}
         """Datasets that were asked for: uploaded ones never change and never go, as optimised ones may."""
         self._creating: Batcher[_Asked, Task] = Batcher(
-            self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
+            "submissions", self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
         )
+        self.tasks = self._creating.tasks
 
     def start(self) -> None:
         """Begin to create."""

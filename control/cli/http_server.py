@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from contracts.errors import TreadleError
+from infra.ending import say_if_broken
 
 GRACE = 5
 """Seconds that open requests have to end."""
@@ -55,6 +56,7 @@ async def served(app: FastAPI, host: str, port: int, before_stop: Callable[[], N
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve([listener]), name="gateway")
+    say_if_broken(task)
     ready = asyncio.create_task(server.serving.wait())
     try:
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)

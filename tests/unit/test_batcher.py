@@ -19,7 +19,7 @@ def first_letter(item: str) -> str:
 @asynccontextmanager
 async def batching(flush: Flush[str, str], size: int = 100) -> AsyncIterator[Batcher[str, str]]:
     """A running batcher."""
-    batcher: Batcher[str, str] = Batcher(flush, size=size, key=first_letter)
+    batcher: Batcher[str, str] = Batcher("test", flush, size=size, key=first_letter)
     batcher.start()
     try:
         yield batcher

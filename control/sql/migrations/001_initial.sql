@@ -1,9 +1,11 @@
 -- Everything that control knows. What the machine decides stands in `tasks.state`; the columns generated from
 -- it are there for filters and for the CHECKs, so that an impossible row cannot be written.
 
+-- An update of a task's row is HOT: what most changes touch, no index names, and pages keep room for the newer version
+-- of their rows. What was asked is most of a row, so what changes stands behind it, and a row of usual size is not
+-- compressed anew with each update.
 CREATE TABLE tasks (
     task_id    uuid PRIMARY KEY,
-    version    integer NOT NULL CHECK (version > 0),
     digest     text NOT NULL,
     spec       jsonb NOT NULL,
     state      jsonb NOT NULL,
@@ -14,8 +16,13 @@ CREATE TABLE tasks (
     iteration  integer GENERATED ALWAYS AS ((state ->> 'iteration')::integer) STORED NOT NULL,
     live       boolean GENERATED ALWAYS AS ((state ->> 'live')::boolean) STORED NOT NULL,
     pausing    boolean GENERATED ALWAYS AS ((state ->> 'pausing')::boolean) STORED NOT NULL,
+    -- The final status, or NONE. A status changes with every event, this changes once.
+    ending     text GENERATED ALWAYS AS (
+        CASE WHEN state ->> 'status' IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN state ->> 'status' ELSE 'NONE' END
+    ) STORED NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
+    version    integer NOT NULL CHECK (version > 0),
 
     CONSTRAINT mode_is_known CHECK (mode IN ('STANDARD', 'CONTINUOUS')),
     CONSTRAINT status_is_known CHECK (status IN (
@@ -38,10 +45,12 @@ CREATE TABLE tasks (
     CONSTRAINT ended_with_a_reason CHECK (
         (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (state ->> 'reason' IS NOT NULL)
     )
-);
-CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC);
-CREATE INDEX tasks_by_status ON tasks (status);
+) WITH (fillfactor = 60, toast_tuple_target = 4080);
+CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC) INCLUDE (user_id, mode, ending);
+CREATE INDEX tasks_by_ending ON tasks (ending, created_at DESC, task_id DESC);
 CREATE INDEX tasks_by_user ON tasks (user_id, created_at DESC);
+-- A list says how many tasks match. Rows of one value share an entry, so counting reads few pages.
+CREATE INDEX tasks_counted ON tasks (user_id, mode, ending);
 
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -53,18 +62,22 @@ CREATE TRIGGER what_was_asked_never_changes BEFORE UPDATE OF task_id, spec, dige
     FOR EACH ROW EXECUTE FUNCTION refuse('what was asked never changes');
 CREATE TRIGGER version_grows_by_one BEFORE UPDATE ON tasks
     FOR EACH ROW WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION refuse('a version grows by one');
+-- Attempts, history and models are written from the rows of `tasks` that the same statement writes. A foreign key would
+-- look each of them up again; that no task is ever deleted says the same.
+CREATE TRIGGER tasks_stay BEFORE DELETE OR TRUNCATE ON tasks
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse('attempts and history refer to it');
 
 
--- One row an attempt. Heartbeats touch no indexed column, so they are cheap (HOT) updates.
+-- One row an attempt. Heartbeats and claims touch no indexed column, so they are cheap (HOT) updates.
 CREATE TABLE phase_runs (
-    task_id          uuid NOT NULL REFERENCES tasks,
+    task_id          uuid NOT NULL,
     iteration        integer NOT NULL CHECK (iteration > 0),
     phase            text NOT NULL CHECK (phase IN ('optimize', 'train', 'evaluate')),
     attempt          integer NOT NULL CHECK (attempt > 0),
     state            text NOT NULL CHECK (state IN (
         'dispatched', 'running', 'completed', 'failed', 'paused', 'lost', 'fenced', 'cancelled'
     )),
-    command_id       uuid NOT NULL UNIQUE,
+    command_id       uuid NOT NULL, -- derived from the primary key, so unique as that is
     input_dataset_id text,
     worker_id        text,
     claim_id         uuid,
@@ -88,19 +101,16 @@ CREATE TABLE phase_runs (
         num_nulls(ended_at, event) = CASE WHEN state IN ('dispatched', 'running') THEN 2 ELSE 0 END
     ),
     -- An exclusion, not a partial unique index: it is checked at the end of the statement, and one statement
-    -- closes an attempt and issues the next in no defined order.
+    -- closes an attempt and issues the next in no defined order. Live attempts are found by its index too.
     CONSTRAINT one_live_run_a_task EXCLUDE USING btree (task_id WITH =)
-        WHERE (state IN ('dispatched', 'running')) DEFERRABLE INITIALLY IMMEDIATE
-) WITH (fillfactor = 80);
-CREATE INDEX phase_runs_running ON phase_runs (task_id) WHERE state = 'running';
-CREATE INDEX phase_runs_dispatched ON phase_runs (ordered_at) WHERE state = 'dispatched';
-CREATE INDEX phase_runs_uncleaned ON phase_runs (ended_at)
-    WHERE cleaned_at IS NULL AND ended_at IS NOT NULL AND NOT (phase = 'evaluate' AND state = 'completed');
+        WHERE (ended_at IS NULL) DEFERRABLE INITIALLY IMMEDIATE
+) WITH (fillfactor = 50);
+CREATE INDEX phase_runs_uncleaned ON phase_runs (ended_at) WHERE cleaned_at IS NULL AND ended_at IS NOT NULL;
 
 
 CREATE TABLE task_events (
-    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    task_id uuid NOT NULL REFERENCES tasks,
+    id      bigint GENERATED ALWAYS AS IDENTITY,
+    task_id uuid NOT NULL,
     version integer,
     kind    text NOT NULL,
     outcome text NOT NULL CHECK (outcome IN ('applied', 'stale')),
@@ -109,10 +119,10 @@ CREATE TABLE task_events (
     reason  text,
     event   jsonb NOT NULL,
     at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (task_id, id),
     UNIQUE (task_id, version),
     CONSTRAINT applied_makes_a_version CHECK ((outcome = 'applied') = (version IS NOT NULL))
 );
-CREATE INDEX task_events_of_a_task ON task_events (task_id, id);
 CREATE TRIGGER history_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON task_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse('the history is append-only');
 
@@ -139,7 +149,8 @@ CREATE TABLE outbox (
     CONSTRAINT held_at_least_until_due CHECK (held_until >= available_at)
 );
 CREATE INDEX outbox_free ON outbox (held_until, id);
-CREATE INDEX outbox_of_a_task ON outbox (task_id);
+-- Only a turn of the loop is looked for by its task.
+CREATE INDEX outbox_turns ON outbox (task_id) WHERE routing_key = 'next_iteration';
 
 
 CREATE TABLE datasets (
@@ -159,7 +170,7 @@ CREATE TABLE datasets (
 CREATE INDEX datasets_by_user ON datasets (user_id, created_at DESC);
 
 CREATE TABLE models (
-    task_id    uuid NOT NULL REFERENCES tasks,
+    task_id    uuid NOT NULL,
     iteration  integer NOT NULL CHECK (iteration > 0),
     attempt    integer NOT NULL CHECK (attempt > 0),
     source     jsonb NOT NULL,

@@ -1,0 +1,99 @@
+"""A background task that breaks is logged and started again; one that breaks too often is said to fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from control import supervision
+from control.supervision import TOO_MANY, Supervised
+
+
+class Work:
+    """Breaks so many times, then works until it is stopped."""
+
+    def __init__(self, breaks: int, *, ends: bool = False) -> None:
+        self.calls = 0
+        self.working = asyncio.Event()
+        self.stopped = False
+        self._breaks = breaks
+        self._ends = ends
+
+    async def __call__(self) -> None:
+        self.calls += 1
+        if self.calls <= self._breaks:
+            if self._ends:
+                return
+            raise ZeroDivisionError
+        self.working.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.stopped = True
+            raise
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.001)
+
+
+async def running(work: Work) -> AsyncIterator[Supervised]:
+    supervised = Supervised("a loop", work)
+    supervised.start()
+    async with asyncio.timeout(5):
+        await work.working.wait()
+    yield supervised
+    await supervised.stop()
+
+
+async def test_a_task_that_breaks_is_logged_with_its_name_and_started_again() -> None:
+    work = Work(breaks=1)
+    with capture_logs() as logs:
+        async for supervised in running(work):
+            assert (work.calls, supervised.failing) == (2, False)
+    assert [(line["event"], line["loop"], line["log_level"]) for line in logs] == [("loop_broke", "a loop", "error")]
+
+
+async def test_a_task_that_returns_is_started_again_too() -> None:
+    with capture_logs() as logs:
+        async for _ in running(Work(breaks=1, ends=True)):
+            pass
+    assert [line["event"] for line in logs] == ["loop_ended"]
+
+
+async def test_a_task_that_broke_three_times_within_a_minute_is_failing() -> None:
+    async for supervised in running(Work(breaks=TOO_MANY)):
+        assert supervised.failing
+
+
+async def test_it_is_not_failing_any_more_once_a_minute_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async for supervised in running(Work(breaks=TOO_MANY)):
+        monkeypatch.setattr(supervision, "WINDOW", 0.0)
+        assert not supervised.failing
+
+
+async def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE", 5.0)
+    monkeypatch.setattr(supervision.asyncio, "sleep", recorded)
+    async for _ in running(Work(breaks=5)):
+        pass
+    assert pauses == [2.0, 4.0, 5.0, 5.0, 5.0]
+
+
+async def test_stopping_ends_the_work() -> None:
+    work = Work(breaks=0)
+    async for _ in running(work):
+        pass
+    assert work.stopped
