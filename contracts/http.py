@@ -72,23 +72,10 @@ class StandardTaskRequest(TaskBody):
     mode: Literal["STANDARD"] = "STANDARD"
 
 
-class ContinuousTaskRequest(TaskBody):
+class ContinuousTaskRequest(TaskBody, StopRules):
     """Body of `POST /api/tasks/continuous`: the common body and the stop rules."""
 
     mode: Literal["CONTINUOUS"] = "CONTINUOUS"
-    max_iterations: int = Field(default=5, ge=1, le=1000)
-    performance_threshold: float | None = Field(default=None, gt=0, le=1)
-    threshold_by_lower_bound: bool = False
-    plateau_iterations: int | None = Field(default=None, ge=1, le=1000)
-    gpu_seconds: float | None = Field(default=None, gt=0)
-    labels: int | None = Field(default=None, ge=1)
-
-    @field_validator("threshold_by_lower_bound")
-    @classmethod
-    def _has_a_threshold(cls, asked: bool, info: ValidationInfo) -> bool:
-        if asked and info.data.get("performance_threshold") is None:
-            raise ValueError("needs a performanceThreshold to compare the lower end with")
-        return asked
 
     def stop_rules(self) -> StopRules:
         """The part of the body that says when to stop."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
 from contracts.message import Frozen
@@ -114,8 +113,9 @@ class StopRules(Options):
     gpu_seconds: float | None = Field(default=None, gt=0)
     labels: int | None = Field(default=None, ge=1)
 
-    @model_validator(mode="after")
-    def _lower_bound_needs_a_threshold(self) -> Self:
-        if self.threshold_by_lower_bound and self.performance_threshold is None:
-            raise ValueError("threshold_by_lower_bound needs a performance_threshold")
-        return self
+    @field_validator("threshold_by_lower_bound")
+    @classmethod
+    def _has_a_threshold(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("performance_threshold") is None:
+            raise ValueError("needs a performanceThreshold to compare the lower end with")
+        return wanted

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from contracts.rows import Row
 from infra.errors import BadInput
+from infra.row_files import read_rows
 
 
 def dev_rows(folder: Path) -> list[Row]:
     """The rows of `dev.jsonl`. Raises BadInput where there are none, or where a line is not a Row."""
     path = folder / "dev.jsonl"
-    rows = _read(path) if path.is_file() else []
+    rows = read_rows(path) if path.is_file() else []
     if not rows:
         raise BadInput("dev.jsonl holds no rows; expected at least one to score", field="dev")
     return rows
@@ -24,19 +23,4 @@ def test_rows(folder: Path) -> list[Row]:
     path = folder / "test.jsonl"
     if not path.is_file():
         return []
-    return [row.model_copy(update={"id": "sealed", "slice": "all"}) for row in _read(path)]
-
-
-def _read(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8") as lines:
-        return [_row(line, f"{path.name}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _row(line: str, where: str) -> Row:
-    """One line. The error names the fields and never quotes the line, which may be of the sealed test."""
-    try:
-        return Row.model_validate_json(line)
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'line'}: {p['type']}" for p in problems)
-    raise BadInput(f"{where} is not a row: {wrong}", field=where)
+    return [row.model_copy(update={"id": "sealed", "slice": "all"}) for row in read_rows(path)]

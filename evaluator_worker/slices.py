@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import SliceScore
-from evaluator_worker.intervals import wilson
 from evaluator_worker.outcomes import Outcome, Outcomes
+from infra.statistics import wilson
 
 
 def by_slice(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> tuple[SliceScore, ...]:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from contracts.report import BadCase, Confusion, Score, SliceScore, Suggestion
+from infra.statistics import largest_remainders
 
 SHARES = 100
 """`rows` of the add_rows suggestions are shares that sum to this; the optimizer scales them to its budget."""
@@ -37,7 +38,7 @@ def error_mass(part: SliceScore) -> float:
 
 def _add_rows(score: Score, slices: Sequence[SliceScore], cases: dict[str, list[BadCase]]) -> list[Suggestion]:
     weak = sorted(weak_slices(score, slices), key=lambda s: (-error_mass(s), s.name))
-    shares = _whole_shares([error_mass(s) for s in weak])
+    shares = largest_remainders([error_mass(s) for s in weak], SHARES)
     return [
         Suggestion(
             action="add_rows",
@@ -49,19 +50,6 @@ def _add_rows(score: Score, slices: Sequence[SliceScore], cases: dict[str, list[
         for part, share in zip(weak, shares, strict=True)
         if share > 0
     ]
-
-
-def _whole_shares(masses: Sequence[float]) -> list[int]:
-    """Integers in proportion to `masses` that sum to SHARES: the largest remainders are rounded up."""
-    total = sum(masses)
-    if not total:
-        return [0] * len(masses)
-    exact = [SHARES * mass / total for mass in masses]
-    shares = [int(share) for share in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: shares[i] - exact[i])
-    for i in by_remainder[: SHARES - sum(shares)]:
-        shares[i] += 1
-    return shares
 
 
 def _check_labels(

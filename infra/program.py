@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from contracts.tasks import FailureKind
 from infra.errors import PhaseError
 from infra.lifeline import die_with_parent, read_line, reserve_stdout, watch_parent
+from infra.memory import first_line, is_out_of_memory
 
 T = TypeVar("T")
 FAILED, STOPPED = 3, 4
@@ -105,9 +106,9 @@ def run(module: str, folder: Path, program: Program, progress: TextIO | None = N
     except PhaseError as error:
         return _fail(folder, error.kind, str(error), error.field)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        return _fail(folder, FailureKind.OUT_OF_MEMORY, f"out of memory: {_first_line(error)}", None)
+        return _fail(folder, FailureKind.OUT_OF_MEMORY, f"out of memory: {first_line(error)}", None)
     finally:
         (folder / "usage.json").write_text(json.dumps({"accelerators": _accelerators()}))
     (folder / "result.json").write_text(result.model_dump_json())
@@ -120,16 +121,6 @@ def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> i
     (folder / "error.json").write_bytes(error.encode(errors="replace"))
     print(message, file=sys.stderr, flush=True)
     return FAILED
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own, torch's on CUDA (by its name, so that torch is not imported), on a CPU and on MPS."""
-    named = any(base.__name__ in {"MemoryError", "OutOfMemoryError"} for base in type(error).__mro__)
-    return named or "can't allocate memory" in str(error) or "backend out of memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _accelerators() -> int:

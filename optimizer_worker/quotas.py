@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from contracts.report import DevReport
+from infra.statistics import largest_remainders
 
 SUGGESTED = 0.5
 """The part of a slice's share that the report's suggestions set; its share of all errors sets the rest."""
@@ -19,19 +20,10 @@ def slice_quotas(report: DevReport, budget: int) -> dict[str, int]:
     asked = {s.slice: float(s.rows) for s in report.suggestions if s.action == "add_rows" and s.slice in cases}
     suggested = _shares(asked) or errors
     wanted = {name: (1 - SUGGESTED) * errors[name] + SUGGESTED * suggested.get(name, 0.0) for name in errors}
-    return {name: rows for name, rows in _rounded(wanted, budget).items() if rows > 0}
+    drawn = dict(zip(wanted, largest_remainders(list(wanted.values()), budget), strict=True))
+    return {name: rows for name, rows in drawn.items() if rows > 0}
 
 
 def _shares(mass: Mapping[str, float]) -> dict[str, float]:
     total = sum(mass.values())
     return {name: value / total for name, value in sorted(mass.items())} if total > 0 else {}
-
-
-def _rounded(shares: Mapping[str, float], budget: int) -> dict[str, int]:
-    """Whole numbers in proportion to `shares` that sum to `budget`: the largest remainders are rounded up."""
-    exact = {name: share * budget for name, share in shares.items()}
-    rounded = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: rounded[name] - exact[name])
-    for name in by_remainder[: budget - sum(rounded.values())]:
-        rounded[name] += 1
-    return rounded

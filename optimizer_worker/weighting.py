@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from contracts.report import DevReport
 from contracts.rows import Row
+from infra.statistics import wilson
 from optimizer_worker.ledger import Action, Verdict
 
 STRENGTH = 2.0
 """Weight gained for each unit of error above the mean."""
-CONFIDENCE = 1.96
-"""Standard deviations of a two-sided 95 % interval."""
 
 
 def slice_weights(report: DevReport, most: float) -> dict[str, float]:
     """1 plus STRENGTH times the slice's error (the lower end of its Wilson interval) above the mean, in [1, most]."""
     error = 1 - report.score.value
     return {
-        part.name: min(most, max(1.0, 1 + STRENGTH * (wilson_low(1 - part.value, part.rows) - error)))
+        part.name: min(most, max(1.0, 1 + STRENGTH * (wilson(1 - part.value, part.rows)[0] - error)))
         for part in report.slices
     }
 
@@ -34,12 +32,3 @@ def reweight(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[list[Ro
         if gained > 1:
             verdicts.append(Verdict(row.id, Action.REWEIGHTED, "reweighted", round(gained / mean, 4), 1.0))
     return weighted, verdicts
-
-
-def wilson_low(share: float, count: int) -> float:
-    """The lower end of Wilson's 95 % interval for a share of `count` trials (Wilson 1927)."""
-    if count == 0:
-        return 0.0
-    square = CONFIDENCE**2 / count
-    spread = CONFIDENCE * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return max(0.0, (share + square / 2 - spread) / (1 + square))

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,8 +15,9 @@ from evaluator_worker.report import dev_report, test_report
 from evaluator_worker.rows import dev_rows, test_rows
 from evaluator_worker.scoring import Scorer
 from evaluator_worker.spec import Result, Spec
-from infra.errors import OutOfMemory, PhaseError
+from infra.errors import PhaseError
 from infra.language_model import load
+from infra.memory import memory_errors
 from infra.program import Job
 
 WORTH_THREADS = 20_000_000
@@ -27,7 +26,7 @@ WORTH_THREADS = 20_000_000
 
 def main(spec: Spec, job: Job) -> Result:
     """Write `dev_report.json`, `dev_predictions.jsonl` and, where there is a test split, `test_report.json`."""
-    with _memory_errors():
+    with memory_errors("a smaller batch may fit", field="batch_size"):
         model, tokenizer = load(spec.model, job)
         if sum(parameter.numel() for parameter in model.parameters()) < WORTH_THREADS:
             torch.set_num_threads(1)
@@ -58,12 +57,3 @@ def _write(spec: Spec, out: Path, dev: Outcomes, test: Outcomes | None) -> Resul
     (out / "test_report.json").write_text(about_test.model_dump_json(indent=1))
     metrics |= {f"test_{name}": value for name, value in about_test.metrics.items()}
     return Result(dev=about_dev.score, test=about_test.score, metrics=metrics)
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """An accelerator that is full makes a typed failure; the next attempt comes with a smaller batch."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory("the accelerator ran out of memory; a smaller batch may fit", field="batch_size") from error

@@ -132,7 +132,7 @@ def test_a_broken_test_row_is_located_and_not_quoted(model: Path, tmp_path: Path
     splits = tmp_path / "input" / "splits"
     write_rows(splits / "dev.jsonl", colour_rows())
     (splits / "test.jsonl").write_text('{"id": "secret", "colour": "quagga"}\n')
-    with pytest.raises(BadInput, match=r"test\.jsonl:1 is not a row: colour: extra_forbidden$"):
+    with pytest.raises(BadInput, match=r"test\.jsonl:1 is not a row: colour: Extra inputs are not permitted$"):
         evaluate.main(_spec(model), Job(tmp_path))
 
 

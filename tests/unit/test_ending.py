@@ -39,8 +39,10 @@ async def test_a_task_that_fails_as_it_ends_fails_nobody_else() -> None:
     assert isinstance(task.exception(), ZeroDivisionError)
 
 
-async def test_nothing_to_end_is_done_at_once() -> None:
-    await end()
+def test_nothing_to_end_is_done_without_a_turn_of_the_loop() -> None:
+    ending = end()
+    with pytest.raises(StopIteration):
+        ending.send(None)
 
 
 async def test_a_cancelled_call_in_a_thread_has_ended_when_its_caller_goes_on() -> None:

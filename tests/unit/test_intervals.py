@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluator_worker import intervals
-from evaluator_worker.intervals import bootstrap, wilson
+from evaluator_worker.intervals import bootstrap
 
 
 def _binary(right: int, rows: int) -> np.ndarray:
@@ -33,18 +33,3 @@ def test_a_ratio_weighs_each_row_by_its_tokens() -> None:
     low, high = bootstrap(totals, weights, 1000, seed=1)
     assert low == pytest.approx(-3.0, abs=0.01)
     assert high == pytest.approx(-1.0)
-
-
-@pytest.mark.parametrize(
-    ("right", "rows", "low", "high"),
-    # by hand from Wilson's formula, as in Newcombe (1998), table I
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_gives_the_published_intervals(right: int, rows: int, low: float, high: float) -> None:
-    assert wilson(right / rows, rows) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_wilson_is_never_sure_of_one_row() -> None:
-    low, high = wilson(1.0, 1)
-    assert low < 0.25
-    assert high == 1.0

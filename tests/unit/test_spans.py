@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -155,8 +156,11 @@ def test_the_root_span_covers_its_attempts_and_links_to_the_iteration_before(col
     assert [link.context for link in span.links] == [iteration_context(TASK, 1)]
 
 
-def test_nothing_is_recorded_where_tracing_is_off() -> None:
-    emit_phase(Tracing("control", "test", None), run_of())
+def test_nothing_is_recorded_if_tracing_is_off() -> None:
+    off, exporter = Tracing("control", "test", None), InMemorySpanExporter()
+    off._provider.add_span_processor(SimpleSpanProcessor(exporter))
+    emit_phase(off, run_of())
+    assert exporter.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from contracts.options import Metric
 from contracts.report import BadCase, Confusion, Score, SliceScore, Suggestion
-from evaluator_worker.intervals import wilson
 from evaluator_worker.suggestions import SHARES, suggest
+from infra.statistics import wilson
 
 
 def _score(value: float, rows: int = 100) -> Score:

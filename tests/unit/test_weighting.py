@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer_worker.weighting import reweight, slice_weights, wilson_low
+from optimizer_worker.weighting import reweight, slice_weights
 from tests.examples import report, row
 
 SLICES = {"weak": (0.1, 50), "fair": (0.8, 50), "tiny": (0.0, 1)}
@@ -25,10 +25,3 @@ def test_the_mean_weight_of_the_rows_is_one() -> None:
 def test_the_ledger_tells_of_the_weak_rows_only() -> None:
     _, verdicts = reweight([row("a", "weak"), row("b", "fair")], {"weak": 2.0})
     assert [v.row for v in verdicts] == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("share", "count", "low"), [(0.5, 10, 0.2366), (0.0, 5, 0.0), (1.0, 10, 0.7225), (0.5, 0, 0.0)]
-)
-def test_wilson_agrees_with_the_tables(share: float, count: int, low: float) -> None:
-    assert wilson_low(share, count) == pytest.approx(low, abs=1e-3)

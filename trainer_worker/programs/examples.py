@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from contracts.rows import Row
 from infra.chat_format import ChatFormat, Ids, Rendered
 from infra.errors import BadConfiguration, BadInput
+from infra.row_files import read_rows
 
 Weights = npt.NDArray[np.float32]
 RENDERED_TOGETHER = 1024
@@ -49,27 +49,12 @@ class Examples:
         return [len(item) for item in self.items]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Every row of a JSON-lines file. Raises BadInput naming the file and line."""
-    rows: list[Row] = []
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                rows.append(_row(line, f"{path.name}:{number}"))
-    except FileNotFoundError as error:
-        raise BadInput(f"the dataset holds no {path.name}", field=path.name) from error
+def training_rows(path: Path) -> list[Row]:
+    """Every row of the file, at least one. Raises BadInput."""
+    rows = read_rows(path)
     if not rows:
         raise BadInput(f"{path.name} is empty; expected at least one row", field=path.name)
     return rows
-
-
-def _row(line: bytes, place: str) -> Row:
-    try:
-        return Row.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "row"
-        raise BadInput(f"{place}: {name}: {first['msg']}", field=place) from error
 
 
 def make_examples(rows: Sequence[Row], chat: ChatFormat, max_length: int | None) -> Examples:

@@ -18,13 +18,13 @@ from contracts.options import Stage
 from contracts.rows import Row
 from infra.chat_format import ChatFormat
 from infra.language_model import load
+from infra.memory import memory_errors
 from infra.program import Job, Stopped
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
-from trainer_worker.programs.examples import Examples, make_examples, read_rows, require_conversations
+from trainer_worker.programs.examples import Examples, make_examples, require_conversations, training_rows
 from trainer_worker.programs.history import LossHistory
 from trainer_worker.programs.limits import check_lengths, check_rank, check_vocabulary, longest_row
-from trainer_worker.programs.memory import memory_errors
 from trainer_worker.programs.methods import optimizer_for, prepare
 from trainer_worker.programs.output import save_model, save_record, save_tokenizer
 from trainer_worker.programs.packing import pack
@@ -44,7 +44,9 @@ log = logging.getLogger(__name__)
 
 def main(spec: Spec, job: Job) -> TrainResult:
     """Load, train with checkpoints, save. Raises PhaseError with the field to mend, or Stopped after a checkpoint."""
-    with memory_errors(spec.hyperparameters.tokens_per_batch):
+    tokens = spec.hyperparameters.tokens_per_batch
+    advice = f"lower tokens_per_batch (now {tokens}) or max_length, or use method lora"
+    with memory_errors(advice, field="tokens_per_batch"):
         return _train(spec, job)
 
 
@@ -52,7 +54,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     started = time.monotonic()
     hyper = spec.hyperparameters
     rows_file = job.input(ROWS) / "train.jsonl"
-    rows = read_rows(rows_file)
+    rows = training_rows(rows_file)
 
     job.report("loading", 0)
     _seed(spec.seed)
