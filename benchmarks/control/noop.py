@@ -37,6 +37,22 @@ from infra.worker.reporting import Reporter
 SCORE = Score(metric=Metric.EXACT_MATCH, value=0.5, low=0.4, high=0.6, scored=100)
 
 
+def completion(attempt: Attempt, worker_id: str) -> WorkerEvent:
+    """The event that completes whatever phase is asked for."""
+    command = attempt.command
+    who: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": worker_id}
+    match command:
+        case OptimizeData():
+            rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
+            return DataOptimized(**who, dataset=rows, splits=command.output, rows=100)
+        case TrainModel():
+            return ModelTrained(**who, model=command.model, steps=1)
+        case EvaluateModel():
+            return ModelEvaluated(**who, report=command.output, dev=SCORE)
+        case _:
+            raise AssertionError(f"no command: {command}")
+
+
 class NoJobs(Jobs):
     """Jobs without a program and without artifacts: each is done at once."""
 
@@ -44,20 +60,9 @@ class NoJobs(Jobs):
         """Nothing to prepare."""
 
     async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
-        """The event that completes whatever phase is asked for."""
+        """Complete the phase."""
         await _hold()
-        command = attempt.command
-        who: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": self._worker_id}
-        match command:
-            case OptimizeData():
-                rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
-                return DataOptimized(**who, dataset=rows, splits=command.output, rows=100)
-            case TrainModel():
-                return ModelTrained(**who, model=command.model, steps=1)
-            case EvaluateModel():
-                return ModelEvaluated(**who, report=command.output, dev=SCORE)
-            case _:
-                raise AssertionError(f"no command: {command}")
+        return completion(attempt, self._worker_id)
 
     async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
         """Nothing lies about."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from benchmarks.control.noop import work
+from benchmarks.control.noop import completion
 from contracts.http import StandardTaskRequest
 from contracts.leases import Claim, LeaseReply, LeaseRequest, Verdict, WorkerState
 from contracts.submissions import CreateTask, StartTask
@@ -119,6 +119,6 @@ async def complete_together(running: Running, attempts: Sequence[Attempt]) -> No
     asked = Outgoing(CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False)
     reply = decode(await running.bus.request(asked, timeout=5), LeaseReply)
     assert {answer.verdict for answer in reply.answers} == {Verdict.GRANTED}
-    events = [await work(attempt, "w") for attempt in attempts]
+    events = [completion(attempt, "w") for attempt in attempts]
     sent = [Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id)) for event in events]
     assert await running.bus.publish_all(sent) == [None] * len(sent)
