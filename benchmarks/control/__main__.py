@@ -26,7 +26,7 @@ from infra.loop import run
 RESULTS = Path(__file__).parents[1] / "results"
 FULL = Sizes(tasks=2000, submissions=1000, idle=100, stored=100_000)
 QUICK = Sizes(tasks=200, submissions=100, idle=15, stored=2_000)
-QUICK_RECOVERIES = ("cancel_s", "control_killed_s", "broker_restarted_s", "database_restarted_s")
+QUICK_RECOVERIES = ("cancel_s", "control_killed_s", "broker_restarted_s", "queue_deleted_s", "database_restarted_s")
 OURS = Treadle.name
 
 

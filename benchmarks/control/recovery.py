@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import aio_pika
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 
 from benchmarks.control.contestant import PHASES
 from benchmarks.control.servers import Servers
@@ -21,6 +21,8 @@ HOLD = 600
 GLANCE = 0.005
 BACKLOG = 200
 CLAIMED = "SELECT count(*) FROM phase_runs WHERE state = 'running' AND worker_id = $1 /* bench */"
+SERVED = [queue.name for queue in (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE)]
+"""The queues that control or a worker consumes."""
 INTERRUPTED = "SELECT count(*) FROM phase_runs WHERE attempt > 1 /* bench */"
 
 Recovery = Callable[[Servers, Path], Awaitable[float]]
@@ -52,12 +54,22 @@ async def broker_restarted(servers: Servers, folder: Path) -> float:
         await node.stop_app()
         await node.start_app()
         began = time.monotonic()
-        await _consumed(servers.broker)
+        await _consumed(servers.broker, SERVED)
         took = time.monotonic() - began
         await treadle.until_ready()
         interrupted = await treadle.database.fetchval(INTERRUPTED)
         assert interrupted == 0, f"{interrupted} jobs were interrupted"
         return took
+
+
+async def queue_deleted(servers: Servers, folder: Path) -> float:
+    """From the deletion of the submissions' queue, which cancels its consumer, until it has a consumer again."""
+    async with Treadle.started(servers, folder):
+        async with await aio_pika.connect(servers.broker) as connection:
+            await (await connection.channel()).queue_delete(SUBMISSIONS_QUEUE.name)
+        began = time.monotonic()
+        await _consumed(servers.broker, [SUBMISSIONS_QUEUE.name])
+        return time.monotonic() - began
 
 
 async def database_restarted(servers: Servers, folder: Path) -> float:
@@ -115,6 +127,7 @@ RECOVERIES: dict[str, Recovery] = {
     "cancel_s": cancelled,
     "control_killed_s": control_killed,
     "broker_restarted_s": broker_restarted,
+    "queue_deleted_s": queue_deleted,
     "database_restarted_s": database_restarted,
     "short_worker_killed_s": _optimizer_killed,
     "train_worker_killed_s": _trainer_killed,
@@ -133,9 +146,8 @@ async def _claimed(treadle: Treadle, worker: str) -> None:
     await until(there, f"{worker} to claim", pace=GLANCE)
 
 
-async def _consumed(broker: str) -> None:
-    """Wait until each queue that control or a worker serves has a consumer."""
-    names = [queue.name for queue in (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE)]
+async def _consumed(broker: str, names: Sequence[str]) -> None:
+    """Wait until each of these queues is there and has a consumer."""
 
     async def there() -> bool:
         try:
@@ -143,7 +155,7 @@ async def _consumed(broker: str) -> None:
                 channel = await connection.channel()
                 found = [await channel.declare_queue(name, passive=True) for name in names]
                 return all(queue.declaration_result.consumer_count for queue in found)
-        except CONNECTION_EXCEPTIONS:
+        except (*CONNECTION_EXCEPTIONS, ChannelNotFoundEntity):
             return False
 
     await until(there, "the consumers to be back", pace=0.02)

@@ -24,11 +24,11 @@ ASKED = (
     "tasks_per_s_at_100k",
 )
 TARGETS = {
-    "tasks_per_s": "≥ 500",
-    "submit_per_s": "≥ 700",
-    "submit_batched_per_s": "≥ 2500",
+    "tasks_per_s": "≥ 350",
+    "submit_per_s": "≥ 250",
+    "submit_batched_per_s": "≥ 1500",
     "submit_p99_ms": "reported",
-    "idle_p50_ms": "≤ 15",
+    "idle_p50_ms": "≤ 1.4 of what commit 310cd4f takes in alternating runs",
     "idle_p99_ms": "reported",
     "idle_broker_ms": "the broker's part of it, with nothing else running",
     "sql_per_event": "≤ 0.2",
@@ -37,6 +37,7 @@ TARGETS = {
     "short_worker_killed_s": "≤ 20",
     "train_worker_killed_s": "≤ 60",
     "broker_restarted_s": "≤ 1.5",
+    "queue_deleted_s": "≤ 1.5",
     "database_restarted_s": "≤ 3",
     "control_killed_s": "≤ 2",
     "cancel_s": "≤ 1",

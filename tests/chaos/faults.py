@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.topology import DEAD_QUEUE, QUEUES
+from contracts.topology import DEAD_QUEUE, QUEUES, SUBMISSIONS_QUEUE
 from tests.chaos.parts import TTL, Parts
 from tests.chaos.processes import House, Service
 from tests.chaos.proxy import Proxy
@@ -24,6 +24,8 @@ ZOMBIE = 1.3, 2.2
 """How long a process is stopped, in leases."""
 FILLING = 0.5, 1.5
 """How long a queue that is about to be purged fills."""
+AFTER_RESTART = 3.0
+"""Seconds without a restart before a queue is deleted: RabbitMQ 3.10 can end if one goes just after a restart."""
 GAP = 0.5, 3.5
 """Seconds between the beginnings of two faults; several may go on at once, each at another target."""
 
@@ -97,6 +99,8 @@ class Chaos:
             lambda: self._on("zombie", house.workers, _zombie),
             lambda: Fault("restart", "broker", self._restart_broker),
             lambda: Fault("purge", "broker", self._purge),
+            lambda: Fault("delete", "broker", self._delete),
+            lambda: Fault("close", "broker", self._close_connections),
             lambda: Fault("crash", "database", lambda _: parts.crash_database()),
             lambda: _stall("broker", parts.broker),
             lambda: _stall("database", parts.database),
@@ -140,6 +144,15 @@ class Chaos:
         finally:
             for service in consumers:
                 service.thaw()
+
+    async def _delete(self, _: random.Random) -> None:
+        """Delete the queue of submissions: the broker cancels its consumers, and what was in it is lost."""
+        await asyncio.sleep(AFTER_RESTART)
+        await self._parts.rabbitmq.control("delete_queue", SUBMISSIONS_QUEUE.name)
+
+    async def _close_connections(self, _: random.Random) -> None:
+        """Let the broker close every connection, as an operator can."""
+        await self._parts.rabbitmq.control("close_all_connections", "chaos")
 
     async def _objects_away(self, drawn: random.Random) -> None:
         """Ended, not killed: half an object is nothing that an S3 store would show."""
