@@ -11,14 +11,14 @@ from contracts.leases import AttemptSignal
 from contracts.topology import SIGNALS
 from contracts.wire import encode
 from control.periodic import Periodic
+from control.store.effects import HOLD
 from control.store.port import OutboxRow, Store, StoreUnavailable
 from control.supervision import Supervised
 from infra.bus.port import Bus, Outgoing, PublishFailed
 from infra.ending import end, say_if_broken
 
-TICK = 1.0
+TICK = 0.5
 """Seconds between two looks for rows that nobody holds, and the longest that a confirmed row is remembered."""
-HOLD = 5.0
 BATCH = 256
 RETRY = 0.2
 
@@ -71,11 +71,12 @@ class Relay(Periodic):
     async def _publishing(self) -> None:
         while True:
             await self._wake.wait()
-            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+            batch = self._pending[:BATCH]
             if not batch:
                 self._wake.clear()
                 continue
             answers = await self._bus.publish_all([_outgoing(row) for row in batch])
+            del self._pending[: len(batch)]
             failed = [row for row, answer in zip(batch, answers, strict=True) if answer is not None]
             done = [row.id for row, answer in zip(batch, answers, strict=True) if answer is None]
             self._confirmed.extend(done)
@@ -89,8 +90,8 @@ class Relay(Periodic):
         confirmed = self.take_confirmed()
         if confirmed:
             await self._forget(confirmed)
-        held = {row.id for row in self._pending}
         rows = await self._store.take_outbox(BATCH, HOLD)
+        held = {row.id for row in self._pending} | set(self._confirmed)
         self.offer([row for row in rows if row.id not in held])
 
     async def _forget(self, confirmed: list[int]) -> None:

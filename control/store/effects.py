@@ -14,8 +14,8 @@ from contracts.wire import encode
 from control.orders import Order
 from control.store.port import Change
 
-HOLD = 5.0
-"""Seconds for which rows due now are held by the process that wrote them: it publishes them at once."""
+HOLD = 1.5
+"""Seconds for which outbox rows are held by the process that publishes them. If it dies, another takes them over."""
 
 
 @dataclass(frozen=True, slots=True)
