@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from infra.ending import end
+from infra.ending import end, was_cancelled
 
 TOO_MANY, WINDOW = 3, 60.0
 """A task that broke so often within so many seconds makes control unready."""
@@ -47,6 +47,10 @@ class Supervised:
             try:
                 await self._work()
                 log.error("loop_ended", loop=self.name)
+            except asyncio.CancelledError:
+                if was_cancelled():
+                    raise
+                log.exception("loop_broke", loop=self.name)
             except Exception:  # the boundary: whatever broke it, it is started again
                 log.exception("loop_broke", loop=self.name)
             self._breaks.append(_now())

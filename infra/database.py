@@ -12,13 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random,
-)
+from tenacity import stop_after_attempt, stop_after_delay
 
 from contracts.errors import TreadleError
 from infra.retry import retry_policy
@@ -166,12 +160,7 @@ async def again_after_deadlock(work: Callable[P, Awaitable[T]], *given: P.args, 
 
     Raises DatabaseUnavailable, and what `work` raises.
     """
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
-        stop=stop_after_attempt(DEADLOCK_ATTEMPTS),
-        wait=wait_random(0, 0.05),
-        reraise=True,
-    )
+    retrying = retry_policy(asyncpg.DeadlockDetectedError, longest=0.05, stop=stop_after_attempt(DEADLOCK_ATTEMPTS))
     try:
         return await retrying(work, *given, **named)
     except asyncpg.DeadlockDetectedError as error:

@@ -31,6 +31,12 @@ async def end(*tasks: asyncio.Task[Any], again: float = AGAIN) -> None:
                 task.exception()  # looked at, so that asyncio does not complain that nobody did
 
 
+def was_cancelled() -> bool:
+    """Whether this task itself was cancelled; a library may have cancelled what the task awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def seen_through(call: Coroutine[Any, Any, T], give_up: Callable[[], None] = lambda: None) -> T:
     """The answer of a call in a thread, which nobody can cancel: cancelled, `give_up`, and return once it has ended.
 

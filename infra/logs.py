@@ -22,7 +22,7 @@ _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 _LOUD = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
 """Libraries whose INFO lines are about themselves."""
-_REPEATED = "aiormq"
+_REPEATED = "aiormq.connection"
 """It logs a dozen lines for each lost connection; the adapter logs one."""
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contracts.submissions import SubmissionAccepted
 from contracts.topology import SUBMISSIONS_QUEUE
-from contracts.wire import encode
 from control.public.handlers import SubmissionHandler, decode_submission
-from control.public.settling import Answer, Settlement
+from control.public.settling import Settlement
 from control.submissions import Submissions
-from infra.bus.port import Bus, Incoming, Outgoing
+from infra.bus.port import Bus, Incoming
 from infra.telemetry import Tracing
 
 
@@ -18,7 +17,7 @@ class SubmissionsInProcess:
     def __init__(self, bus: Bus, submissions: Submissions) -> None:
         self._bus = bus
         self._handler = SubmissionHandler(submissions)
-        self._settlement = Settlement(bus, Tracing("test", "test", None), self._reply)
+        self._settlement = Settlement(bus, Tracing("test", "test", None))
 
     async def start(self) -> None:
         """Begin to consume."""
@@ -29,15 +28,3 @@ class SubmissionsInProcess:
 
     async def _submit(self, message: Incoming) -> SubmissionAccepted:
         return await self._handler.submit(decode_submission(message.body))
-
-    async def _reply(self, message: Incoming, answer: Answer) -> None:
-        assert message.reply_to is not None, "somebody asked for an answer"
-        reply = Outgoing(
-            "",
-            message.reply_to,
-            encode(answer),
-            str(answer.message_id),
-            correlation_id=message.correlation_id,
-            mandatory=False,
-        )
-        await self._bus.publish(reply)

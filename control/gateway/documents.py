@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter
 
 from control.gateway.parts import Parts
 from control.public.app import asyncapi_document
+from control.submissions import Submissions
 
 router = APIRouter(tags=["documents"])
 
@@ -16,4 +18,9 @@ router = APIRouter(tags=["documents"])
 @router.get("/asyncapi.json")
 async def asyncapi(parts: Parts) -> dict[str, Any]:
     """The requests that Treadle takes over RabbitMQ, and its answers, as AsyncAPI 3."""
-    return asyncapi_document(parts.submissions, version("treadle"))
+    return _document(parts.submissions)
+
+
+@lru_cache(maxsize=1)
+def _document(submissions: Submissions) -> dict[str, Any]:
+    return asyncapi_document(submissions, version("treadle"))

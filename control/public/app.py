@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +15,13 @@ from yarl import URL
 
 from contracts.submissions import AnySubmission, SubmissionAccepted, SubmissionRefused
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
-from contracts.wire import encode
 from control.public.handlers import SubmissionHandler, decode_submission
-from control.public.settling import Answer, Settlement, SettlingMiddleware
+from control.public.settling import Settlement, SettlingMiddleware
 from control.submissions import Submissions
-from infra.bus.port import Bus, BusUnavailable, Incoming, PublishFailed
+from infra.bus.port import Bus, BusUnavailable
 from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
-from infra.bus.rabbitmq.consumer import AWAY, has_consumer
+from infra.bus.rabbitmq.calls import AWAY, calling
+from infra.bus.rabbitmq.consumer import has_consumer
 from infra.bus.rabbitmq.topology import arguments
 from infra.telemetry import Tracing
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
 PREFETCH = 256
-START_TIMEOUT = 15.0
-REPLY_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 """Seconds that submissions under way have to end."""
 
@@ -45,45 +42,39 @@ EXCHANGE = RabbitExchange(TASKS.name, type=ExchangeType(TASKS.kind.value), durab
 
 
 class PublicSide:
-    """Consumes `treadle.submissions` on a connection of its own."""
+    """Consumes `treadle.submissions` on a connection of its own. Answers are published by the bus.
+
+    FastStream would publish them on the connection that consumes, which the broker blocks whole, acknowledgements
+    included, while it is short of memory or disk.
+    """
 
     def __init__(self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing) -> None:
-        settlement = Settlement(bus, tracing, self._reply)
+        settlement = Settlement(bus, tracing)
         self._broker = public_broker(submissions, url=url, middlewares=(partial(SettlingMiddleware, settlement),))
+        self._started = False
 
     async def start(self) -> None:
         """Connect and consume. Raises BusUnavailable."""
         try:
-            async with asyncio.timeout(START_TIMEOUT):
+            async with calling():
                 await self._broker.start()
         except AWAY as error:
             raise BusUnavailable(f"submissions cannot be consumed: {error or type(error).__name__}") from error
+        self._started = True
 
     async def stop(self) -> None:
         """Take no more submissions; those under way have STOP_TIMEOUT to end."""
+        self._started = False
         with suppress(*AWAY):
-            async with asyncio.timeout(2 * STOP_TIMEOUT):
+            async with calling(2 * STOP_TIMEOUT):
                 await self._broker.stop()
 
     async def attached(self) -> bool:
         """Whether the broker has this consumer: its channel is open, and the consumer was not cancelled."""
+        if not self._started:
+            return False
         queue = await self._broker.declare_queue(QUEUE)  # the subscriber's own object: FastStream keeps it
         return await has_consumer(queue.channel)
-
-    async def _reply(self, message: Incoming, answer: Answer) -> None:
-        try:
-            async with asyncio.timeout(REPLY_TIMEOUT):
-                await self._broker.publish(
-                    encode(answer),
-                    routing_key=message.reply_to or "",
-                    message_id=str(answer.message_id),
-                    correlation_id=message.correlation_id,
-                    content_type="application/json",
-                    mandatory=False,
-                    persist=True,
-                )
-        except AWAY as error:
-            raise PublishFailed(f"no answer to {message.reply_to}: {error or type(error).__name__}") from error
 
 
 def public_broker(submissions: Submissions, *, url: str, middlewares: Sequence[Any] = ()) -> RabbitBroker:

@@ -12,10 +12,13 @@ from faststream import BaseMiddleware, StreamMessage
 
 from contracts.submissions import SubmissionAccepted, SubmissionRefused
 from contracts.topology import QUEUES, SUBMISSIONS_QUEUE
+from contracts.wire import encode
 from control.patience import patiently
 from control.public.handlers import answer_of
 from infra.bus.dead import dead_letter
-from infra.bus.port import Bus, Incoming, PublishFailed
+from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
+from infra.bus.rabbitmq.calls import AWAY
+from infra.bus.rabbitmq.messages import plain_headers
 from infra.bus.traced import processing
 from infra.telemetry import Tracing
 
@@ -23,39 +26,43 @@ OWN_QUEUES = frozenset(queue.name for queue in QUEUES)
 PAUSE = 1.0
 """Seconds before a delivery that could not be settled is given back."""
 
-Answer = SubmissionAccepted | SubmissionRefused
-Reply = Callable[[Incoming, Answer], Awaitable[None]]
-"""Sends an answer to the message's `reply_to`. Raises PublishFailed."""
-
 log = structlog.get_logger(__name__)
 
 
 class Settlement:
     """Answers a submission and settles its delivery."""
 
-    def __init__(self, bus: Bus, tracing: Tracing, reply: Reply) -> None:
+    def __init__(self, bus: Bus, tracing: Tracing) -> None:
         self._bus = bus
         self._tracing = tracing
-        self._reply = reply
 
     async def settle(self, message: Incoming, submit: Callable[[], Awaitable[SubmissionAccepted]]) -> None:
         """Submit, reply and acknowledge. A refusal that no reply can carry becomes a dead letter."""
         with processing(self._tracing, self._bus.name, SUBMISSIONS_QUEUE.name, message):
             await self._settle(message, await answer_of(message.body, submit))
 
-    async def _settle(self, message: Incoming, answer: Answer) -> None:
+    async def _settle(self, message: Incoming, answer: SubmissionAccepted | SubmissionRefused) -> None:
         if await self._replied(message, answer) or isinstance(answer, SubmissionAccepted):
             await message.ack()
         else:
             reason = answer.problem.detail
             await patiently(partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, reason))
 
-    async def _replied(self, message: Incoming, answer: Answer) -> bool:
+    async def _replied(self, message: Incoming, answer: SubmissionAccepted | SubmissionRefused) -> bool:
         """Whether the broker took an answer. One to a queue of Treadle's own would reach a service as an order."""
         if message.reply_to is None or message.reply_to in OWN_QUEUES:
             return False
         try:
-            await self._reply(message, answer)
+            await self._bus.publish(
+                Outgoing(
+                    exchange="",
+                    routing_key=message.reply_to,
+                    body=encode(answer),
+                    message_id=str(answer.message_id),
+                    correlation_id=message.correlation_id,
+                    mandatory=False,
+                )
+            )
         except PublishFailed as error:
             log.warning("reply_not_sent", reply_to=message.reply_to, error=str(error))
             return False
@@ -83,7 +90,7 @@ class SettlingMiddleware(BaseMiddleware[Any, Any]):
         """
         if isinstance(exc_val, Exception) and not self.msg.processed:
             await asyncio.sleep(PAUSE)
-            await self.msg.reject(requeue=True)
+            await _send(partial(self.msg.reject, requeue=True))
         return isinstance(exc_val, asyncio.CancelledError)
 
 
@@ -94,11 +101,19 @@ def incoming(message: StreamMessage[Any]) -> Incoming:
         body=raw.body,
         message_id=raw.message_id,
         routing_key=raw.routing_key or "",
-        headers={name: str(value) for name, value in raw.headers.items()},
+        headers=plain_headers(raw.headers),
         correlation_id=raw.correlation_id,
         reply_to=raw.reply_to,
         redelivered=bool(raw.redelivered),
-        ack=message.ack,
-        requeue=message.nack,
+        ack=partial(_send, message.ack),
+        requeue=partial(_send, message.nack),
         published_at=raw.timestamp,
     )
+
+
+async def _send(settle: Callable[[], Awaitable[None]]) -> None:
+    """Settle a delivery; if its channel is closed, the broker has already taken it back."""
+    try:
+        await settle()
+    except AWAY as error:
+        log.info("delivery_lost_before_settling", error=str(error))

@@ -43,13 +43,9 @@ class Replies:
         if reply is not None and not reply.done():
             reply.set_result(body)
 
-    def fail(self, correlation_id: str | None, error: PublishFailed) -> None:
-        """To one request no reply will come."""
-        reply = self._waiting.get(correlation_id or "")
-        if reply is not None and not reply.done():
-            reply.set_exception(error)
-
     def fail_all(self, error: PublishFailed) -> None:
-        """To none of them a reply will come: they were on their way to a channel that is gone."""
-        for correlation_id in self._waiting:
-            self.fail(correlation_id, error)
+        """Raise `error` to everyone who waits: the channel of the replies is gone."""
+        for reply in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(error)
+                reply.exception()  # looked at: the request may fail by itself before it looks

@@ -96,6 +96,8 @@ class WorkerFolder:
             if not (self.jobs / job.name).exists():
                 job.rename(self.jobs / job.name)
         orphan.spool.close()
+        for damaged in orphan.path.glob("*.damaged"):
+            damaged.rename(self.path / f"{orphan.path.name}-{damaged.name}")
         shutil.rmtree(orphan.path, ignore_errors=True)
         orphan.unlock()
         log.info("dead_worker_inherited", worker_folder=str(orphan.path))

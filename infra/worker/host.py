@@ -32,6 +32,7 @@ from infra.worker.poison import Poison
 from infra.worker.publishing import publish
 from infra.worker.reporting import Reporter
 from infra.worker.slots import Slots
+from infra.worker.spool import SpoolUnreadable
 
 CLAIM_GRACE = 2.0
 """Seconds for which a stopping host awaits the answers to claims that control has heard."""
@@ -149,17 +150,25 @@ class WorkerHost:
 
     async def _resend(self) -> None:
         """Publish the events that earlier lives of this worker, and dead ones beside it, could not."""
-        for spooled in self._folder.spool.entries():
-            await publish(self._bus, spooled.message)
-            spooled.remove()
+        await self._resend_from(self._folder)
         async for orphan in self._folder.orphans():
             try:
-                for spooled in orphan.spool.entries():
-                    await publish(self._bus, spooled.message)
-                    spooled.remove()
-                await asyncio.to_thread(self._folder.inherit, orphan)
+                if await self._resend_from(orphan):
+                    await asyncio.to_thread(self._folder.inherit, orphan)
             finally:
                 orphan.unlock()
+
+    async def _resend_from(self, folder: WorkerFolder) -> bool:
+        """Publish all that a spool holds; whether it could be read."""
+        try:
+            entries = folder.spool.entries()
+        except SpoolUnreadable as error:
+            log.warning("spool_not_read", error=str(error))
+            return False
+        for spooled in entries:
+            await publish(self._bus, spooled.message)
+            spooled.remove()
+        return True
 
     async def _on_signal(self, message: Incoming) -> None:
         """Obey at once what the next heartbeat would say too."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from contracts.errors import TreadleError
 from contracts.events import WorkerEvent
 from contracts.topology import EVENTS
 from contracts.wire import encode
@@ -33,6 +34,10 @@ DELETE = "DELETE FROM events WHERE id = ?"
 log = structlog.get_logger(__name__)
 
 
+class SpoolUnreadable(TreadleError):
+    """The disk refuses. What the spool holds stays there for the next life of a worker."""
+
+
 class Spooled:
     """An event's message, and its row."""
 
@@ -48,7 +53,10 @@ class Spooled:
 
 
 class Spool:
-    """The events of one worker that the broker has not confirmed. Its calls take some 30 µs: they wait for no disk."""
+    """The events of one worker that the broker has not confirmed.
+
+    A call takes some 30 µs and waits for no disk, but for one in some hundred, which moves SQLite's log into the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,14 +81,16 @@ class Spool:
             log.warning("spooled_event_not_deleted", error=str(error))
 
     def entries(self) -> list[Spooled]:
-        """What was written and not deleted, oldest first. A damaged file is set aside, with a line in the log."""
+        """What was written and not deleted, oldest first. Raises SpoolUnreadable.
+
+        A damaged file is set aside, with a line in the log.
+        """
         if not self._path.exists():
             return []
         try:
             rows = self._connection().execute(SELECT).fetchall()
-        except sqlite3.OperationalError as error:  # the disk refuses
-            log.warning("spool_not_read", path=str(self._path), error=str(error))
-            return []
+        except sqlite3.OperationalError as error:
+            raise SpoolUnreadable(f"{self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
             self._set_aside(error)
             return []
@@ -97,7 +107,6 @@ class Spool:
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
                 connection.executescript(SET_UP)

@@ -130,32 +130,49 @@ async def test_a_loop_that_broke_three_times_makes_control_unready(control: Cont
     ("name", "place", "method"),
     [
         ("relay publisher", "parts.bus", "publish_all"),
-        ("submissions", "submissions", "_new_task"),
         ("sweep", "parts.store", "unclaimed"),
         ("reaper", "parts.store", "expired"),
         ("relay", "parts.store", "take_outbox"),
     ],
 )
-async def test_what_a_loop_had_in_hand_when_its_part_raised_is_not_lost(
+async def test_a_loop_whose_part_raised_takes_up_its_work_again(
     control: Control, monkeypatch: pytest.MonkeyPatch, name: str, place: str, method: str
 ) -> None:
     target: Any = control
     for step in place.split("."):
         target = getattr(target, step)
-    real, broken = getattr(target, method), iter([True])
+    real, calls, again = getattr(target, method), 0, asyncio.Event()
 
     def once_broken(*given: Any, **named: Any) -> Any:
-        if next(broken, False):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
             raise ZeroDivisionError("unforeseen")
+        again.set()
         return real(*given, **named)
 
     monkeypatch.setattr(target, method, once_broken, raising=True)
 
     async def check() -> None:
-        try:
-            await ordered(control)
-        except ZeroDivisionError:  # it was raised to the user of the one submission, who asks again
-            await ordered(control)
-        assert await control.readiness() == {}
+        await ordered(control)
+        await again.wait()
+        assert not tasks_of(control)[name].failing
+        assert tasks_of(control)[name]._breaks
+
+    await runs(control, check)
+
+
+async def test_an_unforeseen_error_in_a_batch_of_submissions_is_raised_to_its_user_and_the_next_is_taken(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("unforeseen")
+
+    async def check() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(control.submissions, "_new_task", broken)
+            with pytest.raises(ZeroDivisionError):
+                await ordered(control)
+        await ordered(control)
 
     await runs(control, check)

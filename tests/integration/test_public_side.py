@@ -16,10 +16,10 @@ import pytest_asyncio
 from contracts.submissions import CreateTask
 from contracts.topology import CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SUBMISSIONS_QUEUE, TASKS
 from control.public import settling
-from control.public.app import QUEUE
+from control.public.app import QUEUE as SUBMISSIONS
 from control.store.port import StoreUnavailable
 from control.task import Task
-from infra.bus.dead import REASON
+from infra.bus.dead import QUEUE, REASON
 from infra.bus.port import Outgoing, PublishFailed, RequestTimedOut
 from infra.settings import Settings
 from infra.stack.rabbitmq import RabbitMQNode
@@ -50,14 +50,14 @@ def create(submission: UUID | None = None) -> dict[str, Any]:
     return {"kind": "create_task", "version": 1, "submission_id": str(submission or uuid4()), "task": task}
 
 
-async def publish(bus_url: str, body: bytes, **properties: Any) -> None:
+async def publish(bus_url: str, body: bytes, routing_key: str | bytes = "create_task", **properties: Any) -> None:
     """Publish a submission by a library that sends whatever it is given."""
 
     def send_one() -> None:
         with pika.BlockingConnection(pika.URLParameters(bus_url)) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
-            channel.basic_publish(TASKS.name, "create_task", body, pika.BasicProperties(**properties))
+            channel.basic_publish(TASKS.name, routing_key, body, pika.BasicProperties(**properties))
 
     await asyncio.to_thread(send_one)
 
@@ -91,13 +91,14 @@ async def created(running: Running, submission: UUID) -> None:
 
 
 async def dead_letters(running: Running, count: int) -> list[str]:
-    """The reasons of the dead letters, once there are `count`."""
+    """The reasons of the dead letters, once there are `count`, all from the submissions."""
 
     async def there() -> bool:
         return await running.bus.depth(DEAD_QUEUE.name) == count
 
     await eventually(there, f"{count} dead letters")
     async with running.bus.browse(DEAD_QUEUE.name, count) as letters:
+        assert {letter.headers[QUEUE] for letter in letters} == {SUBMISSIONS_QUEUE.name}
         return [letter.headers[REASON] for letter in letters]
 
 
@@ -127,10 +128,13 @@ async def test_a_body_that_fails_validation_is_a_dead_letter_if_no_answer_was_as
     assert await unsettled(running) == 0
 
 
-@pytest.mark.parametrize("reply_to", ["treadle.control|treadle.events", "|treadle.events", CONTROL_QUEUE.name])
-async def test_an_answer_goes_to_no_queue_of_treadles_own_by_any_name(
-    running: Running, bus_url: str, reply_to: str
-) -> None:
+async def test_a_refusal_for_a_queue_of_treadles_own_is_a_dead_letter(running: Running, bus_url: str) -> None:
+    await publish(bus_url, b"{}", reply_to=CONTROL_QUEUE.name)
+    assert len(await dead_letters(running, 1)) == 1
+
+
+@pytest.mark.parametrize("reply_to", ["treadle.control|treadle.events", "|treadle.events"])
+async def test_an_answer_goes_to_no_exchange_by_any_name(running: Running, bus_url: str, reply_to: str) -> None:
     probe: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def heard(message: Any) -> None:
@@ -144,15 +148,62 @@ async def test_an_answer_goes_to_no_queue_of_treadles_own_by_any_name(
 
 @pytest.mark.parametrize(
     "properties",
-    [{"timestamp": 2**63}, {"message_id": b"\xff\xfe"}, {"content_type": "text/plain"}, {"headers": {"a": None}}],
+    [
+        {"timestamp": 2**63},
+        {"message_id": b"\xff\xfe"},
+        {"content_type": "text/plain"},
+        {"content_encoding": "gzip"},
+        {"headers": {"a": None, "b": [1]}},
+        {"headers": {"traceparent": b"\xff"}, "priority": 255},
+    ],
     ids=lambda given: next(iter(given)),
 )
-async def test_a_submission_with_odd_properties_is_done(
+async def test_a_submission_with_odd_properties_is_done_and_answered(
     running: Running, bus_url: str, properties: dict[str, Any]
 ) -> None:
+    async with await aio_pika.connect(bus_url) as connection:
+        replies = await (await connection.channel()).declare_queue(exclusive=True)
+        await publish(bus_url, json.dumps(create()).encode(), reply_to=replies.name, **properties)
+        answer = await eventually(lambda: replies.get(fail=False), "an answer")
+    assert json.loads(answer.body)["kind"] == "submission_accepted"
+    assert answer.correlation_id is None
+
+
+async def test_a_submission_whose_routing_key_is_not_utf_8_is_done(running: Running, bus_url: str) -> None:
     submission = uuid4()
-    await publish(bus_url, json.dumps(create(submission)).encode(), **properties)
+    await publish(bus_url, json.dumps(create(submission)).encode(), routing_key=b"\xff\xfe")
     await created(running, submission)
+
+
+async def test_a_broker_that_blocks_publishers_still_takes_acknowledgements(
+    running: Running, bus_url: str, node: RabbitMQNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_really, begun, blocked = running.control.submissions.create, asyncio.Event(), asyncio.Event()
+
+    async def slow(asked: CreateTask) -> Task:
+        begun.set()
+        await blocked.wait()
+        return await create_really(asked)
+
+    async def under_way() -> int:
+        listed = await node.control("list_channels", "messages_unacknowledged", "--no-table-headers")
+        return sum(map(int, listed.split()))
+
+    async def settled() -> bool:
+        return await under_way() == 0
+
+    monkeypatch.setattr(running.control.submissions, "create", slow)
+    submission = uuid4()
+    await publish(bus_url, json.dumps(create(submission)).encode(), reply_to="nowhere")
+    await asyncio.wait_for(begun.wait(), 15)
+    assert await under_way() == 1
+    await node.control("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        blocked.set()
+        await created(running, submission)
+        await eventually(settled, "the submission to be settled while nothing can be published", within=30)
+    finally:
+        await node.control("set_vm_memory_high_watermark", "0.6")
 
 
 async def test_an_unforeseen_error_is_answered_and_the_delivery_settled(
@@ -272,7 +323,7 @@ async def test_the_consumer_is_back_on_a_broker_that_came_back_empty(running: Ru
 
 
 async def test_the_consumer_is_back_after_the_broker_closed_its_channel(running: Running) -> None:
-    queue = await running.control._public._broker.declare_queue(QUEUE)  # type: ignore[union-attr]
+    queue = await running.control._public._broker.declare_queue(SUBMISSIONS)  # type: ignore[union-attr]
     with pytest.raises(aio_pika.exceptions.ChannelClosed):
         await queue.channel.get_exchange("there.is.none")
     await comes_back(running)

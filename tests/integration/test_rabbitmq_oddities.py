@@ -10,10 +10,13 @@ from uuid import uuid4
 import pika
 import pytest
 
-from contracts.topology import COMMANDS, DEAD, DEAD_QUEUE, PHASE_QUEUES
+from contracts.topology import COMMANDS, CONTROL_QUEUE, DEAD, DEAD_QUEUE, EVENTS, PHASE_QUEUES
+from infra.bus.dead import dead_letter
 from infra.bus.port import BusUnavailable, Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq import RabbitMQBus, messages, publisher
+from infra.bus.rabbitmq import bus as rabbitmq_bus
 from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
+from infra.bus.rabbitmq.calls import CALL_TIMEOUT
 from infra.loop import run
 from tests import servers
 from tests.chaos.proxy import Proxy
@@ -31,9 +34,15 @@ def command(body: bytes = b"{}") -> Outgoing:
 async def publish_as_others_do(bus_url: str, body: bytes, **properties: object) -> None:
     """By hand: most libraries refuse to send what some send."""
 
+    await publish_by_any_key(bus_url, "", TRAIN, body, **properties)
+
+
+async def publish_by_any_key(
+    bus_url: str, exchange: str, routing_key: str | bytes, body: bytes, **properties: object
+) -> None:
     def publish() -> None:
         with pika.BlockingConnection(pika.URLParameters(bus_url)) as connection:
-            connection.channel().basic_publish("", TRAIN, body, pika.BasicProperties(**properties))
+            connection.channel().basic_publish(exchange, routing_key, body, pika.BasicProperties(**properties))
 
     await asyncio.to_thread(publish)
 
@@ -50,6 +59,7 @@ ODD = [
     {"timestamp": 2**64 - 1},
     {"message_id": b"\xff\xfe"},
     {"headers": {"when": b"\xff"}, "content_type": "\x00"},
+    {"priority": 255, "expiration": "60000", "type": b"\xff"},
 ]
 
 
@@ -68,6 +78,66 @@ async def test_a_message_with_odd_properties_can_be_browsed(bus: RabbitMQBus, bu
     await publish_as_others_do(bus_url, b"odd", timestamp=MICROSECONDS)
     async with bus.browse(TRAIN, 10) as (message,):
         assert (message.body, message.published_at) == (b"odd", None)
+
+
+async def test_a_property_that_cannot_be_decoded_costs_only_itself(bus: RabbitMQBus, bus_url: str) -> None:
+    inbox = AckingInbox()
+    await bus.consume(TRAIN, inbox, prefetch=1)
+    await publish_as_others_do(
+        bus_url, b"odd", timestamp=MICROSECONDS, message_id="m", reply_to="r", headers={"a": "b"}
+    )
+    (message,) = await inbox.holds(1)
+    assert (message.message_id, message.reply_to, message.headers) == ("m", "r", {"a": "b"})
+    assert message.published_at is None
+
+
+async def test_a_routing_key_that_is_not_utf_8_is_delivered_and_can_be_dead_lettered(
+    bus: RabbitMQBus, bus_url: str
+) -> None:
+    inbox = AckingInbox()
+    await bus.consume(CONTROL_QUEUE.name, inbox, prefetch=1)
+    await publish_by_any_key(bus_url, EVENTS.name, b"\xffkey" * 50, b"odd", message_id=b"\xff" * 255)
+    (message,) = await inbox.holds(1)
+    assert (message.body, message.routing_key, message.redelivered) == (b"odd", "key" * 50, False)
+    await dead_letter(bus, message, CONTROL_QUEUE.name, "a reason")
+    async with bus.browse(DEAD_QUEUE.name, 1) as (letter,):
+        assert letter.body == b"odd"
+
+
+async def test_closed_channels_leave_nothing_behind(bus: RabbitMQBus) -> None:
+    async def held() -> int:
+        await bus.depth(TRAIN)
+        subscription = await bus.consume(TRAIN, AckingInbox(), prefetch=1)
+        await subscription.cancel()
+        assert bus._consuming is not None
+        assert bus._consuming.transport is not None
+        return len(bus._consuming.transport.connection._closing._callbacks)  # type: ignore[attr-defined]
+
+    before = await held()
+    for _ in range(10):
+        after = await held()
+    assert after <= before + 2
+
+
+async def test_a_broker_that_has_fallen_silent_is_given_up_and_its_consumers_come_back(
+    bus_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq_bus, "HEARTBEAT", 1)
+    proxy = await proxied(bus_url)
+    bus = RabbitMQBus(through(proxy, bus_url))
+    await bus.start()
+    inbox = AckingInbox()
+    subscription = await bus.consume(TRAIN, inbox, prefetch=1)
+    proxy.stall()
+    with pytest.raises(BusUnavailable):  # before a call's own limit
+        await asyncio.wait_for(bus.depth(TRAIN), 0.9 * CALL_TIMEOUT)
+    await until(lambda: not subscription.attached)
+    proxy.flow()
+    await until(lambda: subscription.attached)
+    await until_confirmed(bus, command(b"afterwards"))
+    await inbox.holds(1)
+    await bus.close()
+    await proxy.stop()
 
 
 async def test_a_message_without_an_id_that_no_queue_takes_is_refused(bus: RabbitMQBus) -> None:

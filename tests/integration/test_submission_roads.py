@@ -11,6 +11,7 @@ import aio_pika
 import pytest
 import pytest_asyncio
 
+from infra.bus.port import Incoming
 from infra.settings import Settings
 from tests.eventually import eventually
 from tests.integration.control_parts import BODY, Running, add_dataset, control_running, send
@@ -131,7 +132,9 @@ async def test_a_reply_to_that_names_one_of_treadles_own_queues_is_not_answered(
         body = aio_pika.Message(json.dumps(create({})).encode(), reply_to="treadle.control")
         await (await channel.get_exchange("treadle.tasks")).publish(body, routing_key="create_task")
 
-        async def dead() -> bool:
-            return await running.bus.depth("treadle.dead") == 1
+        async def dead() -> list[Incoming]:
+            async with running.bus.browse("treadle.dead", 2) as letters:
+                return letters
 
-        await eventually(dead, "the refusal among the dead letters")
+        (letter,) = await eventually(dead, "the refusal among the dead letters")
+        assert letter.headers["x-treadle-queue"] == "treadle.submissions"

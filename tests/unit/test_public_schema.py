@@ -18,10 +18,10 @@ from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import MESSAGES, decode, kind_of, version_of
 from control.public.app import EXCHANGE, asyncapi_document, public_broker
 from control.public.handlers import SUBMISSIONS
-from control.public.settling import Answer, Settlement, SettlingMiddleware
+from control.public.settling import Settlement, SettlingMiddleware
 from control.submissions import Submissions
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Incoming
+from infra.bus.port import Outgoing
 from infra.telemetry import Tracing
 from tests.build import new_task
 
@@ -44,31 +44,38 @@ class Recorder:
         return new_task(task_id=asked.task_id)
 
 
+class Answers(InProcessBus):
+    """A bus that keeps the answers published on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[SubmissionAccepted | SubmissionRefused] = []
+
+    async def publish(self, message: Outgoing) -> None:
+        assert (message.exchange, message.routing_key) == ("", "me")
+        self.kept.append(decode(message.body, SubmissionAccepted, SubmissionRefused))
+
+
 class Public:
     """The public side on a test broker, with the answers that it gave."""
 
-    def __init__(self, recorder: Recorder, broker: RabbitBroker, answers: list[Answer]) -> None:
+    def __init__(self, recorder: Recorder, broker: RabbitBroker, answers: Answers) -> None:
         self.recorder = recorder
         self.broker = broker
         self.answers = answers
 
-    async def publish(self, body: bytes, **options: Any) -> Answer:
+    async def publish(self, body: bytes, **options: Any) -> SubmissionAccepted | SubmissionRefused:
         """Publish a submission; its answer."""
         await self.broker.publish(
             body, exchange=EXCHANGE, routing_key="x", reply_to="me", content_type="application/json", **options
         )
-        return self.answers[-1]
+        return self.answers.kept[-1]
 
 
 @pytest.fixture
 async def public() -> AsyncIterator[Public]:
-    answers: list[Answer] = []
-
-    async def reply(_: Incoming, answer: Answer) -> None:
-        answers.append(answer)
-
-    recorder, bus = Recorder(), InProcessBus()
-    settlement = Settlement(bus, Tracing("test", "test", None), reply)
+    recorder, answers = Recorder(), Answers()
+    settlement = Settlement(answers, Tracing("test", "test", None))
     broker = public_broker(
         cast("Submissions", recorder), url="amqp://nowhere", middlewares=(partial(SettlingMiddleware, settlement),)
     )

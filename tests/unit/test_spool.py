@@ -16,7 +16,7 @@ from contracts.events import PhasePaused
 from contracts.tasks import AttemptKey, Phase
 from contracts.topology import EVENTS
 from contracts.wire import decode
-from infra.worker.spool import Spool
+from infra.worker.spool import Spool, SpoolUnreadable
 
 KILLED = """
 import os, signal, sys
@@ -109,6 +109,13 @@ def test_a_damaged_file_is_set_aside_and_the_next_event_is_kept(spool: Spool, pa
     spool.keep(paused(), {})
     assert len(spool.entries()) == 1
     assert path.with_suffix(".damaged").exists()
+
+
+def test_a_spool_that_the_disk_does_not_give_is_said_to_be_unreadable_and_stays(spool: Spool, path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(SpoolUnreadable, match=r"spool\.db: unable to open"):
+        spool.entries()
+    assert path.exists()
 
 
 def test_a_disk_that_refuses_is_logged_and_the_event_can_be_published(spool: Spool, path: Path) -> None:

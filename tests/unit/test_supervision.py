@@ -65,6 +65,22 @@ async def test_a_task_that_returns_is_started_again_too() -> None:
     assert [line["event"] for line in logs] == ["loop_ended"]
 
 
+async def test_a_task_whose_library_cancelled_what_it_awaits_is_started_again() -> None:
+    class Cancelled(Work):
+        async def __call__(self) -> None:
+            if self.calls == 0:
+                self.calls += 1
+                lost = asyncio.get_running_loop().create_future()
+                lost.cancel()
+                await lost
+            await super().__call__()
+
+    with capture_logs() as logs:
+        async for _ in running(Cancelled(breaks=0)):
+            pass
+    assert [line["event"] for line in logs] == ["loop_broke"]
+
+
 async def test_a_task_that_broke_three_times_within_a_minute_is_failing() -> None:
     async for supervised in running(Work(breaks=TOO_MANY)):
         assert supervised.failing

@@ -16,12 +16,13 @@ from urllib.parse import urlsplit
 import structlog
 from aio_pika import Channel, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractQueue, AbstractRobustConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
+from aio_pika.exceptions import ProbableAuthenticationError
 from yarl import URL
 
 from infra.bus.handling import serial
 from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription
-from infra.bus.rabbitmq.consumer import AWAY, CALL_TIMEOUT, Consumer, Declare
+from infra.bus.rabbitmq.calls import AWAY, CALL_TIMEOUT, calling
+from infra.bus.rabbitmq.consumer import Consumer, Declare
 from infra.bus.rabbitmq.libraries import configure_libraries
 from infra.bus.rabbitmq.messages import Delivery
 from infra.bus.rabbitmq.publisher import Publisher
@@ -139,8 +140,7 @@ class RabbitMQBus:
     def _connection(self, purpose: str) -> RobustConnection:
         """A connection that is not open yet. The broker lists it under its purpose."""
         connection = RobustConnection(
-            URL(self._url),
-            heartbeat=HEARTBEAT,
+            URL(self._url).update_query(heartbeat=HEARTBEAT),  # as a keyword it would be ignored
             reconnect_interval=RECONNECT_AFTER,
             client_properties={"connection_name": f"treadle {purpose}"},
         )
@@ -155,7 +155,8 @@ class RabbitMQBus:
     async def _restore(self, *_: object) -> None:
         """Declare the topology after a reconnection: the broker may have come back empty."""
         try:
-            await self._declare()
+            async with calling():
+                await self._declare()
         except (*AWAY, BusUnavailable) as error:
             log.warning("topology_not_restored", error=str(error))
 
@@ -177,7 +178,7 @@ class RabbitMQBus:
             yield channel
         finally:
             with suppress(*AWAY):
-                async with asyncio.timeout(CALL_TIMEOUT):
+                async with calling():
                     await channel.close()
 
     async def _taken(self, channel: AbstractChannel, queue: str, limit: int) -> AsyncIterator[Delivery]:
@@ -191,7 +192,7 @@ class RabbitMQBus:
     async def _call(self, step: Awaitable[T]) -> T:
         """Await `step` for a bounded time. Raises BusUnavailable if the broker is away or refuses us."""
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with calling():
                 return await step
         except ProbableAuthenticationError as error:
             raise BusUnavailable(f"{self._address} refuses the user or the password of TREADLE_BUS_URL") from error
@@ -237,6 +238,6 @@ async def _connect(connection: RobustConnection) -> None:
 
 
 async def _disconnect(connection: RobustConnection) -> None:
-    with suppress(*CONNECTION_EXCEPTIONS, TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
+    with suppress(*AWAY):
+        async with calling(CLOSE_TIMEOUT):
             await connection.close()

@@ -19,17 +19,15 @@ from aio_pika.abc import (
     AbstractQueue,
     AbstractRobustConnection,
 )
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
 
 from infra.bus.handling import guarded
 from infra.bus.port import BusUnavailable, Handler
+from infra.bus.rabbitmq.calls import AWAY, calling
 from infra.bus.rabbitmq.messages import Delivery
 from infra.ending import end, say_if_broken
 
-CALL_TIMEOUT = 15.0
 RETRY_AFTER = 1.0
-AWAY = (*CONNECTION_EXCEPTIONS, TimeoutError)
 
 log = structlog.get_logger(__name__)
 Declare = Callable[[AbstractChannel], Awaitable[AbstractQueue]]
@@ -62,7 +60,7 @@ class Attachment:
         """Open the channel, declare the queue and consume it. Raises what aio-pika raises, with the channel closed."""
         self._channel.close_callbacks.add(self._on_lost)
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with calling():
                 await self._channel.initialize()
                 await self._channel.set_qos(prefetch)
                 self._queue = await declare(self._channel)
@@ -84,7 +82,8 @@ class Attachment:
         self._last = True
         if self._queue is not None and not self.lost.is_set():
             try:
-                await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT)
+                async with calling():
+                    await self._queue.cancel(self._tag)
             except AWAY as error:
                 log.info("consumer_lost_before_cancel", queue=self.queue, error=str(error))
             except BaseException:  # broken off: the consumer may still be there
@@ -96,7 +95,7 @@ class Attachment:
     async def close(self) -> None:
         """Close the channel. The broker takes back every delivery that is not settled."""
         with suppress(*AWAY):
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with calling():
                 await self._channel.close()
 
     @property
@@ -176,7 +175,8 @@ class Consumer:
         return self._cancelled and (self._attachment is None or self._attachment.closed)
 
     async def _attach(self) -> Attachment:
-        await self._connection.ready()
+        async with calling():
+            await self._connection.ready()
         attachment = Attachment(Channel(self._connection, publisher_confirms=False), self._handler)
         await attachment.attach(self._declare, self._prefetch)
         return attachment

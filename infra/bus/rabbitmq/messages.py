@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,12 +45,11 @@ class Delivery:
     def incoming(self) -> Incoming:
         """The message in the port's shape."""
         message, properties = self._message, self._message.header.properties
-        headers: dict[str, Any] = properties.headers or {}
         return Incoming(
             body=message.body,
             message_id=properties.message_id,
             routing_key=message.routing_key or "",
-            headers={name: _text(value) for name, value in headers.items() if _is_plain(value)},
+            headers=plain_headers(properties.headers or {}),
             correlation_id=properties.correlation_id,
             reply_to=properties.reply_to,
             redelivered=bool(message.redelivered),
@@ -84,8 +83,9 @@ class Delivery:
             self._on_progress(self)
 
 
-def _is_plain(value: Any) -> bool:  # noqa: ANN401 - whatever AMQP can carry
-    return isinstance(value, str | bytes | int | float)
+def plain_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that are text or numbers, as text."""
+    return {name: _text(value) for name, value in headers.items() if isinstance(value, str | bytes | int | float)}
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - whatever AMQP can carry

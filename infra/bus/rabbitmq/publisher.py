@@ -11,6 +11,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishErr
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq.messages import to_properties
+from infra.ending import was_cancelled
 
 PUBLISH_TIMEOUT = 10.0
 
@@ -43,7 +44,7 @@ class Publisher:
         except CONNECTION_EXCEPTIONS as error:
             raise PublishFailed(f"{where}: {error or type(error).__name__}") from error
         except asyncio.CancelledError as error:
-            if _cancelled_by_caller():
+            if was_cancelled():
                 raise
             raise PublishFailed(f"{where}: the connection was lost before the confirm") from error
 
@@ -89,9 +90,3 @@ class Publisher:
         except TimeoutError:
             return True
         return False
-
-
-def _cancelled_by_caller() -> bool:
-    """Whether this task was cancelled; aiormq cancels the futures of a channel that closes, too."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

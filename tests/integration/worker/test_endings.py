@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from contracts.events import ModelTrained, PhasePaused
 from contracts.leases import Verdict
@@ -12,6 +14,7 @@ from contracts.tasks import Phase
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.folders import WorkerFolder
+from tests.eventually import eventually
 from tests.fake_control import FakeControl, Script, job_of
 from tests.integration.worker.conftest import Running
 
@@ -129,3 +132,39 @@ async def test_the_spool_of_a_dead_worker_is_sent_by_another(
         await control.until(lambda: len(control.events) == 2)
     assert control.events[0] == event
     assert not WorkerFolder.of(dead, Phase.TRAIN, "dead").path.exists()
+
+
+async def test_the_spool_of_a_dead_worker_that_the_disk_does_not_give_stays_for_later(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    dead = worker_settings.model_copy(update={"worker_id": "dead"})
+    event = await spooled(script, dead)
+    folder = WorkerFolder.of(dead, Phase.TRAIN, "dead").path
+    (folder / "spool.db").rename(folder / "away")
+    (folder / "spool.db").mkdir()
+    with capture_logs() as logs:
+        async with running(worker_settings):
+            await control.order(script.command("write"))
+            await control.until(lambda: control.events)
+    assert "spool_not_read" in [line["event"] for line in logs]
+    (folder / "spool.db").rmdir()
+    (folder / "away").rename(folder / "spool.db")
+    async with running(worker_settings):
+        await control.until(lambda: event in control.events)
+
+
+async def test_a_damaged_spool_of_a_dead_worker_is_kept_by_the_one_that_takes_its_folder(
+    control: FakeControl, script: Script, running: Running, worker_settings: Settings
+) -> None:
+    dead = worker_settings.model_copy(update={"worker_id": "dead"})
+    await spooled(script, dead)
+    folder = WorkerFolder.of(dead, Phase.TRAIN, "dead").path
+    (folder / "spool.db").write_bytes(b"this is no database" * 100)
+    async with running(worker_settings):
+        await eventually(lambda: is_gone(folder), "the dead worker's folder to be taken")
+    kept = WorkerFolder.of(worker_settings, Phase.TRAIN, str(worker_settings.worker_id)).path
+    assert (kept / "dead-spool.damaged").read_bytes().startswith(b"this is no database")
+
+
+async def is_gone(folder: Path) -> bool:
+    return not await asyncio.to_thread(folder.exists)
