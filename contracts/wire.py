@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -45,7 +43,6 @@ def version_of(message: type[Message]) -> int:
 
 
 _BY_KIND = {(kind_of(m), version_of(m)): m for m in MESSAGES}
-_HEAD = re.compile(rb'\{"kind":"(\w{1,40})","version":(\d{1,4}),')
 
 
 def encode(message: Message) -> bytes:
@@ -55,10 +52,6 @@ def encode(message: Message) -> bytes:
 
 def decode(body: bytes, *expected: type[M]) -> M:
     """The message in `body`, one of the `expected` classes. Raises UndecodableMessage with the reason."""
-    likely = _likely(body)
-    if likely in expected:
-        with suppress(ValidationError):
-            return likely.model_validate_json(body)
     raw = _object(body)
     found = _BY_KIND.get((str(raw.get("kind")), _int(raw.get("version"))))
     if found is None or found not in expected:
@@ -71,12 +64,6 @@ def decode(body: bytes, *expected: type[M]) -> M:
     except ValidationError as error:
         errors = field_errors(error)
         raise UndecodableMessage("; ".join(f"{e.field}: {e.message}" for e in errors), errors) from error
-
-
-def _likely(body: bytes) -> type[Message] | None:
-    """What a message as we write it begins with. Its class proves it, or refuses it: the reason is looked for then."""
-    found = _HEAD.match(body)
-    return _BY_KIND.get((found[1].decode(), int(found[2]))) if found else None
 
 
 def field_errors(error: ValidationError) -> tuple[FieldError, ...]:

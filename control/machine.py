@@ -6,7 +6,6 @@ orders. An illegal request raises and changes nothing; a stale event changes not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -37,7 +36,7 @@ from contracts.submissions import (
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
 from control.orders import Order, command_for, next_iteration
 from control.stopping import stop_reason
-from control.task import ACTIVE, PHASE_OF, STATUS_OF, IllegalTransition, IterationResult, Task, Turn
+from control.task import ACTIVE, STATUS_OF, IllegalTransition, IterationResult, Task, Turn
 
 AttemptEnded = DataOptimized | ModelTrained | ModelEvaluated | PhaseFailed | PhasePaused | LeaseLost
 MachineEvent = TaskRequest | AttemptEnded | NextIteration
@@ -313,15 +312,3 @@ def _retry(task: Task, event: RetryTask) -> Step:
         raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
     cleared = replace(task, held=None, status=STATUS_OF[phase], failures=0, reason=None, message=None)
     return _issue(cleared) if event.phase is None else _enter(cleared, STATUS_OF[phase], cleared.turn)
-
-
-def fold(task: Task, events: tuple[MachineEvent, ...], seen: Callable[[Step], None] = lambda _: None) -> Task:
-    """The state after `events`, each given to `advance`; `seen` hears every step."""
-    for event in events:
-        step = advance(task, event)
-        seen(step)
-        task = step.task
-    return task
-
-
-__all__ = ["ACTIVE", "ALLOWED", "PHASE_OF", "MachineEvent", "RunState", "Step", "advance", "fold"]

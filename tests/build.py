@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -28,7 +29,7 @@ from contracts.tasks import (
     TaskMode,
     TaskSpec,
 )
-from control.machine import MachineEvent, advance, fold
+from control.machine import MachineEvent, Step, advance
 from control.task import Task
 
 TASK = UUID("11111111-1111-4111-8111-111111111111")
@@ -159,3 +160,12 @@ def an(event: str, task: Task) -> MachineEvent:
         NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
     ]
     return next(sample for sample in samples if sample.kind == event)
+
+
+def fold(task: Task, events: Sequence[MachineEvent], seen: Callable[[Step], None] = lambda _: None) -> Task:
+    """The state after `events`, each given to `advance`; `seen` is called with every step."""
+    for event in events:
+        step = advance(task, event)
+        seen(step)
+        task = step.task
+    return task

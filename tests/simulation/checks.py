@@ -13,9 +13,9 @@ from contracts.submissions import RetryTask, TaskRequest
 from contracts.tasks import AttemptKey, Phase, TaskSpec, TaskStatus
 from contracts.topology import QUEUES
 from contracts.wire import decode
-from control.machine import fold
 from control.store.port import Applied, Change, Created, HistoryRow, NewTask
 from control.task import TERMINAL, Task
+from tests.build import fold
 from tests.simulation.programs import DRAWN
 from tests.simulation.world import World
 

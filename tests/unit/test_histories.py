@@ -13,9 +13,10 @@ from contracts.events import Event
 from contracts.submissions import TaskRequest
 from contracts.tasks import TaskSpec
 from contracts.wire import decode
-from control.machine import Step, fold
+from control.machine import Step
 from control.store.rows import TASK
 from control.task import Task
+from tests.build import fold
 from tests.histories.record import FOLDER, SCENARIOS, record, standard
 
 EVENTS = (*get_args(Event), *get_args(TaskRequest))

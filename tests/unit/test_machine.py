@@ -11,7 +11,7 @@ from contracts.events import NextIteration
 from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance, fold
+from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance
 from control.task import IllegalTransition, Task
 from tests.build import (
     TASK,
@@ -20,6 +20,7 @@ from tests.build import (
     complete,
     completed,
     failed,
+    fold,
     key_of,
     lost,
     new_task,

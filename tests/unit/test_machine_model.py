@@ -23,9 +23,9 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import AttemptKey, FailureKind, PauseMode, Phase
-from control.machine import MachineEvent, advance, fold
+from control.machine import MachineEvent, advance
 from control.task import IllegalTransition, Task
-from tests.build import completed, failed, lost, new_task, paused, request_id
+from tests.build import completed, failed, fold, lost, new_task, paused, request_id
 
 PHASES = list(Phase)
 LOOP = "loop"
