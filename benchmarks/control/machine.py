@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("treadle", "pika", "asyncpg", "celery", "dramatiq", "dbos", "procrastinate", "pgqueuer")
+PACKAGES = ("treadle", "aio-pika", "faststream", "asyncpg", "celery", "dramatiq", "dbos", "procrastinate", "pgqueuer")
 
 
 def describe() -> dict[str, str]:
