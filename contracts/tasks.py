@@ -34,6 +34,16 @@ class TaskStatus(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
+    @property
+    def phase(self) -> Phase | None:
+        """The phase that a task of this status is in."""
+        return _PHASE_OF.get(self)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a task of this status has ended."""
+        return self in TERMINAL
+
 
 class Phase(StrEnum):
     """One step of an iteration, done by one kind of worker."""
@@ -41,6 +51,33 @@ class Phase(StrEnum):
     OPTIMIZE = "optimize"
     TRAIN = "train"
     EVALUATE = "evaluate"
+
+    @property
+    def status(self) -> TaskStatus:
+        """The status of a task in this phase."""
+        return _PHASES[self][0]
+
+    @property
+    def worker(self) -> str:
+        """The kind of worker that runs it, e.g. `trainer`."""
+        return _PHASES[self][1]
+
+    @property
+    def noun(self) -> str:
+        """Its name in answers over HTTP, e.g. `training`."""
+        return _PHASES[self][2]
+
+
+_PHASES = {
+    Phase.OPTIMIZE: (TaskStatus.OPTIMIZING, "optimizer", "optimization"),
+    Phase.TRAIN: (TaskStatus.TRAINING, "trainer", "training"),
+    Phase.EVALUATE: (TaskStatus.EVALUATING, "evaluator", "evaluation"),
+}
+_PHASE_OF = {phase.status: phase for phase in Phase}
+ACTIVE = frozenset(_PHASE_OF)
+"""The statuses of a task in a phase."""
+TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+"""The statuses of a task that has ended."""
 
 
 class PauseMode(StrEnum):

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from control.applier import Applier, Outcome
-from control.events import EventIntake
-from control.gauges import Gauges
-from control.leases import LeaseDesk
-from control.live import Live
-from control.metrics import Metrics
-from control.observer import Observer
-from control.public.app import PublicSide
-from control.reaper import Reaper
-from control.relay import Relay
-from control.retention import Retention
-from control.spans import headers_for
+from control.apply.applier import Applier, Outcome
+from control.apply.relay import Relay
+from control.apply.submissions import Submissions
+from control.consumers.events import EventIntake
+from control.consumers.leases import LeaseDesk
+from control.consumers.progress import Live
+from control.consumers.submissions.app import PublicSide
+from control.machine.task import Task
+from control.maintenance.reaper import Reaper
+from control.maintenance.retention import Retention
+from control.maintenance.sweep import Sweep
 from control.store.port import Store, StoreUnavailable
-from control.submissions import Submissions
-from control.sweep import Sweep
-from control.task import Task
+from control.telemetry.gauges import Gauges
+from control.telemetry.metrics import Metrics
+from control.telemetry.observer import Observer
+from control.telemetry.spans import headers_for
 from infra.bus.port import Bus, Subscription
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable

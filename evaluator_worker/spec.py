@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.message import Frozen
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import Score
-from infra.model_inputs import ModelLocation
+from infra.models.model_inputs import ModelLocation
 
 
 class Spec(Frozen):

@@ -1,1 +1,4 @@
-"""The outside world: settings, bus, object store, database pool, telemetry, worker host, local stack."""
+"""Clients of the outside world: broker, database, object store, child processes. It imports `contracts` only.
+
+Start reading at `bus/port.py` (what a bus must do) and `worker/host.py` (how a worker runs a command).
+"""

@@ -21,9 +21,9 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from contracts.errors import TreadleError
 from infra.byte_stream import ByteStream
-from infra.ending import seen_through
 from infra.errors import BadConfiguration
 from infra.settings import Settings
+from infra.tasks import seen_through
 
 T = TypeVar("T")
 PART = 16 * 1024 * 1024

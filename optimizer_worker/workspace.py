@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from contracts.report import DevReport
 from contracts.rows import Row
-from optimizer_worker.conflicts import NearConflict
 from optimizer_worker.corpus import Corpus
+from optimizer_worker.operators.conflicts import NearConflict
 
 
 @dataclass(slots=True)

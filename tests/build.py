@@ -29,8 +29,8 @@ from contracts.tasks import (
     TaskMode,
     TaskSpec,
 )
-from control.machine import MachineEvent, Step, advance
-from control.task import Task
+from control.machine.machine import MachineEvent, Step, advance
+from control.machine.task import Task
 
 TASK = UUID("11111111-1111-4111-8111-111111111111")
 CLAIM = UUID("22222222-2222-4222-8222-222222222222")

@@ -13,15 +13,15 @@ import httpx
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from control.applier import Applier
+from control.apply.applier import Applier
+from control.apply.relay import Relay
+from control.apply.submissions import Submissions
+from control.consumers.progress import Live, Watch
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
-from control.gauges import Gauges
-from control.live import Live, Watch
-from control.machine import MachineEvent
-from control.relay import Relay
+from control.machine.machine import MachineEvent
 from control.store.port import Dataset
-from control.submissions import Submissions
+from control.telemetry.gauges import Gauges
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings

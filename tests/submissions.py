@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contracts.submissions import SubmissionAccepted
 from contracts.topology import SUBMISSIONS_QUEUE
-from control.public.handlers import SubmissionHandler, decode_submission
-from control.public.settling import Settlement
-from control.submissions import Submissions
+from control.apply.submissions import Submissions
+from control.consumers.submissions.handlers import SubmissionHandler, decode_submission
+from control.consumers.submissions.settling import Settlement
 from infra.bus.port import Bus, Incoming
 from infra.telemetry import Tracing
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.message import Frozen
 from contracts.options import Hyperparameters
-from infra.model_inputs import ModelLocation
+from infra.models.model_inputs import ModelLocation
 
 ROWS, CHECKPOINT = "rows", "checkpoint"
 """Names of the inputs that hold `train.jsonl`, and the checkpoint to go on from."""

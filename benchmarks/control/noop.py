@@ -15,15 +15,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from cli.services.composition import told_to_stop
 from contracts.commands import COMMAND_OF, EvaluateModel, OptimizeData, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, WorkerEvent
 from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import DatasetRef, Phase
-from control.cli.stack import told_to_stop
 from infra.bus.connect import connect
-from infra.child import Children
-from infra.garbage import settle
+from infra.child.process import Children
+from infra.garbage_collection import settle
 from infra.logs import configure_logs
 from infra.loop import run
 from infra.objects import ObjectStore

@@ -88,7 +88,7 @@ class Treadle(Contestant):
 
     def start_control(self) -> None:
         """One control process with its gateway."""
-        self.running.python("control", ["-m", "control.cli", "control"], environment(self.settings))
+        self.running.python("control", ["-m", "cli", "control"], environment(self.settings))
 
     def start_worker(self, phase: str, name: str | None = None, **more: object) -> None:
         """One worker process, as `name` where there are several of a phase."""

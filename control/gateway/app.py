@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from contracts.submissions import Problem
-from control.gateway import datasets, documents, health, problems, progress, tasks
+from control.gateway import datasets, documents, health, progress, tasks
+from control.gateway import errors as problems
 from control.gateway.parts import GatewayParts
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

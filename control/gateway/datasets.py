@@ -9,10 +9,10 @@ from fastapi import APIRouter, Path, Request, Response
 
 from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
+from control.gateway.errors import Refused
 from control.gateway.limits import LARGEST_UPLOAD
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
-from control.gateway.problems import Refused
 from control.gateway.tasks import LARGEST_ID
 from control.gateway.upload import FILE, DatasetForm, Upload
 from control.gateway.views import dataset_view

@@ -8,9 +8,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from control.apply.submissions import Submissions
+from control.consumers.submissions.app import asyncapi_document
 from control.gateway.parts import Parts
-from control.public.app import asyncapi_document
-from control.submissions import Submissions
 
 router = APIRouter(tags=["documents"])
 

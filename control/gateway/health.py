@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from contracts.errors import FieldError
+from control.gateway.errors import about, answer
 from control.gateway.parts import GatewayParts, Parts
-from control.gateway.problems import about, answer
 
 PATIENCE = 5.0
 """Seconds after which a part that does not answer counts as away."""

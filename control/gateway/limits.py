@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 
-from control.gateway.problems import Refused
+from control.gateway.errors import Refused
 
 LARGEST_UPLOAD = 2**40
 """Bytes of an upload, which is streamed. How large its file may be is a setting of the gateway."""

@@ -11,7 +11,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from control.gateway.problems import Refused
+from control.gateway.errors import Refused
 
 FORM = "multipart/form-data"
 

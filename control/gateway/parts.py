@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from control.live import Live
+from control.apply.submissions import Submissions
+from control.consumers.progress import Live
 from control.store.port import Store
-from control.submissions import Submissions
 from infra.objects import ObjectStore
 
 

@@ -12,12 +12,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from contracts.progress import PhaseProgress
+from control.consumers.progress import Watch
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.tasks import LARGEST_ID, TaskId
 from control.gateway.views import history_view
-from control.live import Watch
 from control.store.port import HistoryRow
-from control.task import TERMINAL
 
 POLL = 1.0
 """Seconds between two looks at the history where nothing wakes us: another control process may have changed it."""
@@ -33,7 +32,7 @@ LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 async def _unseen(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> int:
     """The id after which the history is wanted. Raises TaskNotFound; answers 204 if the task ended before that."""
     stored = await parts.store.task(task_id)
-    seen = last_event_id > 0 and stored.task.status in TERMINAL
+    seen = last_event_id > 0 and stored.task.status.terminal
     if seen and not await parts.store.history(task_id, last_event_id, 1):
         raise HTTPException(HTTPStatus.NO_CONTENT)
     return last_event_id
@@ -58,7 +57,7 @@ async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watch) 
     while not watch.closed:
         rows = await parts.store.history(task_id, after, PAGE)
         for row in rows:
-            after, ended = row.id, row.status in TERMINAL
+            after, ended = row.id, row.status.terminal
             yield _history_event(row)
         if len(rows) == PAGE:
             continue

@@ -39,8 +39,8 @@ from contracts.waiting import TaskDetail
 from control.gateway.limits import json_only
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.views import execution_view, history_view, task_detail, task_view
-from control.gauges import WORKER_WINDOW
 from control.store.port import TaskFilter
+from control.telemetry.gauges import WORKER_WINDOW
 
 ACTOR = "http"
 LARGEST_ID = 2**63 - 1

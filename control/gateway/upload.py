@@ -20,8 +20,8 @@ from contracts.errors import InvalidInput
 from contracts.message import Text
 from contracts.options import Options
 from contracts.wire import field_errors
+from control.gateway.errors import Refused
 from control.gateway.multipart import Part
-from control.gateway.problems import Refused
 from infra.objects import ObjectStore
 
 FILE = "file"

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from contracts.http import DatasetView, ExecutionView, HistoryView, IterationView, TaskView
-from contracts.tasks import ModelSource, Phase, TaskMode
+from contracts.tasks import ModelSource, TaskMode
 from contracts.waiting import TaskDetail
+from control.gateway.waiting import waiting
+from control.machine.task import IterationResult, Task
 from control.store.port import Dataset, HistoryRow, Run, Standing, Stored
-from control.task import IterationResult, Task
-from control.waiting import waiting
-
-PhaseName = Literal["optimization", "training", "evaluation"]
-
-PHASE_NAMES: dict[Phase, PhaseName] = {
-    Phase.OPTIMIZE: "optimization",
-    Phase.TRAIN: "training",
-    Phase.EVALUATE: "evaluation",
-}
-"""004's names of the phases."""
 
 
 def task_view(stored: Stored) -> TaskView:
@@ -61,7 +52,7 @@ def execution_view(run: Run) -> ExecutionView:
     return ExecutionView(
         task_id=run.key.task_id,
         iteration=run.key.iteration,
-        phase=PHASE_NAMES[run.key.phase],
+        phase=run.key.phase.noun,
         attempt=run.key.attempt,
         status=run.state.value,
         worker_id=run.worker_id,

@@ -11,7 +11,7 @@ from contracts.events import DataOptimized, ModelTrained, NextIteration, PhaseFa
 from contracts.tasks import AttemptKey, ModelSource
 from contracts.topology import COMMANDS, EVENTS
 from contracts.wire import encode
-from control.orders import Order
+from control.machine.commands import Order
 from control.store.port import Change
 
 HOLD = 1.5

@@ -11,9 +11,9 @@ from uuid import UUID
 from contracts.errors import TreadleError
 from contracts.leases import AttemptSignal, Claim, Heartbeat, LeaseAnswer, WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
-from control.machine import MachineEvent, RunState
-from control.orders import Order
-from control.task import Task
+from control.machine.commands import Order
+from control.machine.machine import MachineEvent, RunState
+from control.machine.task import Task
 
 
 class TaskNotFound(TreadleError):

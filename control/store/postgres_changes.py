@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from control.orders import Order
+from control.machine.commands import Order
+from control.machine.task import Task
 from control.store.effects import HOLD
 from control.store.port import (
     Applied,
@@ -29,7 +30,6 @@ from control.store.rows import (
     task_from,
     times_of,
 )
-from control.task import Task
 from infra.database import Row
 
 CREATE_ATTEMPTS = 3

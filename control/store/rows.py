@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 
 from contracts.tasks import AttemptKey, Phase, TaskStatus
 from contracts.wire import encode
-from control.machine import RunState
-from control.orders import Order
+from control.machine.commands import Order
+from control.machine.machine import RunState
+from control.machine.task import Task
 from control.store.effects import ending, envelope, new_run, optimized_dataset, trained_model
 from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Pause, Run, Standing, Stored, Times
-from control.task import Task
 from infra.database import Row
 
 TASK: TypeAdapter[Task] = TypeAdapter(Task)

@@ -1,6 +1,6 @@
 """Score a model on dev, with all that the optimizer may learn from, and on the sealed test, numbers only.
 
-`python -m infra.program evaluator_worker.programs.evaluate DIR`, where DIR/input/ holds `splits/` and the model.
+`python -m infra.child.program evaluator_worker.programs.evaluate DIR`, where DIR/input/ holds `splits/` and the model.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 
 from evaluator_worker.outcomes import Outcomes
 from evaluator_worker.predictions import write_predictions
+from evaluator_worker.programs.scoring import Scorer
 from evaluator_worker.report import dev_report, test_report
 from evaluator_worker.rows import dev_rows, test_rows
-from evaluator_worker.scoring import Scorer
 from evaluator_worker.spec import Result, Spec
+from infra.child.memory import memory_errors
+from infra.child.program import Job
 from infra.errors import PhaseError
-from infra.language_model import load
-from infra.memory import memory_errors
-from infra.program import Job
+from infra.models.language_model import load
 
 WORTH_THREADS = 20_000_000
 """Parameters from which answering gains by more than one thread; below, threads only wait for one another."""

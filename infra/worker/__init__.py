@@ -1,1 +1,4 @@
-"""The worker host: slots, claims, leases, the child program, the spool and the manifest."""
+"""The worker host. It imports no room; a room gives it a `PhaseWorker` (`plan.py`).
+
+Path of a command: delivery → claim → job → child process → result → event.
+"""

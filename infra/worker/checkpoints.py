@@ -14,8 +14,8 @@ import structlog
 
 from contracts.artifacts import MANIFEST
 from infra.artifacts import PATIENTLY, BadArtifact, remove, upload
-from infra.ending import seen_through
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
+from infra.tasks import seen_through
 from infra.worker.attempt import Attempt
 
 LOOK_EVERY = 1.0

@@ -16,7 +16,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseReq
 from contracts.topology import CLAIMS_QUEUE
 from contracts.wire import decode, encode
 from infra.bus.port import Bus, Outgoing, PublishFailed, RequestTimedOut
-from infra.ending import end, say_if_broken
+from infra.tasks import end, say_if_broken
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.2, 5.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0

@@ -15,7 +15,7 @@ import structlog
 
 from contracts.errors import TreadleError
 from contracts.tasks import AttemptKey, Phase
-from infra.child_environment import end_leftovers
+from infra.child.environment import end_leftovers
 from infra.settings import Settings
 from infra.worker.spool import Spool
 

@@ -17,11 +17,11 @@ from contracts.leases import AttemptSignal, WorkerState
 from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.bus.port import Bus, Incoming, Subscription
-from infra.child import Children
-from infra.ending import end, say_if_broken
+from infra.child.process import Children
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
+from infra.tasks import end, say_if_broken
 from infra.worker.admission import Admission
 from infra.worker.attempt import Attempt
 from infra.worker.claims import Lease, LeaseClient

@@ -16,8 +16,8 @@ from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
 from infra.artifacts import PATIENTLY, BadArtifact, download, read_manifest, upload
-from infra.child import Child, Children, Step
-from infra.child_outcome import Ended, Failure, Outcome
+from infra.child.outcome import Ended, Failure, Outcome
+from infra.child.process import Child, Children, Step
 from infra.errors import BadInput, PhaseError
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -42,6 +42,16 @@ class Finished:
     gpu_seconds: float
     result: Path
     """The program's `result.json`."""
+
+    def facts(self) -> dict[str, Any]:
+        """The fields that every completion event has."""
+        return {
+            "key": self.key,
+            "claim_id": self.claim_id,
+            "worker_id": self.worker_id,
+            "seconds": self.seconds,
+            "gpu_seconds": self.gpu_seconds,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from infra.bus.dead import dead_letter
+from infra.bus.dead_letter import dead_letter
 from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
 from infra.retry import retry
 

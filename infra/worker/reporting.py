@@ -12,7 +12,7 @@ from contracts.progress import PhaseProgress
 from contracts.topology import PROGRESS
 from contracts.wire import encode
 from infra.bus.port import Bus, Outgoing, PublishFailed
-from infra.child import Step
+from infra.child.process import Step
 from infra.worker.attempt import Attempt
 
 PACE = 0.25

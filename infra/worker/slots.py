@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from infra.bus.port import Bus, BusUnavailable, Incoming, Subscription
-from infra.ending import end, say_if_broken
+from infra.tasks import end, say_if_broken
 from infra.worker.attempt import Attempt
 
 RETRY_AFTER = 1.0

@@ -1,25 +1,25 @@
 """Make the data better: clean it, take out what repeats, contradicts or leaks, and answer the report with new rows.
 
-`python -m infra.program optimizer_worker.programs.optimize DIR`, where DIR/input/ holds `train/` and, where given,
+`python -m infra.child.program optimizer_worker.programs.optimize DIR`; DIR/input/ holds `train/` and, if given,
 `dev/`, `test/` and `pool/`; or, from the second iteration on, `current/`, `splits/` and `report/`.
 """
 
 from __future__ import annotations
 
 from contracts.options import Arm
+from infra.child.program import Job, Stopped
 from infra.errors import BadInput
-from infra.program import Job, Stopped
-from optimizer_worker.conflicts import conflict_verdicts, label_conflicts, near_conflicts
-from optimizer_worker.decontamination import contaminated
-from optimizer_worker.drawing import buy, draw
-from optimizer_worker.duplicates import exact_duplicates, near_duplicates
-from optimizer_worker.earlier import read_earlier
-from optimizer_worker.labels import looks_like_classification, restored_labels, wrong_labels
+from optimizer_worker.feedback.drawing import buy, draw
+from optimizer_worker.feedback.weighting import reweight, slice_weights
+from optimizer_worker.operators.conflicts import conflict_verdicts, label_conflicts, near_conflicts
+from optimizer_worker.operators.decontamination import contaminated
+from optimizer_worker.operators.duplicates import exact_duplicates, near_duplicates
+from optimizer_worker.operators.labels import looks_like_classification, restored_labels, wrong_labels
+from optimizer_worker.programs.first_iteration import read_uploads
+from optimizer_worker.programs.later_iteration import read_earlier
+from optimizer_worker.programs.output import write
 from optimizer_worker.spec import REQUEST_FIELDS, Result, Spec
-from optimizer_worker.uploads import read_uploads
-from optimizer_worker.weighting import reweight, slice_weights
 from optimizer_worker.workspace import Workspace
-from optimizer_worker.writing import write
 
 
 def main(spec: Spec, job: Job) -> Result:

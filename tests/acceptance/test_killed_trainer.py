@@ -17,7 +17,7 @@ from contracts.submissions import CreateTask
 from contracts.tasks import DatasetRef, Phase
 from contracts.topology import PROGRESS
 from contracts.wire import decode
-from control.machine import RunState
+from control.machine.machine import RunState
 from control.store.port import Run
 from infra.artifacts import read_manifest, upload
 from infra.bus.port import Incoming

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from contracts.tasks import AttemptKey
 from contracts.topology import DEAD_QUEUE, SUBMISSIONS_QUEUE
-from infra.bus.dead import QUEUE, REASON
+from infra.bus.dead_letter import QUEUE, REASON
 from tests.chaos.rows import Evidence, HistoryRow, RunRow, Submitted, TaskRow, Violation
 
 BROKERS_QUEUE = "x-first-death-queue"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from infra.child import Child, Children, Step
-from infra.child_outcome import Ended, Failure, Outcome
+from infra.child.outcome import Ended, Failure, Outcome
+from infra.child.process import Child, Children, Step
 from infra.errors import PhaseError
 from infra.objects import ObjectStore
 from infra.worker.host import WorkerHost

@@ -99,7 +99,7 @@ class House:
         ports = free_ports(CONTROLS)
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.controls = [
-            _service(f"control-{number}", ["control.cli", "control"], settings, folder, {"http_port": port})
+            _service(f"control-{number}", ["cli", "control"], settings, folder, {"http_port": port})
             for number, port in enumerate(ports, 1)
         ]
         self.workers = [

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from contracts.tasks import AttemptKey
+from infra.child.program import Job, Stopped
 from infra.errors import BadInput, PhaseError
-from infra.program import Job, Stopped
 from tests.chaos.script import Script
 
 

@@ -9,13 +9,13 @@ import asyncio
 import sys
 from typing import Any
 
+from cli.services.composition import told_to_stop
 from contracts.artifacts import optimized_dataset_id
 from contracts.commands import EvaluateModel, OptimizeData, PhaseCommand, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained
 from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import DatasetRef, ModelSource, Phase
-from control.cli.stack import told_to_stop
 from infra.bus.connect import connect
 from infra.logs import configure_logs
 from infra.objects import ObjectStore

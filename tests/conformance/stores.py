@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import AttemptKey, Phase, TaskMode
-from control.machine import MachineEvent, advance
+from control.machine.machine import MachineEvent, advance
+from control.machine.task import Task
 from control.store.port import Applied, Change, NewTask, Store
 from control.store.postgres import PostgresStore
-from control.task import Task
 from tests.build import new_task, start
 from tests.memory_store import MemoryStore
 from tests.memory_store.tables import Tables

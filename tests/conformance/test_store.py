@@ -10,8 +10,8 @@ from contracts.events import NextIteration
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import DatasetRef, ModelSource, PauseMode, Phase, TaskMode, TaskStatus
 from contracts.wire import decode
-from control.machine import RunState
-from control.orders import Order, command_for
+from control.machine.commands import Order, command_for
+from control.machine.machine import RunState
 from control.store.port import Dataset, NewTask, SubmissionConflict
 from tests.build import CLAIM, completed, failed, key_of, lost, new_task, start
 from tests.conformance.stores import Bench, applied_with, change_of

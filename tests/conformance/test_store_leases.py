@@ -10,8 +10,8 @@ from contracts.events import LeaseLost
 from contracts.leases import Claim, Heartbeat, Verdict, WorkerState
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import AttemptKey, PauseMode, Phase
-from control.machine import RunState
-from control.task import Task
+from control.machine.machine import RunState
+from control.machine.task import Task
 from tests.build import completed, failed, key_of
 from tests.conformance.stores import WORKER, Bench
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 from contracts.events import NextIteration
 from contracts.submissions import PauseTask
 from contracts.tasks import Phase
-from control.orders import Order, command_for, next_iteration
+from control.machine.commands import Order, command_for, next_iteration
 from tests.build import completed, failed, key_of, start
 from tests.conformance.stores import Bench, applied_with, change_of
 

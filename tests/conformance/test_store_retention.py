@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.submissions import CancelTask
 from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode
-from control.task import Task
+from control.machine.task import Task
 from tests.build import completed, failed, key_of, start
 from tests.conformance.stores import Bench
 

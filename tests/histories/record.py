@@ -14,8 +14,8 @@ from typing import Any
 from contracts.options import StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskMode
-from control.machine import MachineEvent, Step, advance
-from control.orders import next_iteration
+from control.machine.commands import next_iteration
+from control.machine.machine import MachineEvent, Step, advance
 from control.store.rows import TASK
 from tests.build import completed, failed, lost, new_task, paused, request_id, start
 

@@ -87,7 +87,12 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
         stack.push_async_callback(control.stop)
         await control.start()
         parts = GatewayParts(
-            store, control.submissions, objects, control.live, control.gauges.scrape, control.readiness
+            store,
+            control.submissions,
+            objects,
+            control.live,
+            control.gauges.scrape,
+            control.readiness,
         )
         gateway = build_app(parts)
         transport = httpx.ASGITransport(app=gateway)

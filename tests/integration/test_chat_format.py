@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from contracts.rows import Row, Turn
-from infra.chat_format import PLAIN_TEMPLATE, ChatFormat
 from infra.errors import BadConfiguration, BadInput
+from infra.models.chat_format import PLAIN_TEMPLATE, ChatFormat
 from tests.models import TEMPLATE, colour_row, tiny_tokenizer
 
 CONVERSATION = Row(

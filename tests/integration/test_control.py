@@ -19,7 +19,7 @@ from contracts.tasks import DatasetRef, FailureKind, Phase
 from contracts.topology import CLAIMS, CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNALS, TASKS
 from contracts.wire import decode
 from infra.artifacts import upload
-from infra.bus.dead import REASON
+from infra.bus.dead_letter import REASON
 from infra.bus.port import Incoming, Outgoing
 from infra.settings import Settings
 from tests.eventually import eventually

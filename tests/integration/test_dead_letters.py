@@ -10,17 +10,17 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from cli.main import app
+from cli.services.composition import phase_worker
 from contracts.http import StandardTaskRequest
 from contracts.submissions import CreateTask, PauseTask
 from contracts.tasks import FailureKind, Phase, TaskStatus
 from contracts.topology import COMMANDS, DEAD_QUEUE, PHASE_QUEUES, SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import encode
-from control.cli.main import app
-from control.machine import RunState
-from control.replay import dead_letters, purge
+from control.machine.machine import RunState
+from control.maintenance.replay import dead_letters, purge
 from infra.bus.port import Outgoing
 from infra.settings import Settings
-from infra.worker.discover import load
 from infra.worker.host import WorkerHost
 from tests.eventually import eventually
 from tests.integration.control_parts import Running, add_dataset, control_running
@@ -99,7 +99,7 @@ async def test_a_command_that_died_has_failed_its_attempt_so_that_its_purge_stra
     async with control_running(settings) as running:
         task_id = await a_started_task(running)
         await garble_its_command(running)
-        host = WorkerHost(load("optimizer"), running.bus, running.objects, settings)
+        host = WorkerHost(phase_worker(Phase.OPTIMIZE), running.bus, running.objects, settings)
         await host.start()
         await buried(running, 1)
         await host.stop()

@@ -11,9 +11,9 @@ from contracts.report import DevReport, TestReport
 from contracts.rows import Row, Turn
 from evaluator_worker.programs import evaluate
 from evaluator_worker.spec import Result, Spec
+from infra.child.program import Job, run
 from infra.errors import BadConfiguration, BadInput
-from infra.model_inputs import ModelLocation
-from infra.program import Job, run
+from infra.models.model_inputs import ModelLocation
 from tests.models import TEMPLATE, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
 
 

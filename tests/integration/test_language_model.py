@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from infra.child.program import Job
 from infra.errors import BadConfiguration
-from infra.language_model import device, load
-from infra.model_inputs import ModelLocation
-from infra.program import Job
+from infra.models.language_model import device, load
+from infra.models.model_inputs import ModelLocation
 from tests.models import save_tiny_model
 
 
@@ -113,7 +113,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_model(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("infra.language_model.AutoModelForCausalLM.from_pretrained", full)
+    monkeypatch.setattr("infra.models.language_model.AutoModelForCausalLM.from_pretrained", full)
     with pytest.raises(type(error)):
         load(_at(model), job)
 

@@ -13,10 +13,10 @@ from contracts.http import StandardTaskRequest
 from contracts.submissions import CreateTask
 from contracts.tasks import Phase
 from contracts.topology import PHASE_QUEUES
-from control import supervision
+from control import loops as supervision
+from control.loops import TOO_MANY, Supervised
 from control.service import Control, Parts
 from control.store.port import Dataset
-from control.supervision import TOO_MANY, Supervised
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from contracts.rows import Row
-from infra.chat_format import ChatFormat
+from infra.models.chat_format import ChatFormat
 from tests.models import colour_row, colour_rows, tiny_model, tiny_tokenizer
 from trainer_worker.programs.examples import make_examples
 from trainer_worker.programs.objective import Scored, collate, loss_of, scored_logits

@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from cli.main import app
+from cli.services.http_server import served
 from contracts.events import PhaseFailed
 from contracts.tasks import FailureKind, Phase, TaskStatus
-from control.cli.http_server import served
-from control.cli.main import app
 from infra.settings import Settings
 from tests.eventually import eventually
 from tests.integration.control_parts import BODY, PuppetWorker, Running, add_dataset, control_running, send

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.options import OptimizationOptions
 from contracts.rows import Row
-from infra import program
+from infra.child import program
 from optimizer_worker.programs import optimize
 from optimizer_worker.spec import Result, Spec
 from tests.examples import report

@@ -15,11 +15,11 @@ import pytest_asyncio
 
 from contracts.submissions import CreateTask
 from contracts.topology import CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SUBMISSIONS_QUEUE, TASKS
-from control.public import settling
-from control.public.app import QUEUE as SUBMISSIONS
+from control.consumers.submissions import settling
+from control.consumers.submissions.app import QUEUE as SUBMISSIONS
+from control.machine.task import Task
 from control.store.port import StoreUnavailable
-from control.task import Task
-from infra.bus.dead import QUEUE, REASON
+from infra.bus.dead_letter import QUEUE, REASON
 from infra.bus.port import Outgoing, PublishFailed, RequestTimedOut
 from infra.settings import Settings
 from infra.stack.rabbitmq import RabbitMQNode

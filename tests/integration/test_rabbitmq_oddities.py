@@ -11,7 +11,7 @@ import pika
 import pytest
 
 from contracts.topology import COMMANDS, CONTROL_QUEUE, DEAD, DEAD_QUEUE, EVENTS, PHASE_QUEUES
-from infra.bus.dead import dead_letter
+from infra.bus.dead_letter import dead_letter
 from infra.bus.port import BusUnavailable, Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq import RabbitMQBus, messages, publisher
 from infra.bus.rabbitmq import bus as rabbitmq_bus

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.main import app
 from contracts.artifacts import attempt_prefix
-from control.cli.main import app
 from control.store.port import NewTask
 from control.store.postgres import PostgresStore
 from infra.artifacts import read_manifest, upload

@@ -16,8 +16,8 @@ from contracts.submissions import CreateTask, StartTask
 from contracts.tasks import Phase, TaskStatus
 from contracts.topology import CLAIMS, EVENTS
 from contracts.wire import decode, encode
-from control.applier import Applier
-from control.relay import Relay
+from control.apply.applier import Applier
+from control.apply.relay import Relay
 from control.store.port import Dataset, NewTask
 from control.store.postgres import PostgresStore
 from infra.bus.inprocess import InProcessBus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from infra import program
+from infra.child import program
 from trainer_worker.programs import tiny_base
 
 

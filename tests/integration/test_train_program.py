@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.options import Hyperparameters
 from contracts.rows import Row
+from infra.child.program import Job, Stopped
 from infra.errors import BadConfiguration, BadInput
-from infra.language_model import load
-from infra.model_inputs import ModelLocation
-from infra.program import Job, Stopped
+from infra.models.language_model import load
+from infra.models.model_inputs import ModelLocation
 from tests.models import colour_row, colour_rows, save_tiny_model, write_rows
 from trainer_worker.programs import train
 from trainer_worker.programs.training import Training

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-TREADLE = (sys.executable, "-m", "control.cli")
+TREADLE = (sys.executable, "-m", "cli")
 
 
 class Up:

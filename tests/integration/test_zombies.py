@@ -21,7 +21,7 @@ from contracts.http import StandardTaskRequest
 from contracts.submissions import CancelTask, CreateTask
 from contracts.tasks import AttemptKey, FailureKind, Phase
 from contracts.topology import EVENTS
-from control.machine import RunState
+from control.machine.machine import RunState
 from infra.bus.connect import connect
 from infra.settings import Settings
 from infra.worker.folders import WorkerFolder

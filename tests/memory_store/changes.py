@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from control.machine import RunState
-from control.orders import Order
+from control.machine.commands import Order
+from control.machine.machine import RunState
+from control.machine.task import Task
 from control.store.effects import HOLD, Envelope, NewRun, ending, envelope, new_run, optimized_dataset, trained_model
 from control.store.port import (
     Applied,
@@ -24,7 +25,6 @@ from control.store.port import (
     SubmissionConflict,
     Times,
 )
-from control.task import Task
 from tests.memory_store.tables import MemoryBase, OutboxEntry, RunRow, TaskRow
 
 

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
-from contracts.tasks import AttemptKey, Phase, TaskStatus
-from control.machine import RunState
+from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
+from control.machine.machine import RunState
 from control.store.port import Pause, Run, Standing
-from control.task import ACTIVE
 from tests.memory_store.tables import MemoryBase, RunRow
 
 

@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts.artifacts import FOLDER_OF
-from contracts.tasks import AttemptKey, DatasetRef, Phase
-from control.machine import RunState
+from contracts.tasks import TERMINAL, AttemptKey, DatasetRef, Phase
+from control.machine.machine import RunState
 from control.store.port import Run
-from control.task import TERMINAL
 from tests.memory_store.tables import MemoryBase, RunRow
 
 OF_ATTEMPTS = tuple(f"{folder}/" for folder in FOLDER_OF.values())

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from contracts.leases import WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase
-from control.machine import RunState
+from control.machine.machine import RunState
+from control.machine.task import Task
 from control.store.port import Dataset, HistoryRow, OutboxRow, Run
-from control.task import Task
 
 LIVE = frozenset({RunState.DISPATCHED, RunState.RUNNING})
 

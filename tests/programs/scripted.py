@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from contracts.artifacts import MANIFEST
+from infra.child.program import Job, Stopped
 from infra.errors import BadInput
-from infra.program import Job, Stopped
 
 Action = Literal[
     "write",

@@ -10,11 +10,11 @@ from uuid import UUID
 from contracts.events import Event, LeaseLost, PhaseEvent, PhaseFailed
 from contracts.leases import Claim, LeaseAnswer, Verdict
 from contracts.submissions import RetryTask, TaskRequest
-from contracts.tasks import AttemptKey, Phase, TaskSpec, TaskStatus
+from contracts.tasks import TERMINAL, AttemptKey, Phase, TaskSpec, TaskStatus
 from contracts.topology import QUEUES
 from contracts.wire import decode
+from control.machine.task import Task
 from control.store.port import Applied, Change, Created, HistoryRow, NewTask
-from control.task import TERMINAL, Task
 from tests.build import fold
 from tests.simulation.programs import DRAWN
 from tests.simulation.world import World

@@ -13,8 +13,8 @@ from contracts.artifacts import MANIFEST
 from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import FailureKind
-from infra.child import Step
-from infra.child_outcome import Ended, Failure, Outcome
+from infra.child.outcome import Ended, Failure, Outcome
+from infra.child.process import Step
 from tests.simulation.process import PROCESS
 from tests.simulation.world import World
 
@@ -33,7 +33,7 @@ FAILURES = (
 
 
 class FakeChildren:
-    """Stands in for `infra.child.Children`."""
+    """Stands in for `infra.child.process.Children`."""
 
     def __init__(self, world: World, folder: Path, grace: float, *, warm: bool) -> None:
         self._world = world
@@ -50,7 +50,7 @@ class FakeChildren:
 
 
 class FakeChild:
-    """Stands in for `infra.child.Child`."""
+    """Stands in for `infra.child.process.Child`."""
 
     def __init__(self, world: World, module: str) -> None:
         self._world = world

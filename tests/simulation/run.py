@@ -22,9 +22,9 @@ from structlog.typing import EventDict, WrappedLogger
 from contracts.artifacts import dataset_prefix
 from contracts.errors import TreadleError
 from control.store.port import Dataset
-from evaluator_worker.service import WORKER as EVALUATOR
+from evaluator_worker.worker import WORKER as EVALUATOR
 from infra.artifacts import upload
-from optimizer_worker.service import WORKER as OPTIMIZER
+from optimizer_worker.worker import WORKER as OPTIMIZER
 from tests.simulation.adversary import Adversary
 from tests.simulation.checks import Checks
 from tests.simulation.loop import SteadyTask, VirtualLoop
@@ -34,7 +34,7 @@ from tests.simulation.programs import FakeChildren
 from tests.simulation.services import ControlService, Service, SimulatedFolder, WorkerService, simulated_settings
 from tests.simulation.users import DATASET, Users
 from tests.simulation.world import EPOCH, World
-from trainer_worker.service import WORKER as TRAINER
+from trainer_worker.worker import WORKER as TRAINER
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -60,7 +60,7 @@ def test_an_attempt_that_is_granted_twice_is_found_out() -> None:
 
 
 def test_a_machine_that_hears_events_of_older_attempts_is_found_out() -> None:
-    with patch("control.machine._is_current", lambda task, event: True), pytest.raises(Violation):
+    with patch("control.machine.machine._is_current", lambda task, event: True), pytest.raises(Violation):
         search()
 
 

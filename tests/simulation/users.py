@@ -24,10 +24,10 @@ from contracts.submissions import (
 from contracts.tasks import PauseMode, Phase, TaskStatus
 from contracts.topology import DEAD_QUEUE, SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import decode, encode
+from control.apply.submissions import Submissions
+from control.machine.task import IllegalTransition
 from control.store.port import StoreUnavailable
-from control.submissions import Submissions
-from control.task import IllegalTransition
-from infra.bus.dead import QUEUE, REASON
+from infra.bus.dead_letter import QUEUE, REASON
 from infra.bus.port import Incoming, Outgoing, PublishFailed, RequestTimedOut
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.checks import AT_REST, Checks

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from contracts.leases import Claim
 from contracts.submissions import KickTask
-from control.applier import Applier, Outcome
-from control.relay import Relay
+from control.apply.applier import Applier, Outcome
+from control.apply.relay import Relay
+from control.machine.task import Task
 from control.store.port import NewTask
-from control.task import Task
 from infra.bus.inprocess import InProcessBus
 from tests.build import CLAIM, completed, key_of, new_task, start
 from tests.conformance.stores import TTL, WORKER, Clock

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.commands import TrainModel
-from control.orders import command_for
+from control.machine.commands import command_for
 from infra.worker import attempt as module
 from infra.worker.attempt import Attempt
 from tests.build import complete, started

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from control.batcher import Batcher, Flush
+from control.apply.batcher import Batcher, Flush
 from control.store.port import StoreUnavailable
 
 

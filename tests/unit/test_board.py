@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
+from cli.tasks.board import HISTORY, PROGRESS, Board
+from cli.tasks.board_view import render
 from contracts.progress import PhaseProgress
 from contracts.tasks import AttemptKey, Phase, TaskStatus
-from control.cli.board import HISTORY, PROGRESS, Board
-from control.cli.board_view import render
 
 TASK = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 SCORE = {"metric": "exact_match", "value": 0.5, "low": 0.4, "high": 0.6, "scored": 300}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.rows import Row
-from optimizer_worker.cleaning import clean, tidy
+from optimizer_worker.operators.cleaning import clean, tidy
 from tests.examples import row
 
 

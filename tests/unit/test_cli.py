@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from control.cli.checks import TRAIN_EXTRA
-from control.cli.main import COMMANDS, app
+from cli.doctor.checks import TRAIN_EXTRA
+from cli.main import COMMANDS, app
 
 COMMAND_NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
 NOWHERE = "http://127.0.0.1:9"
@@ -90,7 +90,7 @@ def test_help_teaches_by_example(name: str) -> None:
 
 def test_help_loads_neither_torch_nor_any_service() -> None:
     code = (
-        "import sys; from control.cli.main import app; "
+        "import sys; from cli.main import app; "
         "print([m for m in ('torch', 'transformers', 'fastapi', 'aio_pika', 'asyncpg', 'httpx') if m in sys.modules])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from control.cli import client
-from control.cli.client import Gateway, RequestRefused, Update
+from cli import client
+from cli.client import Gateway, RequestRefused, Update
 
 
 class Stream(ThreadingHTTPServer):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contracts.rows import Row
-from optimizer_worker.conflicts import conflict_verdicts, label_conflicts, near_conflicts
+from optimizer_worker.operators.conflicts import conflict_verdicts, label_conflicts, near_conflicts
 from tests.examples import labelled
 
 QUESTION = "Why has my transfer to a friend not arrived yet?"

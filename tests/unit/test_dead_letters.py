@@ -16,12 +16,12 @@ from contracts.submissions import CreateTask, PauseTask
 from contracts.tasks import Phase
 from contracts.topology import CLAIMS_QUEUE, COMMANDS, CONTROL_QUEUE, DEAD, DEAD_QUEUE, PHASE_QUEUES
 from contracts.wire import encode
-from control.dead_letters import DeadLetter, Refusal, Replayable, content, headers_of_replay, read, refusal
-from control.orders import command_for
-from control.replay import dead_letters, purge, replay
+from control.machine.commands import command_for
+from control.machine.task import Task
+from control.maintenance.dead_letters import DeadLetter, Refusal, Replayable, content, headers_of_replay, read, refusal
+from control.maintenance.replay import dead_letters, purge, replay
 from control.store.port import Loaded, NewTask
-from control.task import Task
-from infra.bus.dead import QUEUE, REASON, REPLAYS, dead_letter
+from infra.bus.dead_letter import QUEUE, REASON, REPLAYS, dead_letter
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import Incoming, Outgoing, PublishFailed
 from tests.build import CLAIM, TASK, completed, failed, key_of, new_task, start, started, through

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer_worker.decontamination import contaminated
+from optimizer_worker.operators.decontamination import contaminated
 from tests.examples import Row, row
 
 SHORT = "How do I locate my card in the app today?"

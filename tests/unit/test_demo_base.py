@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control.demo.run import DemoFailed, make_base
+from cli.demo.run import DemoFailed, make_base
 
 
 async def test_the_reason_why_the_tiny_model_cannot_be_made_is_said(tmp_path: Path) -> None:

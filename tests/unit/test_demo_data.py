@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.demo.banking77 import SOURCE, Banking77, Question, Uploads, draw, loop, normalized, pretraining, write
 from contracts.http import ContinuousTaskRequest, StandardTaskRequest
 from contracts.options import Arm, Stage
-from control.demo.banking77 import SOURCE, Banking77, Question, Uploads, draw, loop, normalized, pretraining, write
 
 
 @pytest.fixture(scope="module")

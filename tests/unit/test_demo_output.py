@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
+from cli.demo.chart import terminal_chart
+from cli.demo.report import report
+from cli.demo.run import Demo, Outcome
 from contracts.http import IterationView, TaskView
 from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import TaskMode, TaskStatus
-from control.cli.demo_report import report
-from control.demo.chart import terminal_chart
-from control.demo.run import Demo, Outcome
 
 PARTS = {"broker": "rabbitmq 3.10.8", "database": "postgresql 18.6 (embedded)", "object_store": "rclone 1.75"}
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_worker.duplicates import exact_duplicates, near_duplicates
-from optimizer_worker.normalization import normal
+from optimizer_worker.operators.duplicates import exact_duplicates, near_duplicates
+from optimizer_worker.similarity.normalization import normal
 from tests.examples import labelled, row
 
 STORY = "Explain to a new colleague how the monthly report is put together, from the first export to the last check"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from control.cli.durations import seconds, spoken
+from cli.durations import seconds, spoken
 
 
 @pytest.mark.parametrize(("text", "span"), [("45s", 45), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from infra.ending import end, seen_through
+from infra.tasks import end, seen_through
 
 
 async def test_a_task_that_forgets_its_first_cancellation_is_cancelled_again() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections import Counter
 
 from contracts.report import DevReport
-from optimizer_worker.feedback import Prompt, draw_random, draw_targeted
-from optimizer_worker.quotas import slice_quotas
+from optimizer_worker.feedback.quotas import slice_quotas
+from optimizer_worker.feedback.selection import Prompt, draw_random, draw_targeted
 from tests.examples import report, row
 
 CARD = ["card arrival post", "card delivery late", "card mail arrive", "card delivery address"]

@@ -13,9 +13,9 @@ from contracts.events import Event
 from contracts.submissions import TaskRequest
 from contracts.tasks import TaskSpec
 from contracts.wire import decode
-from control.machine import Step
+from control.machine.machine import Step
+from control.machine.task import Task
 from control.store.rows import TASK
-from control.task import Task
 from tests.build import fold
 from tests.histories.record import FOLDER, SCENARIOS, record, standard
 

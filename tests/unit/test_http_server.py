@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from control.cli.http_server import CannotListen, listen
+from cli.services.http_server import CannotListen, listen
 
 
 def test_a_connection_to_the_gateway_sends_without_waiting_for_receipts() -> None:

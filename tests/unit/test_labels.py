@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from optimizer_worker.labels import looks_like_classification, restored_labels, wrong_labels
+from optimizer_worker.operators.labels import looks_like_classification, restored_labels, wrong_labels
 from tests.examples import Row, row
 
 TOPICS = {

@@ -16,13 +16,13 @@ from contracts.artifacts import MANIFEST, attempt_prefix, optimized_dataset_id
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained
 from contracts.options import StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
-from contracts.tasks import AttemptKey, DatasetRef, DatasetRefs, ModelSource, PauseMode, Phase, TaskStatus
-from control.leftovers import artifact_of, layers, leftovers
-from control.machine import MachineEvent, RunState
-from control.orders import next_iteration
-from control.retention import Retention, clean, survey
+from contracts.tasks import TERMINAL, AttemptKey, DatasetRef, DatasetRefs, ModelSource, PauseMode, Phase, TaskStatus
+from control.machine.commands import next_iteration
+from control.machine.machine import MachineEvent, RunState
+from control.machine.task import IllegalTransition, Task
+from control.maintenance.retention import Retention, clean, survey
+from control.maintenance.unreferenced import artifact_of, layers, leftovers
 from control.store.port import NewTask
-from control.task import TERMINAL, IllegalTransition, Task
 from infra.settings import Settings
 from tests.build import CLAIM, TASK, failed, key_of, lost, new_task, paused, score, start
 from tests.conformance.stores import Clock, change_of

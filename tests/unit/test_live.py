@@ -8,7 +8,7 @@ from contracts.progress import PhaseProgress
 from contracts.tasks import AttemptKey, Phase
 from contracts.topology import PROGRESS
 from contracts.wire import encode
-from control.live import Live
+from control.consumers.progress import Live
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import Outgoing
 from tests.build import TASK

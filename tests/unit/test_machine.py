@@ -11,8 +11,8 @@ from contracts.events import NextIteration
 from contracts.leases import Verdict
 from contracts.options import OptimizationOptions, StopRules
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance
-from control.task import IllegalTransition, Task
+from control.machine.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance
+from control.machine.task import IllegalTransition, Task
 from tests.build import (
     TASK,
     an,

@@ -23,8 +23,8 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import AttemptKey, FailureKind, PauseMode, Phase
-from control.machine import MachineEvent, advance
-from control.task import IllegalTransition, Task
+from control.machine.machine import MachineEvent, advance
+from control.machine.task import IllegalTransition, Task
 from tests.build import completed, failed, fold, lost, new_task, paused, request_id
 
 PHASES = list(Phase)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from infra.child.memory import memory_errors
 from infra.errors import OutOfMemory
-from infra.memory import memory_errors
 
 CPU = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 MPS = "MPS backend out of memory (MPS allocated: 17.97 GiB, other allocations: 45.56 MiB)"

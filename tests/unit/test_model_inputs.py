@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contracts.tasks import ModelSource
-from infra.model_inputs import ModelLocation, model_inputs
+from infra.models.model_inputs import ModelLocation, model_inputs
 
 
 def test_a_model_on_disk_needs_no_download() -> None:

@@ -7,11 +7,11 @@ from prometheus_client import CollectorRegistry
 
 from contracts.leases import Claim, Heartbeat, WorkerState
 from contracts.tasks import Phase, TaskMode
-from control.applier import Applier
-from control.metrics import Metrics
-from control.observer import Observer
-from control.relay import Relay
+from control.apply.applier import Applier
+from control.apply.relay import Relay
 from control.store.port import NewTask, StoreUnavailable
+from control.telemetry.metrics import Metrics
+from control.telemetry.observer import Observer
 from infra.bus.inprocess import InProcessBus
 from infra.settings import Settings
 from infra.telemetry import Tracing

@@ -14,8 +14,8 @@ from contracts.leases import AttemptSignal, Verdict
 from contracts.submissions import FailTask, KickTask, StartTask
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskStatus
 from contracts.wire import decode, encode
-from control.machine import ALLOWED, RunState, Step, advance
-from control.task import IllegalTransition, Task
+from control.machine.machine import ALLOWED, RunState, Step, advance
+from control.machine.task import IllegalTransition, Task
 from tests.build import (
     TASK,
     an,

@@ -7,8 +7,8 @@ from contracts.commands import OptimizeData
 from contracts.options import OptimizationOptions
 from contracts.tasks import AttemptKey, DatasetRef, DatasetRefs, Phase
 from infra.worker.plan import Finished
-from optimizer_worker.service import WORKER
 from optimizer_worker.spec import Result
+from optimizer_worker.worker import WORKER
 
 TASK = UUID(int=7)
 

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.submissions import Problem
 from contracts.tasks import TaskStatus
-from control.gateway.problems import Refused, install
+from control.gateway.errors import Refused, install
+from control.machine.task import IllegalTransition
 from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
-from control.task import IllegalTransition
 from infra.objects import ObjectStoreUnavailable
 
 TASK = uuid4()

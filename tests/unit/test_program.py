@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import program
-from infra.child_outcome import Failure
-from infra.program import FAILED, STOPPED, Job
+from infra.child import program
+from infra.child.outcome import Failure
+from infra.child.program import FAILED, STOPPED, Job
 from tests.programs import scripted
 from tests.programs.scripted import Action, Spec
 

@@ -16,10 +16,10 @@ from contracts.submissions import CreateTask, SubmissionAccepted, SubmissionRefu
 from contracts.tasks import TaskStatus
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import MESSAGES, decode, kind_of, version_of
-from control.public.app import EXCHANGE, asyncapi_document, public_broker
-from control.public.handlers import SUBMISSIONS
-from control.public.settling import Settlement, SettlingMiddleware
-from control.submissions import Submissions
+from control.apply.submissions import Submissions
+from control.consumers.submissions.app import EXCHANGE, asyncapi_document, public_broker
+from control.consumers.submissions.handlers import SUBMISSIONS
+from control.consumers.submissions.settling import Settlement, SettlingMiddleware
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import Outgoing
 from infra.telemetry import Tracing

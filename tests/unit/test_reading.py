@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import BadInput
-from optimizer_worker.containers import records
-from optimizer_worker.reading import Reading, read_dataset
+from optimizer_worker.reading.containers import records
+from optimizer_worker.reading.dataset import Reading, read_dataset
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer_worker.normalization import normal, numbers, words
-from optimizer_worker.similarity import band_rows, similar_pairs
+from optimizer_worker.similarity.normalization import normal, numbers, words
+from optimizer_worker.similarity.pairs import band_rows, similar_pairs
 
 
 def shingles(text: str, size: int) -> set[tuple[str, ...]]:

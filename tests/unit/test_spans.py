@@ -14,8 +14,10 @@ from opentelemetry.trace import StatusCode
 
 from contracts.submissions import CancelTask, PauseTask
 from contracts.tasks import AttemptKey, Phase
-from control.machine import MachineEvent, RunState, advance
-from control.spans import (
+from control.machine.machine import MachineEvent, RunState, advance
+from control.machine.task import Task
+from control.store.port import Change, Run
+from control.telemetry.spans import (
     emit_iteration,
     emit_phase,
     ends_iteration,
@@ -23,8 +25,6 @@ from control.spans import (
     iteration_context,
     phase_context,
 )
-from control.store.port import Change, Run
-from control.task import Task
 from infra.telemetry import Tracing, extract
 from tests.build import TASK, complete, completed, failed, key_of, new_task, request_id, started
 

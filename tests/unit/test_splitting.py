@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from contracts.rows import Row
 from infra.errors import BadInput
-from optimizer_worker.similarity import similar_pairs
-from optimizer_worker.splitting import clusters, split_off
+from optimizer_worker.operators.splitting import clusters, split_off
+from optimizer_worker.similarity.pairs import similar_pairs
 from tests.examples import row
 
 FRACTIONS = {"dev": 0.1, "test": 0.1}

@@ -8,8 +8,8 @@ import pytest
 
 from contracts.options import StopRules
 from contracts.tasks import DatasetRef, ModelSource, StopReason, TaskMode
-from control.stopping import stop_reason
-from control.task import IterationResult, Task
+from control.machine.stopping import stop_reason
+from control.machine.task import IterationResult, Task
 from tests.build import new_task, score
 
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from control import supervision
-from control.supervision import TOO_MANY, Supervised
+from control import loops as supervision
+from control.loops import TOO_MANY, Supervised
 
 
 class Work:

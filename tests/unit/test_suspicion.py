@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from contracts.tasks import AttemptKey, Phase
-from control.machine import RunState
+from control.gateway.waiting import suspect
+from control.machine.machine import RunState
 from control.store.port import Run
-from control.suspicion import suspect
 
 HEARD = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = 15.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from cli.tasks.view import waiting_text
 from contracts.waiting import WaitingReason, WaitingView
-from control.cli.task_view import waiting_text
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

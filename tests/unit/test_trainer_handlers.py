@@ -12,8 +12,8 @@ from contracts.commands import TrainModel
 from contracts.options import Hyperparameters, Method
 from contracts.tasks import AttemptKey, DatasetRef, ModelSource, Phase
 from infra.worker.plan import Finished
-from trainer_worker.handlers import conclude, plan
 from trainer_worker.spec import TrainSpec
+from trainer_worker.worker import conclude, plan
 
 KEY = AttemptKey(task_id=UUID(int=1), iteration=2, phase=Phase.TRAIN, attempt=1)
 BASE = ModelSource(base="artifact:models/base", adapters=("models/first",))
@@ -77,7 +77,7 @@ def test_the_event_carries_what_the_program_measured(finished: Finished) -> None
 
 def test_the_service_starts_without_torch() -> None:
     code = (
-        "import sys, trainer_worker.service; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+        "import sys, trainer_worker.worker; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

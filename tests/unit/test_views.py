@@ -9,10 +9,10 @@ from contracts.events import PhaseEvent
 from contracts.options import StopRules
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskMode
 from control.gateway.views import execution_view, history_view, model_path, task_view
-from control.machine import RunState
-from control.orders import next_iteration
+from control.machine.commands import next_iteration
+from control.machine.machine import RunState
+from control.machine.task import Task
 from control.store.port import HistoryRow, Run, Stored
-from control.task import Task
 from tests.build import TASK, complete, completed, failed, new_task, started, through
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,10 +10,10 @@ import pytest
 from contracts.submissions import StartTask
 from contracts.tasks import FailureKind, PauseMode, TaskStatus
 from contracts.waiting import WaitingReason, WaitingView
-from control.machine import RunState, advance
+from control.gateway.waiting import waiting
+from control.machine.machine import RunState, advance
+from control.machine.task import Task
 from control.store.port import Pause, Run, Standing
-from control.task import Task
-from control.waiting import waiting
 from tests.build import (
     TASK,
     an,

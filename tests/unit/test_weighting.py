@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer_worker.weighting import reweight, slice_weights
+from optimizer_worker.feedback.weighting import reweight, slice_weights
 from tests.examples import report, row
 
 SLICES = {"weak": (0.1, 50), "fair": (0.8, 50), "tiny": (0.0, 1)}

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.rows import Row
-from infra.chat_format import ChatFormat, Ids, Rendered
 from infra.errors import BadConfiguration, BadInput
+from infra.models.chat_format import ChatFormat, Ids, Rendered
 from infra.row_files import read_rows
 
 Weights = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from contracts.options import Method, Stage
-from infra.chat_format import ChatFormat
+from infra.models.chat_format import ChatFormat
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import TrainResult, TrainSpec
 

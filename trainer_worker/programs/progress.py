@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from infra.program import REPORT_EVERY, Job
+from infra.child.program import REPORT_EVERY, Job
 from trainer_worker.programs.training import Training
 
 SMOOTHING = 0.1

@@ -1,6 +1,6 @@
 """A tiny Llama from nothing: a WordPiece tokenizer of raw texts and random weights, as a Hugging Face folder.
 
-`python -m infra.program trainer_worker.programs.tiny_base DIR`, with the texts' path in DIR/spec.json. No hub.
+`python -m infra.child.program trainer_worker.programs.tiny_base DIR`, with the texts' path in DIR/spec.json. No hub.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from contracts.message import Frozen
+from infra.child.program import Job
 from infra.errors import BadInput
-from infra.program import Job
 
 PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM = "<pad>", "<unk>", "<end>", "<user>", "<assistant>", "<system>"
 SPECIAL = [PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM]

@@ -1,6 +1,6 @@
 """Train a causal language model on the optimised rows.
 
-By hand: `python -m infra.program trainer_worker.programs.train DIR` with `DIR/spec.json` and `DIR/input/`.
+By hand: `python -m infra.child.program trainer_worker.programs.train DIR` with `DIR/spec.json` and `DIR/input/`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 
 from contracts.options import Stage
 from contracts.rows import Row
-from infra.chat_format import ChatFormat
-from infra.language_model import load
-from infra.memory import memory_errors
-from infra.program import Job, Stopped
+from infra.child.memory import memory_errors
+from infra.child.program import Job, Stopped
+from infra.models.chat_format import ChatFormat
+from infra.models.language_model import load
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
 from trainer_worker.programs.examples import Examples, make_examples, require_conversations, training_rows

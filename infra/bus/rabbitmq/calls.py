@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from infra.ending import was_cancelled
+from infra.tasks import was_cancelled
 
 CALL_TIMEOUT = 15.0
 """Seconds for which one call may take."""

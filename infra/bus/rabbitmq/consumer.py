@@ -25,7 +25,7 @@ from infra.bus.handling import guarded
 from infra.bus.port import BusUnavailable, Handler
 from infra.bus.rabbitmq.calls import AWAY, calling
 from infra.bus.rabbitmq.messages import Delivery
-from infra.ending import end, say_if_broken
+from infra.tasks import end, say_if_broken
 
 RETRY_AFTER = 1.0
 

@@ -11,7 +11,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishErr
 
 from infra.bus.port import Outgoing, PublishFailed, Unroutable
 from infra.bus.rabbitmq.messages import to_properties
-from infra.ending import was_cancelled
+from infra.tasks import was_cancelled
 
 PUBLISH_TIMEOUT = 10.0
 

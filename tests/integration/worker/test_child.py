@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from contracts.tasks import FailureKind
-from infra import child as child_module
-from infra.child import LOG, Child, Children, Step
-from infra.child_environment import child_environment, end_leftovers
-from infra.child_outcome import Ended, Outcome
+from infra.child import process as child_module
+from infra.child.environment import child_environment, end_leftovers
+from infra.child.outcome import Ended, Outcome
+from infra.child.process import LOG, Child, Children, Step
 from tests.programs.scripted import Action, Spec
 
 MODULE = "tests.programs.scripted"
@@ -217,7 +217,7 @@ def test_a_child_knows_no_secrets() -> None:
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from infra.child import Child
+from infra.child.process import Child
 
 async def main(job):
     child = await Child.start("tests.programs.scripted", job.parent, 5)

@@ -11,7 +11,7 @@ from contracts.leases import Claim, LeaseAnswer, Verdict, WorkerState
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import PHASE_QUEUES
 from contracts.wire import encode
-from infra.bus.dead import REASON
+from infra.bus.dead_letter import REASON
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings

@@ -94,7 +94,10 @@ async def test_a_host_that_stops_while_its_claim_is_answered_gives_the_attempt_b
         await control.order(script.command("wait_for_stop"))
         await control.until(lambda: control.claims)
     await control.until(lambda: control.events)
-    assert (control.events[0].kind, control.events[0].claim_id) == ("phase_paused", control.claims[0].claim_id)
+    assert (control.events[0].kind, control.events[0].claim_id) == (
+        "phase_paused",
+        control.claims[0].claim_id,
+    )
     assert await control.waiting() == 0
 
 

@@ -68,4 +68,7 @@ async def test_a_job_outlives_a_restart_of_the_broker(
     await control.until(lambda: len(control.beats) > heard)
     control.beat_verdict = Verdict.PAUSE
     await control.until(lambda: control.events)
-    assert (control.events[0].kind, control.events[0].claim_id) == ("phase_paused", control.claims[0].claim_id)
+    assert (control.events[0].kind, control.events[0].claim_id) == (
+        "phase_paused",
+        control.claims[0].claim_id,
+    )

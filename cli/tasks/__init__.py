@@ -1,0 +1,1 @@
+"""Create tasks and look at them: submit, upload, list, show, watch."""

@@ -1,0 +1,141 @@
+"""Tasks, iterations and attempts as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from cli.durations import spoken
+from contracts.http import ExecutionView, IterationView, TaskPage
+from contracts.report import Score
+from contracts.tasks import TaskStatus
+from contracts.waiting import TaskDetail, WaitingView
+
+ACTIONS_SHOWN = 4
+COLOUR = {
+    TaskStatus.COMPLETED: "green",
+    TaskStatus.FAILED: "red",
+    TaskStatus.CANCELLED: "yellow",
+    TaskStatus.SUSPENDED: "yellow",
+    TaskStatus.PENDING: "bright_black",
+}
+
+
+def status_text(status: TaskStatus) -> Text:
+    """A status in its colour; what is under way is cyan."""
+    return Text(status.value, COLOUR.get(status, "cyan"))
+
+
+def score_text(score: Score | None) -> str:
+    """A score with its interval, e.g. `0.612 [0.57, 0.65]`."""
+    return "" if score is None else f"{score.value:.3f} [{score.low:.2f}, {score.high:.2f}]"
+
+
+def _by_weight(item: tuple[str, int]) -> tuple[bool, int, str]:
+    """What changed most rows first; that spaces were tidied comes last."""
+    return item[0].endswith("tidied"), -item[1], item[0]
+
+
+def actions_text(actions: dict[str, int]) -> str:
+    """What the optimizer did most, e.g. `120 added targeted, 12 exact duplicate`."""
+    done = sorted((item for item in actions.items() if item[1]), key=_by_weight)
+    named = [f"{count} {rule.replace('_', ' ')}" for rule, count in done[:ACTIONS_SHOWN]]
+    return ", ".join(named) + (", …" if len(done) > ACTIONS_SHOWN else "")
+
+
+def waiting_text(waiting: WaitingView, now: datetime) -> Text:
+    """Why a task waits, and below it since when and until when, e.g. `since 03:10:22 (4m12s)`."""
+    times = []
+    if waiting.since is not None:
+        times.append(f"since {_clock(waiting.since)} ({spoken((now - waiting.since).total_seconds())})")
+    if waiting.until is not None:
+        times.append(f"until {_clock(waiting.until)} (in {spoken((waiting.until - now).total_seconds())})")
+    return Text.assemble((waiting.sentence, "yellow"), "\n" if times else "", (", ".join(times), "bright_black"))
+
+
+def _clock(moment: datetime) -> str:
+    """A time as the clock on the wall shows it."""
+    return f"{moment.astimezone():%H:%M:%S}"
+
+
+def iterations_table(iterations: Sequence[IterationView], best: int | None) -> Table:
+    """One row an iteration; the best by dev is marked."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", width=1)
+    for name in ("iteration", "rows"):
+        table.add_column(name, justify="right")
+    for name in ("dev", "test", "the optimizer"):
+        table.add_column(name, overflow="fold")
+    for turn in iterations:
+        mark = "★" if turn.iteration == best else ""
+        scores = (score_text(turn.dev), score_text(turn.test))
+        table.add_row(mark, str(turn.iteration), str(turn.rows), *scores, actions_text(turn.actions))
+    return table
+
+
+def show_page(page: TaskPage) -> None:
+    """Print a page of tasks."""
+    if not page.items:
+        Console().print("no tasks" if page.page == 1 else f"no tasks on page {page.page}")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("turn", justify="right", no_wrap=True)
+    table.add_column("best", justify="right", no_wrap=True)
+    for task in page.items:
+        best = "" if task.best_score is None else f"{task.best_score:.3f}"
+        table.add_row(str(task.task_id), task.task_name, status_text(task.status), str(task.current_iteration), best)
+    more = f"page {page.page} of {-(-page.total // page.page_size)}, {page.total} tasks"
+    Console().print(Group(table, Text(more, "bright_black")) if page.total > len(page.items) else table)
+
+
+def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
+    """Print one task with its iterations and attempts."""
+    console = Console()
+    console.print(_facts(task))
+    if task.iterations:
+        console.print("\n[bold]Iterations[/]", iterations_table(task.iterations, task.best_iteration), sep="\n")
+    if attempts:
+        console.print("\n[bold]Attempts[/]", _attempts_table(attempts), sep="\n")
+
+
+def _facts(task: TaskDetail) -> Table:
+    turns = f"{task.current_iteration} of {task.max_iterations}" if task.max_iterations > 1 else "once through"
+    facts: list[tuple[str, str | Text | None]] = [
+        ("task", str(task.task_id)),
+        ("name", task.task_name),
+        ("status", status_text(task.status)),
+        ("waiting", waiting_text(task.waiting, datetime.now(UTC)) if task.waiting else None),
+        ("reason", " · ".join(part for part in (task.reason, task.message) if part) or None),
+        ("turn", turns),
+        ("model", task.model_name),
+        ("dataset", task.dataset_id),
+        ("latest model", task.latest_model_path),
+        ("created", f"{task.created_at:%Y-%m-%d %H:%M:%S %Z}"),
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _attempts_table(attempts: Sequence[ExecutionView]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("turn", "phase", "attempt", "status", "seconds", "worker", "message"):
+        table.add_column(name, overflow="fold")
+    for one in attempts:
+        seconds = ""
+        if one.started_at and one.completed_at:
+            seconds = f"{(one.completed_at - one.started_at).total_seconds():.1f}"
+        row = (str(one.iteration), one.phase, str(one.attempt), one.status, seconds)
+        table.add_row(*row, one.worker_id or "", one.message or "")
+    return table

@@ -1,0 +1,52 @@
+"""`treadle topology`: what stands on the broker."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The exchanges and queues on the broker.")
+
+
+@app.command()
+def show() -> None:
+    """Print the exchanges and queues that Treadle uses; nothing is asked of the broker."""
+    from rich import print as show_rich
+    from rich.table import Table
+
+    from contracts.topology import EXCHANGES, QUEUES
+
+    exchanges = Table("exchange", "kind", "carries", box=None, header_style="bold")
+    for exchange in EXCHANGES:
+        exchanges.add_row(exchange.name, exchange.kind.value, exchange.carries)
+    queues = Table("queue", "kind", "exchange", "binding", "dead letters", box=None, header_style="bold")
+    for queue in QUEUES:
+        queues.add_row(
+            queue.name, queue.kind.value, queue.exchange, queue.binding, "kept" if queue.dead_letters else "none"
+        )
+    show_rich(exchanges, "", queues)
+
+
+@app.command()
+def apply() -> None:
+    """Declare them on the broker of TREADLE_BUS_URL. What is there already stays as it is; run it as often as you like.
+
+    **Example**
+
+        TREADLE_BUS_URL=amqp://guest:guest@127.0.0.1/ treadle topology apply
+    """
+    import asyncio
+
+    from cli.settings import read_settings
+    from contracts.topology import EXCHANGES, QUEUES
+    from infra.bus.connect import connect
+
+    settings = read_settings()
+
+    async def declare() -> str:
+        bus = connect(settings)
+        await bus.start()
+        await bus.close()
+        return bus.name
+
+    name = asyncio.run(declare())
+    typer.echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues stand on the {name} bus")

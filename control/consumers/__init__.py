@@ -1,0 +1,1 @@
+"""What control consumes: events of workers, lease requests, progress, and submissions from users."""

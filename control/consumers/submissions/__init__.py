@@ -1,0 +1,1 @@
+"""Submissions on `treadle.tasks`, answered on `reply_to`: a FastStream application. It needs RabbitMQ."""

@@ -1,0 +1,97 @@
+"""What the machine asks for: commands made from a task's state, and nothing that is not derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contracts.artifacts import attempt_prefix
+from contracts.commands import Command, EvaluateModel, OptimizeData, TrainModel
+from contracts.events import NextIteration
+from contracts.options import Hyperparameters
+from contracts.tasks import AttemptKey, Phase
+from control.machine.task import Task
+
+SMALLEST_BATCH = 64
+"""Tokens below which a batch is not halved any more after running out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A message to be published once the state that asked for it is stored, `delay` seconds later."""
+
+    message: Command | NextIteration
+    delay: float = 0.0
+
+
+def command_for(task: Task) -> Command:
+    """The command for the newest attempt of the present phase. Asserts that there is one."""
+    key = task.key
+    assert key is not None, "a command needs an issued attempt"
+    match key.phase:
+        case Phase.OPTIMIZE:
+            return _optimize(task, key)
+        case Phase.TRAIN:
+            return _train(task, key)
+        case Phase.EVALUATE:
+            return _evaluate(task, key)
+
+
+def next_iteration(task: Task) -> NextIteration:
+    """The turn of the loop that this version of the task asks for."""
+    return NextIteration(task_id=task.task_id, iteration=task.iteration, issued=task.version)
+
+
+def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
+    latest = task.latest
+    options = task.spec.optimization
+    if task.spec.stop.labels is not None:
+        left = max(0, task.spec.stop.labels - task.labels)
+        options = options.model_copy(update={"label_budget": min(options.label_budget, left)})
+    return OptimizeData(
+        key=key,
+        output=attempt_prefix(key),
+        seed=task.spec.seed,
+        user_id=task.spec.user_id,
+        datasets=task.spec.datasets,
+        current=latest.dataset if latest else None,
+        splits=task.splits if latest else None,
+        report=latest.report if latest else None,
+        options=options,
+    )
+
+
+def _train(task: Task, key: AttemptKey) -> TrainModel:
+    assert task.turn.dataset is not None, "training needs optimised rows"
+    return TrainModel(
+        key=key,
+        output=attempt_prefix(key),
+        seed=task.spec.seed,
+        model=task.spec.model,
+        dataset=task.turn.dataset,
+        hyperparameters=_fitting(task.spec.hyperparameters, task.memory_failures),
+        resume_from=task.checkpoint,
+    )
+
+
+def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
+    assert task.turn.model is not None and task.splits is not None, "evaluation needs a model and splits"
+    options = task.spec.evaluation
+    if task.memory_failures:
+        smaller = max(1, options.batch_size >> task.memory_failures)
+        options = options.model_copy(update={"batch_size": smaller})
+    return EvaluateModel(
+        key=key,
+        output=attempt_prefix(key),
+        seed=task.spec.seed,
+        model=task.turn.model,
+        splits=task.splits,
+        hyperparameters=task.spec.hyperparameters,
+        options=options,
+    )
+
+
+def _fitting(wanted: Hyperparameters, memory_failures: int) -> Hyperparameters:
+    if not memory_failures:
+        return wanted
+    smaller = max(min(SMALLEST_BATCH, wanted.tokens_per_batch), wanted.tokens_per_batch >> memory_failures)
+    return wanted.model_copy(update={"tokens_per_batch": smaller})

@@ -1,0 +1,1 @@
+"""Loops and commands that repair and clean: reaper, sweep, retention, dead letters."""

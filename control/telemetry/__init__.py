@@ -1,0 +1,1 @@
+"""Metrics, gauges and spans of control."""

@@ -1,0 +1,41 @@
+"""From `EvaluateModel` to the program, and from its result to `ModelEvaluated`."""
+
+from __future__ import annotations
+
+from contracts.commands import EvaluateModel
+from contracts.events import ModelEvaluated
+from contracts.options import Metric, Stage
+from contracts.tasks import Phase
+from evaluator_worker.spec import Result, Spec
+from infra.models.model_inputs import model_inputs
+from infra.worker.plan import Finished, PhaseWorker, Plan
+
+PROGRAM = "evaluator_worker.programs.evaluate"
+DEFAULT_METRIC = {Stage.SFT: Metric.EXACT_MATCH, Stage.PT: Metric.PERPLEXITY}
+
+
+def plan(command: EvaluateModel) -> Plan:
+    """Lay out the splits, the base and its adapters."""
+    inputs, location = model_inputs(command.model)
+    spec = Spec(
+        model=location,
+        metric=command.options.metric or DEFAULT_METRIC[command.hyperparameters.stage],
+        options=command.options,
+        seed=command.seed,
+    )
+    return Plan(PROGRAM, spec, {"splits": f"{command.splits}#splits/", **inputs})
+
+
+def conclude(command: EvaluateModel, finished: Finished) -> ModelEvaluated:
+    """The scores; of test there are numbers only."""
+    result = Result.model_validate_json(finished.result.read_bytes())
+    return ModelEvaluated(
+        **finished.facts(),
+        report=command.output,
+        dev=result.dev,
+        test=result.test,
+        metrics=result.metrics,
+    )
+
+
+WORKER = PhaseWorker(phase=Phase.EVALUATE, command=EvaluateModel, plan=plan, conclude=conclude, module=PROGRAM)

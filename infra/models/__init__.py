@@ -1,0 +1,1 @@
+"""Chat formats, language models and their inputs. Only programs import it: it loads torch and transformers."""

@@ -1,0 +1,1 @@
+"""From an evaluation report to rows drawn from the pool, and to weights of slices."""

@@ -1,0 +1,1 @@
+"""Rules on rows. Each returns verdicts; only `Corpus.apply` changes rows."""

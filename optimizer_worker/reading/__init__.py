@@ -1,0 +1,1 @@
+"""Uploaded files to rows. Path of a line: container → record → format → row, or quarantine."""

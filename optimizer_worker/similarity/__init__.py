@@ -1,0 +1,1 @@
+"""Which texts are near-duplicates: normalization, shingles, MinHash pairs."""

@@ -1,0 +1,55 @@
+"""A `TrainModel` command becomes a job; its result becomes `ModelTrained`."""
+
+from __future__ import annotations
+
+from contracts.commands import TrainModel
+from contracts.events import ModelTrained
+from contracts.options import Method
+from contracts.tasks import ModelSource, Phase
+from infra.models.model_inputs import model_inputs
+from infra.worker.plan import Finished, PhaseWorker, Plan
+from trainer_worker.spec import CHECKPOINT, ROWS, TrainResult, TrainSpec
+
+PROGRAM = "trainer_worker.programs.train"
+
+
+def plan(command: TrainModel) -> Plan:
+    """Download the rows, the model's layers and the checkpoint that an earlier attempt left, if any.
+
+    A damaged checkpoint costs the steps behind it, not the task.
+    """
+    inputs, location = model_inputs(command.model)
+    inputs[ROWS] = f"{command.dataset.prefix}#train.jsonl"
+    if command.resume_from:
+        inputs[CHECKPOINT] = command.resume_from
+    spec = TrainSpec(
+        model=location,
+        hyperparameters=command.hyperparameters,
+        seed=command.seed,
+        resume_from=command.resume_from,
+    )
+    return Plan(module=PROGRAM, spec=spec, inputs=inputs, optional={CHECKPOINT})
+
+
+def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
+    """The trained model as layers: a new base, or one more adapter upon the old one."""
+    result = TrainResult.model_validate_json(finished.result.read_bytes())
+    return ModelTrained(
+        **finished.facts(),
+        model=_trained(command),
+        steps=result.steps,
+        metrics=result.metrics,
+    )
+
+
+def _trained(command: TrainModel) -> ModelSource:
+    base = command.model
+    if command.hyperparameters.method is Method.FULL:
+        # Adapters were merged before training, so they are part of the new base.
+        return ModelSource(base=f"artifact:{command.output}", trust_remote_code=base.trust_remote_code)
+    return base.model_copy(update={"adapters": (*base.adapters, command.output)})
+
+
+WORKER: PhaseWorker[TrainModel] = PhaseWorker(
+    phase=Phase.TRAIN, command=TrainModel, plan=plan, conclude=conclude, module=PROGRAM
+)
