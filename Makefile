@@ -1,4 +1,4 @@
-# Treadle. `make` alone lists what there is; every target does its own set-up.
+# `make` lists the targets. Every target does its own set-up.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -11,34 +11,34 @@ ARGS ?=
 BENCH ?= control
 
 .PHONY: help
-help: ## Say what can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: .venv/.installed ## Make .venv and install all; get RabbitMQ by apt where that is possible
+setup: .venv/.installed ## Create .venv and install everything; install RabbitMQ by apt if possible
 	@scripts/rabbitmq.sh
 
 .venv/.installed: pyproject.toml constraints.txt scripts/venv.sh scripts/python.sh
 	@scripts/venv.sh
 
 .PHONY: demo
-demo: setup ## Watch a small model get better: make demo [ARM=targeted|random|none] [SEED=1] [ARGS=--keep]
+demo: setup ## Improve a small model, as a demonstration: make demo [ARM=targeted|random|none] [SEED=1] [ARGS=--keep]
 	@$(BIN)/treadle demo --arm $(ARM) --seed $(SEED) $(ARGS)
 
 .PHONY: test
-test: setup ## Run all tests on real parts: make test [ARGS="tests/unit -k machine"]
+test: setup ## Run all tests, with real servers: make test [ARGS="tests/unit -k machine"]
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## Break real processes at random and look for what was lost: make chaos [TASKS=10000] [FAULTS=200] [SEED=1]
+chaos: setup ## Run tasks with random faults and check that nothing is lost: make chaos [TASKS=10000] [FAULTS=200] [SEED=1]
 	@$(BIN)/python -m tests.chaos --tasks $(TASKS) --faults $(FAULTS) --seed $(SEED)
 
 .PHONY: long
-long: setup ## A phase that outlasts RabbitMQ's patience with a consumer, at full length: about four minutes
+long: setup ## Test a phase that takes longer than RabbitMQ's consumer timeout: about four minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: bench
-bench: .venv-bench/.installed ## Measure: make bench BENCH=control [ARGS="--quick"]; ARGS=--help tells the options
+bench: .venv-bench/.installed ## Run a benchmark: make bench BENCH=control [ARGS="--quick"]; ARGS=--help lists the options
 	@scripts/rabbitmq.sh
 	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(ARGS)
 
@@ -46,13 +46,13 @@ bench: .venv-bench/.installed ## Measure: make bench BENCH=control [ARGS="--quic
 	@scripts/venv-bench.sh
 
 .PHONY: check
-check: .venv/.installed ## Lint, format, types, import rules
+check: .venv/.installed ## Check style, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: .venv/.installed ## Format the code and mend what ruff can mend
+format: .venv/.installed ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -1,1 +1,1 @@
-"""Measurements that a person runs: `make bench BENCH=control`."""
+"""Benchmarks to run by hand: `make bench BENCH=control`."""

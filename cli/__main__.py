@@ -1,4 +1,4 @@
-"""`python -m cli` is `treadle`."""
+"""`python -m cli` runs the command `treadle`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway as the command line sees it: requests, uploads, and the stream of a task's progress."""
+"""The HTTP client of the gateway: requests, uploads, and the event stream of a task."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ from contracts.submissions import Problem
 from contracts.waiting import TaskDetail
 
 TIMEOUT = 30.0
-"""Seconds for a request to be answered; uploads and streams take as long as they take."""
+"""Seconds until a response must arrive. Uploads have no timeout; streams have `_STREAM_TIMEOUT`."""
 PORTS = range(1, 1 << 16)
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
-"""Seconds between two tries to get a lost stream back."""
+"""Seconds between two attempts to reconnect a lost stream; the time doubles after each failure."""
 
 
 class GatewayUnreachable(TreadleError):
-    """Nothing answers at the gateway's address."""
+    """The gateway at `url` did not respond."""
 
     def __init__(self, url: str, cause: Exception | None = None) -> None:
         self.url = url
         why = "" if cause is None or isinstance(cause, httpx.ConnectError) else f" ({type(cause).__name__})"
-        super().__init__(f"nothing answers at {url}{why}: start it with `treadle up`, or name another with --url")
+        super().__init__(
+            f"no gateway answers at {url}{why}: start one with `treadle up`, or give another address with --url"
+        )
 
 
 class RequestRefused(TreadleError):
-    """The gateway said no; `problem` names the fields. `wrong_input` tells a bad request from a bad moment."""
+    """The gateway refused a request; `wrong_input` is true if the request itself was invalid (400, 413 or 422)."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -49,17 +51,17 @@ class RequestRefused(TreadleError):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One event of a task's stream: a row of its history, or the latest progress of an attempt."""
+    """One event of a task's stream: a row of its history, or the newest progress of an attempt."""
 
     kind: str
     data: dict[str, Any]
 
 
-class Gateway:
-    """An HTTP client for one gateway. Raises InvalidInput, GatewayUnreachable and RequestRefused, nothing of httpx."""
+class GatewayClient:
+    """An HTTP client for one gateway. Raises InvalidInput, GatewayUnreachable or RequestRefused, never httpx errors."""
 
     def __init__(self, url: str) -> None:
-        self.url = checked(url).rstrip("/")
+        self.url = checked_url(url).rstrip("/")
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -71,27 +73,27 @@ class Gateway:
         await self._http.aclose()
 
     async def get(self, path: str, **query: str | int | None) -> object:
-        """The JSON at `path`; query values that are None are left out."""
+        """Return the JSON at `path`; query values that are None are left out."""
         given = {name: value for name, value in query.items() if value is not None}
         return await self._send(self._http.build_request("GET", path, params=given))
 
     async def post(self, path: str, body: object = None, **headers: str) -> object:
-        """Send `body` as JSON; the JSON of the answer."""
+        """Send `body` as JSON and return the JSON of the response."""
         return await self._send(self._http.build_request("POST", path, json=body, headers=headers))
 
     async def task(self, task_id: UUID | str) -> TaskDetail:
-        """One task."""
+        """Fetch one task."""
         return TaskDetail.model_validate(await self.get(f"/api/tasks/{task_id}"))
 
     async def submit(self, mode: str, body: dict[str, Any], *, key: str | None = None) -> TaskView:
-        """Create a task of this mode; the same `key` and body again give the same task."""
+        """Create a task; a repeated call with the same `key` and body returns the same task."""
         headers = {"Idempotency-Key": key} if key else {}
         return TaskView.model_validate(await self.post(f"/api/tasks/{mode.lower()}", body, **headers))
 
     async def upload(
         self, file: Path, *, name: str, dataset_type: str, domain: str | None, user_id: int
     ) -> DatasetView:
-        """Upload one file as a dataset, streamed."""
+        """Upload a file as a dataset; it is streamed, not read into memory."""
         form = {"name": name, "datasetType": dataset_type, "userId": str(user_id)}
         if domain is not None:
             form["domain"] = domain
@@ -101,7 +103,7 @@ class Gateway:
             return DatasetView.model_validate(await self._send(request))
 
     async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
-        """A task's whole history, then what happens until it ends; a lost stream is taken up where it was lost."""
+        """Yield the history of a task, then its events until it ends; a lost stream resumes after the last event."""
         await self.get(f"/api/tasks/{task_id}")
         last_id, wait = "", FIRST_WAIT
         while True:
@@ -111,7 +113,7 @@ class Gateway:
                         return
                     async for event in source.aiter_sse():
                         last_id, wait = event.id or last_id, FIRST_WAIT
-                        if event.data:  # a heartbeat has none
+                        if event.data:  # a heartbeat of the stream has no data
                             yield Update(event.event, json.loads(event.data))
             except (httpx.TransportError, SSEError):
                 wait = min(wait * 2, LONGEST_WAIT)
@@ -119,7 +121,9 @@ class Gateway:
 
     def _stream(self, task_id: UUID | str, last_id: str) -> AbstractAsyncContextManager[EventSource]:
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        return aconnect_sse(self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_PATIENT)
+        return aconnect_sse(
+            self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_STREAM_TIMEOUT
+        )
 
     async def _send(self, request: httpx.Request) -> object:
         try:
@@ -131,25 +135,25 @@ class Gateway:
         raise RequestRefused(problem_of(answer))
 
 
-_PATIENT = httpx.Timeout(TIMEOUT, read=60.0)
-"""A stream is read until it is silent for a minute: the gateway sends a comment more often than that."""
+_STREAM_TIMEOUT = httpx.Timeout(TIMEOUT, read=60.0)
+"""The gateway sends a comment more often than once a minute, so a longer silence means a lost connection."""
 
 
-def checked(url: str) -> str:
-    """The address itself. Raises InvalidInput, naming --url, where no gateway can have it."""
+def checked_url(url: str) -> str:
+    """Return `url`. Raises InvalidInput for --url if it is not an http or https address."""
     try:
         parts = httpx.URL(url)
-        known = parts.scheme in {"http", "https"} and parts.host and (parts.port is None or parts.port in PORTS)
+        valid = parts.scheme in {"http", "https"} and parts.host and (parts.port is None or parts.port in PORTS)
     except httpx.InvalidURL:
-        known = False
-    if known:
+        valid = False
+    if valid:
         return url
-    message = f"{url!r} is no address; expected http://HOST:PORT, as in http://127.0.0.1:8080"
+    message = f"{url!r} is not an address; expected http://HOST:PORT, for example http://127.0.0.1:8080"
     raise InvalidInput((FieldError(field="--url", message=message),))
 
 
 def problem_of(answer: httpx.Response) -> Problem:
-    """The problem in an answer's body, or one made up from its status."""
+    """The problem in the response body, or one made from the status if the body holds none."""
     try:
         return Problem.model_validate_json(answer.content)
     except ValueError:

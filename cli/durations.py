@@ -1,4 +1,4 @@
-"""Spans of time as people type and read them, such as `1h30m`."""
+"""Time spans as text, such as `1h30m`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 import typer
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-START_IN = "Start it later: 45s, 30m, 2h, 1h30m."
+START_IN = "Start the task after this time, such as 45s, 30m, 2h or 1h30m."
 
 _PART = re.compile(r"(\d+)([dhms])")
 
 
 def seconds(text: str) -> float:
-    """The seconds in a text such as `1h30m`. Raises BadParameter."""
+    """The seconds in a text such as `1h30m`. Raises BadParameter if it is not a time span."""
     if not text or _PART.sub("", text):
         raise typer.BadParameter(f"expected a time such as 45s, 30m, 2h or 1h30m, found {text!r}")
     return float(sum(int(number) * UNITS[unit] for number, unit in _PART.findall(text)))
 
 
-def spoken(span: float) -> str:
-    """A span of seconds in its two largest units, such as `1h59m`."""
+def format_duration(span: float) -> str:
+    """Format a span of seconds in its two largest units, such as `1h59m`."""
     left, parts = max(0, round(span)), list[str]()
     for unit, size in UNITS.items():
         count, left = divmod(left, size)

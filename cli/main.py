@@ -1,4 +1,4 @@
-"""The command `treadle`. Commands import what they need when they run, so that --help is instant."""
+"""The command `treadle`. Each command imports its dependencies when it runs, so that --help stays fast."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cli import requests, retention, topology
 from cli.dead_letters import commands as dlq
 from cli.demo import command as demo
 from cli.doctor import command as doctor
-from cli.errors import Readable
+from cli.errors import ReadableErrors
 from cli.services import commands as serve
 from cli.tasks import commands as tasks
 from cli.tasks import upload, watch
 
 app = typer.Typer(
-    cls=Readable,
+    cls=ReadableErrors,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
@@ -26,23 +26,31 @@ app = typer.Typer(
 
 @app.callback()
 def treadle() -> None:
-    """Make a language model better in a closed loop: optimise the data, train, evaluate, feed back, again.
+    """Improve a language model in a loop: optimize the data, train, evaluate, and repeat with the results.
 
-    First steps: `treadle demo` shows the loop at work on real data; `treadle up` starts everything
-    here; `treadle doctor` says what is missing. Other commands talk to the gateway at --url.
+    First steps: `treadle demo` runs the loop on sample data; `treadle up` starts all services on this machine;
+    `treadle doctor` prints what is missing. The commands for tasks send HTTP requests to the gateway, whose address
+    is --url or the variable TREADLE_URL.
     """
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (demo.demo, serve.up, serve.control, serve.worker),
-    "Ask": (upload.upload, tasks.submit, requests.start, requests.pause, requests.resume, requests.cancel),
-    "Look": (tasks.tasks, tasks.show, watch.watch),
-    "Mend": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
+    "Run services": (demo.demo, serve.up, serve.control, serve.worker),
+    "Create and control tasks": (
+        upload.upload,
+        tasks.submit,
+        requests.start,
+        requests.pause,
+        requests.resume,
+        requests.cancel,
+    ),
+    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch),
+    "Repair and clean up": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
 }
-"""Commands by the panel of --help that they stand in."""
+"""The commands in each panel of --help."""
 
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(dlq.app, name="dlq", rich_help_panel="Mend")
-app.add_typer(topology.app, name="topology", rich_help_panel="Mend")
+app.add_typer(dlq.app, name="dlq", rich_help_panel="Repair and clean up")
+app.add_typer(topology.app, name="topology", rich_help_panel="Repair and clean up")

@@ -8,35 +8,35 @@ from typing import Annotated
 
 import typer
 
-Url = Annotated[str, typer.Option("--url", envvar="TREADLE_URL", help="Where the gateway answers.")]
+Url = Annotated[str, typer.Option("--url", envvar="TREADLE_URL", help="Address of the gateway.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
-UserId = Annotated[int, typer.Option("--user", min=0, envvar="TREADLE_USER", help="On whose behalf.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for scripts.")]
-TaskId = Annotated[str, typer.Argument(metavar="TASK", help="A task's id, as `treadle tasks` shows it.")]
+UserId = Annotated[int, typer.Option("--user", min=0, envvar="TREADLE_USER", help="Id of the user who owns it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+TaskId = Annotated[str, typer.Argument(metavar="TASK", help="Id of the task, as printed by `treadle tasks`.")]
 
 
-def made(folder: Path) -> Path:
-    """The folder itself, absolute and there. Raises InvalidInput, naming --folder, where it cannot be written to."""
+def create_folder(folder: Path) -> Path:
+    """Create the folder and return its absolute path. Raises InvalidInput for --folder if it is not writable."""
     import tempfile
 
     from contracts.errors import FieldError, InvalidInput
 
     try:
-        place = folder.expanduser().resolve()
-        place.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=place).close()
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~name of nobody
+        path = folder.expanduser().resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no such user in ~user
         why = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"{folder} is no folder that can be written to: {why}"
+        message = f"{folder} is not a writable folder: {why}; choose another one"
         raise InvalidInput((FieldError(field="--folder", message=message),)) from error
-    return place
+    return path
 
 
-class Format(StrEnum):
-    """How an answer is printed."""
+class OutputFormat(StrEnum):
+    """How a result is printed."""
 
     TABLE = "table"
     JSON = "json"
 
 
-AsFormat = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for scripts.")]
+AsFormat = Annotated[OutputFormat, typer.Option("--format", help="Print a table, or JSON for scripts.")]

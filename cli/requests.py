@@ -1,4 +1,4 @@
-"""What is asked of a task: `treadle start`, `pause`, `resume`, `cancel`, `retry`, `kick` and `fail`."""
+"""Commands that change a task: `treadle start`, `pause`, `resume`, `cancel`, `retry`, `kick` and `fail`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 from cli.durations import START_IN, seconds
 from cli.options import DEFAULT_URL, TaskId, Url
 
-Reason = Annotated[str | None, typer.Option(help="Why; it stands in the task's history.")]
-Because = Annotated[str, typer.Option("--reason", help="Why; it stands in the task's history.")]
+Reason = Annotated[str | None, typer.Option(help="Why you do this; stored in the task's history.")]
+RequiredReason = Annotated[str, typer.Option("--reason", help="Why you do this; stored in the task's history.")]
 
 Attempt = Annotated[
     str | None,
-    typer.Option(metavar="ITERATION/PHASE/aN", help="Only where the task is at this attempt, such as 1/train/a2."),
+    typer.Option(metavar="ITERATION/PHASE/aN", help="Refuse if this is not the current attempt, e.g. 1/train/a2."),
 ]
 
 
@@ -24,12 +24,14 @@ def start(
     reason: Reason = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Start a PENDING task, now or later.
+    """Start a PENDING task, now or after a delay.
 
-    Until its start is due, a pause or a cancel holds it; a resume or a kick starts it at once.
+    Before a delayed start is due, `treadle pause` or `treadle cancel` prevents it, and `treadle kick` starts the task
+    at once; so does `treadle resume` after a pause.
 
-    **Example**
+    **Examples**
 
+        treadle start TASK
         treadle start TASK --in 2h
     """
     _request(url, task, "start", afterSeconds=after, reason=reason)
@@ -37,46 +39,73 @@ def start(
 
 def pause(
     task: TaskId,
-    mode: Annotated[str, typer.Option(help="The running attempt: drain (let it end), checkpoint, or now.")] = "drain",
+    mode: Annotated[str, typer.Option(help="End of the running attempt: drain, checkpoint or now.")] = "drain",
     reason: Reason = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Pause a running task; nothing more is ordered until it is resumed.
+    """Pause a task: no new attempt is issued until `treadle resume`.
 
-    **Example**
+    --mode decides what happens to the running attempt. drain lets it finish; checkpoint stops it after it has written
+    a checkpoint; now stops it at once. A paused task may be paused again in another mode.
 
+    **Examples**
+
+        treadle pause TASK
         treadle pause TASK --mode checkpoint --reason "the GPU is needed"
     """
     _request(url, task, "pause", mode=mode, reason=reason)
 
 
 def resume(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
-    """Go on with a paused task, where it was left off."""
+    """Continue a paused task from the point where it was paused.
+
+    If the pause stopped the attempt, a new attempt continues from the newest checkpoint.
+
+    **Example**
+
+        treadle resume TASK
+    """
     _request(url, task, "resume", reason=reason)
 
 
 def cancel(task: TaskId, reason: Reason = None, url: Url = DEFAULT_URL) -> None:
-    """End a task; a program that runs for it is stopped. What earlier iterations brought stays."""
+    """End a task and stop its running program; the results of completed iterations are kept.
+
+    A cancelled task cannot be resumed or retried.
+
+    **Example**
+
+        treadle cancel TASK --reason "wrong dataset"
+    """
     _request(url, task, "cancel", reason=reason)
 
 
 def retry(
     task: TaskId,
-    from_phase: Annotated[str | None, typer.Option(help="optimize, train or evaluate: begin that one afresh.")] = None,
+    from_phase: Annotated[
+        str | None, typer.Option(help="Start this phase from its beginning: optimize, train or evaluate.")
+    ] = None,
     reason: Reason = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Try a FAILED task again, from where it failed or from a phase of that iteration.
+    """Retry a FAILED task, from the phase that failed or from an earlier one.
 
-    **Example**
+    Without --from-phase, the failed phase continues from its newest checkpoint, if it has one. With --from-phase, that
+    phase of the same iteration starts from its beginning; it may be the failed phase or one before it.
 
+    **Examples**
+
+        treadle retry TASK
         treadle retry TASK --from-phase train
     """
     _request(url, task, "retry", phase=from_phase, reason=reason)
 
 
-def kick(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
-    """Give up a stuck attempt and issue the next at once, from the newest checkpoint; no failure is spent.
+def kick(task: TaskId, reason: RequiredReason, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
+    """Stop a stuck attempt and issue the next one at once, from the newest checkpoint.
+
+    This does not count as a failure of the phase. With --attempt, the request is refused if the task is at another
+    attempt.
 
     **Example**
 
@@ -85,8 +114,10 @@ def kick(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFA
     _request(url, task, "kick", reason=reason, attempt=attempt)
 
 
-def fail(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
-    """Give up a stuck attempt and end the task FAILED; `treadle retry` goes on from its checkpoint.
+def fail(task: TaskId, reason: RequiredReason, attempt: Attempt = None, url: Url = DEFAULT_URL) -> None:
+    """Stop a stuck attempt and end the task FAILED; `treadle retry` continues from its newest checkpoint.
+
+    With --attempt, the request is refused if the task is at another attempt.
 
     **Example**
 
@@ -95,17 +126,17 @@ def fail(task: TaskId, reason: Because, attempt: Attempt = None, url: Url = DEFA
     _request(url, task, "fail", reason=reason, attempt=attempt)
 
 
-def _request(url: str, task: str, what: str, **body: str | float | None) -> None:
-    """Ask for a change of a task and say where it stands then."""
+def _request(url: str, task: str, action: str, **body: str | float | None) -> None:
+    """Send the request to the gateway and print the new status of the task."""
     import asyncio
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from contracts.http import TaskView
 
-    async def ask() -> None:
+    async def send() -> None:
         given = {name: value for name, value in body.items() if value is not None}
-        async with Gateway(url) as gateway:
-            answer = TaskView.model_validate(await gateway.post(f"/api/tasks/{task}/{what}", given))
+        async with GatewayClient(url) as gateway:
+            answer = TaskView.model_validate(await gateway.post(f"/api/tasks/{task}/{action}", given))
         typer.echo(f"{answer.task_name} is {answer.status}")
 
-    asyncio.run(ask())
+    asyncio.run(send())

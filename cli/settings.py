@@ -1,4 +1,4 @@
-"""Settings for the command line: a wrong `TREADLE_*` variable becomes a sentence that names it."""
+"""The settings of the command line; the error for an invalid `TREADLE_*` variable names the variable."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.errors import FieldError, InvalidInput, finding
+from contracts.errors import FieldError, InvalidInput, error_text
 from infra.settings import Settings
 
 
 def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the environment, with what was given on the command line on top. Raises InvalidInput."""
+    """Settings from the environment, overridden by `given` unless None. Raises InvalidInput if one is invalid."""
     try:
         return Settings(**{name: value for name, value in (given or {}).items() if value is not None})
     except ValidationError as error:
@@ -20,8 +20,8 @@ def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
 
 
 def _named(path: tuple[int | str, ...], message: str) -> FieldError:
-    """A check over several settings names its variable itself, at the start of its message."""
-    message = finding(message)
+    """Name the variable of an error; if it has no path, its message starts with the variable's name."""
+    message = error_text(message)
     if path:
         return FieldError(field=f"TREADLE_{str(path[0]).upper()}", message=message)
     field, _, rest = message.partition(": ")

@@ -1,15 +1,20 @@
-"""`treadle topology`: what stands on the broker."""
+"""`treadle topology`: show or create the exchanges and queues."""
 
 from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="The exchanges and queues on the broker.")
+app = typer.Typer(no_args_is_help=True, help="Show or create the exchanges and queues on the broker.")
 
 
 @app.command()
 def show() -> None:
-    """Print the exchanges and queues that Treadle uses; nothing is asked of the broker."""
+    """Print the exchanges and queues that Treadle uses, without a connection to the broker.
+
+    **Example**
+
+        treadle topology show
+    """
     from rich import print as show_rich
     from rich.table import Table
 
@@ -28,7 +33,9 @@ def show() -> None:
 
 @app.command()
 def apply() -> None:
-    """Declare them on the broker of TREADLE_BUS_URL. What is there already stays as it is; run it as often as you like.
+    """Create the exchanges and queues on the broker of TREADLE_BUS_URL.
+
+    Existing exchanges and queues stay as they are, so the command may be repeated.
 
     **Example**
 
@@ -49,4 +56,4 @@ def apply() -> None:
         return bus.name
 
     name = asyncio.run(declare())
-    typer.echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues stand on the {name} bus")
+    typer.echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues are declared on the {name} bus")

@@ -1,4 +1,6 @@
-"""The language of Treadle: what services say to one another and to their users.
+"""Messages between the services, HTTP bodies, and the types that they share.
 
-Pydantic and the standard library only. Nothing here does I/O.
+It imports pydantic and the standard library only. Start reading at `tasks.py` (the vocabulary), then `commands.py` and
+`events.py`. `topology.py` says which queue gets which messages, `wire.py` turns messages into bytes, and `http.py` has
+the bodies of the HTTP API.
 """

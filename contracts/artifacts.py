@@ -1,4 +1,4 @@
-"""Where artifacts lie in the object store, and the manifest that makes one complete."""
+"""Object store prefixes of artifacts, and the manifest that makes an artifact complete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER_OF = {
 
 
 def attempt_prefix(key: AttemptKey) -> str:
-    """The prefix under which this attempt alone writes, without a trailing slash."""
+    """The prefix under which only this attempt writes, without a trailing slash."""
     return f"{FOLDER_OF[key.phase]}/{key.task_id}/{key.iteration}/a{key.attempt}"
 
 
@@ -44,18 +44,18 @@ class ManifestFile(Frozen):
 
 
 class Manifest(Frozen):
-    """Written last: an artifact without one is not there. Nothing is written under the prefix after it."""
+    """The list of an artifact's files, written after all of them: an artifact exists once its manifest does."""
 
     version: Literal[1] = 1
     files: tuple[ManifestFile, ...]
     event: dict[str, Any] | None = None
-    """The completion event, as on the wire, so that a result whose worker died is adopted, not recomputed."""
+    """The completion event as published. If the worker dies before it publishes the event, control reads it here."""
 
     def event_bytes(self) -> bytes:
-        """The completion event as it would stand on the wire."""
+        """The completion event as the JSON body of a message."""
         return json.dumps(self.event).encode()
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total bytes of all files."""
         return sum(file.size for file in self.files)

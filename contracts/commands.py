@@ -1,4 +1,4 @@
-"""Phase commands: imperative requests from control to a worker. A command holds all that a worker needs."""
+"""Commands: orders from control to a worker to run one attempt. A command holds all that the worker needs."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from contracts.tasks import AttemptKey, DatasetRef, DatasetRefs, ModelSource, Ph
 
 
 class PhaseCommand(Message):
-    """What the three commands share: the attempt they order, and where its output goes."""
+    """Fields that all commands share: the attempt to run, and the prefix of its output."""
 
     key: AttemptKey
     output: str
-    """Prefix in the object store under which this attempt, and nobody else, writes."""
+    """Prefix in the object store under which only this attempt writes."""
     seed: int
 
     @property
     def message_id(self) -> UUID:
-        """One command an attempt."""
+        """Derived from the attempt: each attempt has one command."""
         return self.key.derive("command")
 
 
 class OptimizeData(PhaseCommand):
-    """Clean the rows; from iteration 2 on, answer the report."""
+    """Clean the rows. From iteration 2 on, also improve them with the report of the previous iteration."""
 
     kind: Literal["optimize_data"] = "optimize_data"
     version: Literal[1] = 1
     user_id: int
     datasets: DatasetRefs
-    """What the task was given, in any known format. Read in iteration 1, or where `splits` is None."""
+    """The datasets of the task, in any known format. They are read in iteration 1, or if `splits` is None."""
     current: DatasetRef | None
-    """The optimised rows of the iteration before; None in the first."""
+    """The optimized rows of the previous iteration; None in iteration 1."""
     splits: str | None
-    """Prefix of the artifact whose `splits/` folder holds canonical dev, test and pool rows; None at first."""
+    """Prefix of the artifact whose `splits/` folder holds canonical dev, test and pool rows; None in iteration 1."""
     report: str | None
-    """Prefix of the evaluation whose `dev_report.json` is the feedback; None in the first iteration."""
+    """Prefix of the evaluation whose `dev_report.json` guides the optimizer; None in iteration 1."""
     options: OptimizationOptions
 
 
 class TrainModel(PhaseCommand):
-    """Train from the base on the optimised rows."""
+    """Train the base model on the optimized rows."""
 
     kind: Literal["train_model"] = "train_model"
     version: Literal[1] = 1
@@ -50,7 +50,7 @@ class TrainModel(PhaseCommand):
     dataset: DatasetRef
     hyperparameters: Hyperparameters
     resume_from: str | None = None
-    """Prefix of a checkpoint of an earlier attempt."""
+    """Prefix of the checkpoint from which training continues; None: training starts from the base model."""
 
 
 class EvaluateModel(PhaseCommand):

@@ -1,4 +1,4 @@
-"""The root of every error that Treadle raises on purpose."""
+"""The base class of Treadle's errors, and the errors about inputs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pydantic import BaseModel, ConfigDict
 
 
 class TreadleError(Exception):
-    """Root of all of Treadle's own errors; its text is a sentence for a person."""
+    """Base class of Treadle's own errors. Its text is a sentence for users."""
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with one field of an input."""
+    """One error in one field of an input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     field: str
     message: str
-    """What was wrong and what was expected."""
+    """What is wrong and what was expected."""
 
 
-def finding(message: str) -> str:
-    """What pydantic found, in the words of the check that found it."""
+def error_text(message: str) -> str:
+    """The message of a pydantic error, without the prefix that pydantic adds to a ValueError."""
     return message.removeprefix("Value error, ")
 
 
 class InvalidInput(TreadleError):
-    """An input was refused; `errors` names each field and what was expected of it."""
+    """An input is invalid; `errors` names each invalid field and what was expected."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         self.errors = errors
@@ -33,10 +33,10 @@ class InvalidInput(TreadleError):
 
 
 class UndecodableMessage(TreadleError):
-    """A message body that no reader here understands: not JSON, unknown kind or version, bad field."""
+    """A message body cannot be decoded: it is not JSON, its kind or version is unknown, or a field is invalid."""
 
     def __init__(self, reason: str, errors: tuple[FieldError, ...] = ()) -> None:
         self.reason = reason
         self.errors = errors
-        """The fields at fault, where the kind and version were known."""
+        """The invalid fields, if the kind and version are known."""
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Phase events: past-tense facts from workers, and control's own facts that travel the same road."""
+"""Events: facts that workers report to control, and events that control sends to itself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from contracts.tasks import AttemptKey, DatasetRef, FailureKind, Iteration, Mode
 
 
 class PhaseEvent(Message):
-    """What a worker's events share: the attempt, and the claim under which it was run."""
+    """Fields that all events of workers share: the attempt, and the claim under which it ran."""
 
     phase: ClassVar[Phase | None] = None
-    """The phase that this kind of event completes; None where it may end any phase."""
+    """The phase that this kind of event completes; None if it can end an attempt of any phase."""
 
     key: AttemptKey
     claim_id: UUID
@@ -24,22 +24,22 @@ class PhaseEvent(Message):
     seconds: float = Field(default=0.0, ge=0)
     """Wall-clock seconds of the program."""
     gpu_seconds: float = Field(default=0.0, ge=0)
-    """Seconds times accelerators held; 0 on a CPU."""
+    """Seconds times accelerators used; 0 on a CPU."""
 
     @property
     def message_id(self) -> UUID:
-        """One event of a kind for each claim of an attempt."""
+        """Derived from the attempt, the claim and the kind."""
         return self.key.derive(self.claim_id, self.kind)
 
     @model_validator(mode="after")
     def _is_of_its_phase(self) -> Self:
         if self.phase is not None and self.key.phase is not self.phase:
-            raise ValueError(f"key.phase is {self.key.phase}, a {self.kind} event is of {self.phase}")
+            raise ValueError(f"key.phase is {self.key.phase}; expected {self.phase} in a {self.kind} event")
         return self
 
 
 class DataOptimized(PhaseEvent):
-    """The rows are ready. `rows` is what training will see."""
+    """The optimized rows are ready; `rows` is the number of training rows."""
 
     phase = Phase.OPTIMIZE
     kind: Literal["data_optimized"] = "data_optimized"
@@ -49,15 +49,15 @@ class DataOptimized(PhaseEvent):
     """Prefix of the artifact whose `splits/` folder holds the canonical dev, test and pool rows."""
     rows: int = Field(ge=1, lt=2**63)
     size: int = Field(default=0, ge=0, lt=2**63)
-    """Bytes of those rows."""
+    """Bytes of the training rows."""
     labels: int = Field(default=0, ge=0)
     """Rows drawn from the pool in this iteration."""
     actions: dict[str, int] = Field(default_factory=dict)
-    """How many rows each rule touched, e.g. `{"exact_duplicate": 12, "added_targeted": 120}`."""
+    """Number of rows to which each rule was applied, e.g. `{"exact_duplicate": 12, "added_targeted": 120}`."""
 
 
 class ModelTrained(PhaseEvent):
-    """The model is ready: a full one, or an adapter upon its base."""
+    """The model is ready: a full model, or an adapter for its base model."""
 
     phase = Phase.TRAIN
     kind: Literal["model_trained"] = "model_trained"
@@ -68,7 +68,7 @@ class ModelTrained(PhaseEvent):
 
 
 class ModelEvaluated(PhaseEvent):
-    """The scores. Bad cases stay in the report's artifact; of test there are numbers only."""
+    """The scores of the model. Bad cases are only in the report's artifact; for test there are only numbers."""
 
     phase = Phase.EVALUATE
     kind: Literal["model_evaluated"] = "model_evaluated"
@@ -81,7 +81,7 @@ class ModelEvaluated(PhaseEvent):
 
 
 class PhaseFailed(PhaseEvent):
-    """The attempt ended without a result. `field` names what to mend where the input was at fault."""
+    """The attempt ended without a result. If an input caused the failure, `field` names what to correct."""
 
     kind: Literal["phase_failed"] = "phase_failed"
     version: Literal[1] = 1
@@ -89,11 +89,11 @@ class PhaseFailed(PhaseEvent):
     message: str
     field: str | None = None
     checkpoint: str | None = None
-    """Prefix of the newest complete checkpoint that the attempt left in the store."""
+    """Prefix of the attempt's newest complete checkpoint in the object store."""
 
 
 class PhasePaused(PhaseEvent):
-    """The attempt wrote a checkpoint and stopped because it was asked to."""
+    """The attempt stopped on request, after it wrote a checkpoint if its phase has checkpoints."""
 
     kind: Literal["phase_paused"] = "phase_paused"
     version: Literal[1] = 1
@@ -102,25 +102,25 @@ class PhasePaused(PhaseEvent):
 
 
 class LeaseLost(Message):
-    """Control's own: the holder of this attempt went silent for longer than its lease."""
+    """Event that control sends to itself: the lease of this attempt expired without a heartbeat."""
 
     kind: Literal["lease_lost"] = "lease_lost"
     version: Literal[1] = 1
     key: AttemptKey
     claim_id: UUID
     checkpoint: str | None = None
-    """Prefix of the newest complete checkpoint that its heartbeats named."""
+    """Prefix of the newest complete checkpoint that the heartbeats reported."""
     gpu_seconds: float = Field(default=0.0, ge=0)
-    """What it had used by its last heartbeat."""
+    """GPU seconds that the last heartbeat reported."""
 
     @property
     def message_id(self) -> UUID:
-        """One loss for each claim of an attempt."""
+        """Derived from the attempt, the claim and the kind."""
         return self.key.derive(self.claim_id, self.kind)
 
 
 class NextIteration(Message):
-    """Control's own: the loop goes round. `issued` is the task's version that asked for it."""
+    """Event that control sends to itself: start the next iteration. `issued` is the task version that sent it."""
 
     kind: Literal["next_iteration"] = "next_iteration"
     version: Literal[1] = 1
@@ -131,7 +131,7 @@ class NextIteration(Message):
 
     @property
     def message_id(self) -> UUID:
-        """One turn for each time that the machine asked for it."""
+        """Derived from the task, the iteration, `issued` and the kind."""
         return derived_id(self.task_id, self.iteration, self.issued, self.kind)
 
 

@@ -1,4 +1,7 @@
-"""HTTP bodies: requests in camelCase (snake_case is accepted too), answers in camelCase, fields as in the seed 004."""
+"""HTTP bodies, with the field names of the users' specification (004).
+
+Requests accept camelCase and snake_case; responses are written in camelCase.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from contracts.tasks import AttemptName, PauseMode, Phase, TaskMode, TaskStatus
 
 
 def _from_json_string(value: object) -> object:
-    """Accept `hyperparameters` as the JSON string that 004 shows as well as an object."""
+    """Accept `hyperparameters` as an object, or as a JSON string as in the users' specification."""
     if not isinstance(value, str):
         return value
     try:
@@ -36,15 +39,15 @@ HyperparametersField = Annotated[Hyperparameters, BeforeValidator(_from_json_str
 
 
 Delay = Annotated[float, Field(ge=0, le=366 * 24 * 3600)]
-"""Seconds from now, a year at most."""
+"""Seconds from now, at most 366 days."""
 
 
 class TaskBody(Options):
-    """What both modes ask for."""
+    """Fields of both task modes."""
 
     task_name: Text = Field(min_length=1, max_length=200)
     model_name: Text = Field(min_length=1, max_length=1000)
-    """A path, a hub id, a name defined in settings, or `task:<id>[/<iteration>]`."""
+    """An absolute path, a hub id, a name defined in `TREADLE_MODELS`, or `task:<id>[/<iteration>]`."""
     dataset_id: Text = Field(min_length=1, max_length=100)
     user_id: int = Field(ge=0, lt=2**63)
     dev_dataset_id: Text | None = None
@@ -60,10 +63,10 @@ class TaskBody(Options):
 
     @field_validator("start_after_seconds")
     @classmethod
-    def _is_started(cls, asked: float, info: ValidationInfo) -> float:
-        if asked and not info.data.get("auto_start"):
-            raise ValueError("needs autoStart: true, or nothing is started")
-        return asked
+    def _needs_auto_start(cls, seconds: float, info: ValidationInfo) -> float:
+        if seconds and not info.data.get("auto_start"):
+            raise ValueError("needs autoStart: true; set it, or leave startAfterSeconds out")
+        return seconds
 
 
 class StandardTaskRequest(TaskBody):
@@ -73,21 +76,21 @@ class StandardTaskRequest(TaskBody):
 
 
 class ContinuousTaskRequest(TaskBody, StopRules):
-    """Body of `POST /api/tasks/continuous`: the common body and the stop rules."""
+    """Body of `POST /api/tasks/continuous`: the fields of a standard task and the stop rules."""
 
     mode: Literal["CONTINUOUS"] = "CONTINUOUS"
 
     def stop_rules(self) -> StopRules:
-        """The part of the body that says when to stop."""
+        """The stop rules of this body."""
         return StopRules(**{name: getattr(self, name) for name in StopRules.model_fields})
 
 
 Reason = Annotated[Text, Field(min_length=1, max_length=1000)]
-"""Why something was asked for; it stands in the task's history."""
+"""Why the request is made; it is stored in the task's history."""
 
 
 class ReasonRequest(Options):
-    """Optional body of resume and cancel."""
+    """Optional body of `POST /api/tasks/{id}/resume` and `POST /api/tasks/{id}/cancel`."""
 
     reason: Reason | None = None
 
@@ -111,20 +114,23 @@ class RetryRequest(ReasonRequest):
 
 
 class InterventionRequest(Options):
-    """Body of kick and fail: whoever overrules a worker says why, and may say at which attempt."""
+    """Body of `POST /api/tasks/{id}/kick` and `POST /api/tasks/{id}/fail`.
+
+    With `attempt`, the request is refused unless this is the current attempt.
+    """
 
     reason: Reason
     attempt: AttemptName | None = None
 
 
 class View(BaseModel):
-    """An answer; read from attributes, written in camelCase."""
+    """Base class of responses: made from an object's attributes, written in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
 
 class IterationView(View):
-    """What one turn of the loop brought."""
+    """The result of one iteration."""
 
     iteration: int
     rows: int
@@ -137,7 +143,7 @@ class IterationView(View):
 
 
 class TaskView(View):
-    """004's MLTask, and where the loop stands."""
+    """A task and the state of its loop (`MLTask` in the users' specification)."""
 
     task_id: UUID
     task_name: str
@@ -159,7 +165,7 @@ class TaskView(View):
     attempt: int | None
     failures: int
     reason: str | None
-    """Why it completed or failed; None while it lives."""
+    """Why the task completed or failed; None before that."""
     message: str | None
     iterations: tuple[IterationView, ...]
     version: int
@@ -177,7 +183,7 @@ class TaskPage(View):
 
 
 class ExecutionView(View):
-    """004's TaskExecution: one attempt at one phase."""
+    """One attempt at one phase (`TaskExecution` in the users' specification)."""
 
     task_id: UUID
     iteration: int
@@ -202,7 +208,7 @@ class HistoryView(View):
     id: int
     task_id: UUID
     version: int | None
-    """The task's version that this event made; None where it changed nothing."""
+    """The task version that this event made; None if the event changed nothing."""
     kind: str
     outcome: Literal["applied", "stale"]
     status: TaskStatus
@@ -213,14 +219,14 @@ class HistoryView(View):
 
 
 class DatasetView(View):
-    """004's Dataset."""
+    """A registered dataset (`Dataset` in the users' specification)."""
 
     dataset_id: str
     name: str
     storage_path: str
     file_size: int
     sample_count: int | None
-    """None until an optimizer has read it: nothing is parsed at upload."""
+    """None until an optimizer has read the dataset, because the upload is not parsed."""
     dataset_type: str
     domain: str | None
     user_id: int

@@ -1,4 +1,4 @@
-"""Claims and heartbeats: how a worker gets and keeps the right to run one attempt."""
+"""Claims and heartbeats: the requests by which a worker gets and renews the lease on an attempt."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from contracts.tasks import AttemptKey, Phase
 
 
 class Claim(Frozen):
-    """May I run this attempt? `claim_id` is made by the worker, one for each delivery."""
+    """A worker's request to run an attempt. The worker makes a new `claim_id` for each delivery of the command."""
 
     key: AttemptKey
     claim_id: UUID
 
 
 class Heartbeat(Frozen):
-    """I still run this attempt."""
+    """A worker's request to renew the lease on an attempt that it runs."""
 
     key: AttemptKey
     claim_id: UUID
     fraction: float | None = Field(default=None, ge=0, le=1)
     checkpoint: str | None = None
-    """Prefix of the newest checkpoint that is complete in the store."""
+    """Prefix of the newest complete checkpoint in the object store."""
     gpu_seconds: float = Field(default=0.0, ge=0)
-    """Seconds so far times accelerators held: what would be wasted if this were its last word."""
+    """Seconds so far times accelerators used; counted for the task if the lease is lost."""
 
 
-class Verdict(StrEnum):
+class LeaseVerdict(StrEnum):
     """Control's answer to a claim or a heartbeat."""
 
     GRANTED = "granted"
-    """Run it; or, to a heartbeat: go on."""
+    """Claim: run the attempt. Heartbeat: continue."""
     HELD = "held"
-    """Another claim runs it: drop the delivery."""
+    """Another claim holds the lease: drop the delivery."""
     FENCED = "fenced"
-    """A newer attempt exists, or the task has moved on: stop, publish nothing."""
+    """A newer attempt exists, or the task has moved on: stop, and publish nothing."""
     CANCELLED = "cancelled"
     """The task was cancelled: stop."""
     PAUSE = "pause"
-    """The task is paused: do not start; or, to a heartbeat: write a checkpoint and report PhasePaused."""
+    """The task is paused. Claim: do not start. Heartbeat: write a checkpoint and publish PhasePaused."""
     UNKNOWN = "unknown"
     """There is no such attempt."""
 
 
 class WorkerState(Frozen):
-    """Who is there: feeds the `workers` table."""
+    """The state of a worker, stored in the table `workers`."""
 
     worker_id: str
     phase: Phase
@@ -59,7 +59,7 @@ class WorkerState(Frozen):
 
 
 class LeaseRequest(Message):
-    """All claims and heartbeats of one worker that wait together."""
+    """Claims and heartbeats that one worker sends together."""
 
     kind: Literal["lease_request"] = "lease_request"
     version: Literal[1] = 1
@@ -70,20 +70,20 @@ class LeaseRequest(Message):
 
     @property
     def message_id(self) -> UUID:
-        """One for each request."""
+        """Derived from `request_id` and the kind."""
         return derived_id(self.request_id, self.kind)
 
 
 class LeaseAnswer(Frozen):
-    """The verdict for one claim or heartbeat; `ttl` seconds count from when the request was sent."""
+    """The verdict on one claim or heartbeat. The `ttl` seconds count from the time when the request was sent."""
 
     claim_id: UUID
-    verdict: Verdict
+    verdict: LeaseVerdict
     ttl: float = Field(gt=0)
 
 
 class LeaseReply(Message):
-    """Answers in the order asked: first the claims, then the heartbeats."""
+    """Answers in the order of the request: first the claims, then the heartbeats."""
 
     kind: Literal["lease_reply"] = "lease_reply"
     version: Literal[1] = 1
@@ -92,19 +92,19 @@ class LeaseReply(Message):
 
     @property
     def message_id(self) -> UUID:
-        """One for each request."""
+        """Derived from `request_id` and the kind."""
         return derived_id(self.request_id, self.kind)
 
 
 class AttemptSignal(Message):
-    """Fanned out to every worker, so that a running attempt hears it within a second."""
+    """Broadcast to every worker, so that a running attempt stops without waiting for its next heartbeat."""
 
     kind: Literal["attempt_signal"] = "attempt_signal"
     version: Literal[1] = 1
     key: AttemptKey
-    verdict: Verdict
+    verdict: LeaseVerdict
 
     @property
     def message_id(self) -> UUID:
-        """One for each attempt and verdict."""
+        """Derived from the attempt, the verdict and the kind."""
         return self.key.derive(self.verdict, self.kind)

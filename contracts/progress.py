@@ -1,4 +1,4 @@
-"""How far a running attempt is. Progress is the latest, never the history: losing one is harmless."""
+"""Progress of a running attempt. Only the newest report counts, so a lost report does no harm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.tasks import AttemptKey
 
 
 class PhaseProgress(Message):
-    """One step of one attempt. `eta_seconds` is of this attempt, `metrics` holds loss, tokens_per_second, …"""
+    """One progress report. `eta_seconds` is for this attempt; `metrics` holds loss, tokens_per_second, …"""
 
     kind: Literal["phase_progress"] = "phase_progress"
     version: Literal[1] = 1
@@ -20,14 +20,14 @@ class PhaseProgress(Message):
     worker_id: str
     sequence: int = Field(ge=0)
     stage: str
-    """What is being done, for a person: "downloading", "training", "uploading", …"""
+    """The current step, for display: "downloading", "training", "uploading", …"""
     done: int = Field(ge=0)
     total: int = Field(ge=0)
-    """0 where the end is not known."""
+    """0 if the total is not known."""
     eta_seconds: float | None = Field(default=None, ge=0)
     metrics: dict[str, float] = Field(default_factory=dict)
 
     @property
     def message_id(self) -> UUID:
-        """One for each step reported."""
+        """Derived from the attempt, the worker, the sequence number and the kind."""
         return self.key.derive(self.worker_id, self.sequence, self.kind)

@@ -1,4 +1,4 @@
-"""The evaluator's result: scores with intervals, slices, and, for dev alone, bad cases and suggestions."""
+"""The evaluator's result: scores with intervals; for dev also slices, bad cases and suggestions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.options import Metric
 
 
 class Score(Frozen):
-    """A mean over `scored` rows with a 95 % bootstrap interval; rows that could not be scored are counted apart."""
+    """The mean over `scored` rows with its 95 % bootstrap interval; `unscored` counts rows that could not be scored."""
 
     metric: Metric
     value: float = Field(ge=0, le=1)
@@ -22,7 +22,7 @@ class Score(Frozen):
 
 
 class SliceScore(Frozen):
-    """One category's share of the score."""
+    """The score of one category of rows, with its interval."""
 
     name: str
     value: float
@@ -32,7 +32,7 @@ class SliceScore(Frozen):
 
 
 class BadCase(Frozen):
-    """A dev row that the model got wrong."""
+    """A dev row that the model answered wrongly."""
 
     row_id: str
     slice: str
@@ -43,7 +43,7 @@ class BadCase(Frozen):
 
 
 class Confusion(Frozen):
-    """`expected` was answered as `predicted`, `rows` times."""
+    """The model answered `predicted` instead of `expected` for this many rows."""
 
     expected: str
     predicted: str
@@ -51,18 +51,18 @@ class Confusion(Frozen):
 
 
 class Suggestion(Frozen):
-    """A structured request to the optimizer: slice X fails, add rows like its bad cases."""
+    """What the optimizer should do about one weak slice: add rows like its bad cases, or check labels."""
 
     action: Literal["add_rows", "check_labels"]
     slice: str
     rows: int = Field(ge=0)
     reason: str
     bad_cases: tuple[str, ...] = ()
-    """Row ids of dev bad cases that stand for the slice."""
+    """Row ids of dev bad cases that are examples of the slice."""
 
 
 class DevReport(Frozen):
-    """All that the optimizer may know. Written as `dev_report.json` in the evaluation's artifact."""
+    """The only results that the optimizer may read; stored as `dev_report.json` in the evaluation's artifact."""
 
     score: Score
     metrics: dict[str, float]
@@ -73,9 +73,9 @@ class DevReport(Frozen):
 
 
 class TestReport(Frozen):
-    """The sealed test: numbers only. No field here can carry a row or the id of one."""
+    """The results on the sealed test split: only numbers. No field can hold a row or a row id."""
 
-    __test__ = False  # pytest would collect a class of this name
+    __test__ = False  # otherwise pytest collects a class of this name
 
     score: Score
     metrics: dict[str, float]

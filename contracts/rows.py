@@ -1,4 +1,4 @@
-"""The canonical row: what the optimizer writes, the trainer learns and the evaluator asks."""
+"""The canonical row, which the optimizer writes and the trainer and the evaluator read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Turn(Frozen):
 class Row(Frozen):
     """One example: a conversation that ends with the assistant's answer, or plain `text` (stage `pt`).
 
-    Exactly one JSON object a line in `train.jsonl`, `dev.jsonl`, `test.jsonl` and `pool.jsonl`.
+    One JSON object per line in `train.jsonl`, `dev.jsonl`, `test.jsonl` and `pool.jsonl`.
     """
 
     id: str
     turns: tuple[Turn, ...] = ()
     text: str | None = None
     slice: str = "all"
-    """The category that scores are broken down by."""
+    """The category by which scores are grouped."""
     weight: float = Field(default=1.0, gt=0, le=100)
 
     @property
     def prompt(self) -> str:
-        """What the model is asked: every turn but the last, the roles left out; or the text."""
+        """The input of the model: all turns except the last, joined by newlines, without roles; or `text`."""
         return self.text if self.text is not None else "\n".join(t.content for t in self.turns[:-1])
 
     @property
     def response(self) -> str:
-        """What it should answer; empty for plain text."""
+        """The expected answer; empty for plain text."""
         return self.turns[-1].content if self.turns else ""

@@ -1,4 +1,4 @@
-"""What users ask for, over HTTP or over the broker, and how they are answered."""
+"""Submissions: requests from users, over HTTP or over the broker, and the replies to them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from contracts.tasks import AttemptName, PauseMode, Phase, TaskStatus
 
 
 class Submission(Message):
-    """What all requests share. The same `submission_id` again is the same request, done once."""
+    """Fields that all submissions share. A second submission with the same `submission_id` has no further effect."""
 
     submission_id: UUID = Field(default_factory=uuid4)
     actor: Text = "user"
-    """Who asks; it stands in the history."""
+    """Who sent the submission; stored in the task's history."""
 
     @property
     def message_id(self) -> UUID:
-        """One effect for each submission."""
+        """Derived from `submission_id` and the kind."""
         return derived_id(self.submission_id, self.kind)
 
 
 class CreateTask(Submission):
-    """Create a task; its id derives from `submission_id`. `task.mode` decides the mode."""
+    """Create a task. Its id is derived from `submission_id`; `task.mode` selects the mode."""
 
     kind: Literal["create_task"] = "create_task"
     version: Literal[1] = 1
@@ -35,19 +35,22 @@ class CreateTask(Submission):
 
     @property
     def task_id(self) -> UUID:
-        """Derived, so a redelivered submission creates nothing twice."""
+        """Derived from `submission_id`, so that a redelivered submission creates no second task."""
         return derived_id(self.submission_id, "task")
 
 
 class TaskRequestMessage(Submission):
-    """A request about a task that exists."""
+    """Fields of submissions about an existing task."""
 
     task_id: UUID
     reason: Reason | None = None
 
 
 class StartTask(TaskRequestMessage):
-    """Begin iteration 1, `after_seconds` from now. Until then a pause or a cancel holds; a resume begins at once."""
+    """Start iteration 1 after `after_seconds`.
+
+    A pause or a cancel before that time prevents the start; a resume then starts at once.
+    """
 
     kind: Literal["start_task"] = "start_task"
     version: Literal[1] = 1
@@ -55,14 +58,14 @@ class StartTask(TaskRequestMessage):
 
 
 class AttemptRequest(TaskRequestMessage):
-    """A request that may end the attempt under way."""
+    """Fields of submissions that can end the current attempt."""
 
     checkpoint: str | None = None
-    """The newest one that the attempt's heartbeats named; control fills it in, whatever was asked."""
+    """The newest checkpoint that heartbeats reported. Control sets it and ignores a value from the user."""
 
 
 class PauseTask(AttemptRequest):
-    """Dispatch nothing more; `mode` says what becomes of the running attempt."""
+    """Pause the task: start no more attempts. `mode` says what happens to the running attempt."""
 
     kind: Literal["pause_task"] = "pause_task"
     version: Literal[1] = 1
@@ -70,21 +73,24 @@ class PauseTask(AttemptRequest):
 
 
 class ResumeTask(TaskRequestMessage):
-    """Go on where the pause left off."""
+    """Continue a paused task."""
 
     kind: Literal["resume_task"] = "resume_task"
     version: Literal[1] = 1
 
 
 class CancelTask(TaskRequestMessage):
-    """End it; a running program is stopped."""
+    """End the task and stop its running program."""
 
     kind: Literal["cancel_task"] = "cancel_task"
     version: Literal[1] = 1
 
 
 class RetryTask(TaskRequestMessage):
-    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
+    """Retry a FAILED task.
+
+    Without `phase`, the failed phase continues from its checkpoint. With `phase`, this phase starts from the beginning.
+    """
 
     kind: Literal["retry_task"] = "retry_task"
     version: Literal[1] = 1
@@ -92,22 +98,22 @@ class RetryTask(TaskRequestMessage):
 
 
 class Intervention(AttemptRequest):
-    """A request that overrules a worker."""
+    """Fields of submissions that overrule a worker."""
 
     reason: Reason
     attempt: AttemptName | None = None
-    """The only attempt that is meant; None: whichever is under way."""
+    """The attempt that must be the current one, or the submission is refused; None: any attempt."""
 
 
 class KickTask(Intervention):
-    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent."""
+    """Fence the current attempt and issue the next one at once from the newest checkpoint; not counted as a failure."""
 
     kind: Literal["kick_task"] = "kick_task"
     version: Literal[1] = 1
 
 
 class FailTask(Intervention):
-    """Fence the attempt under way, and end the task FAILED; it may be retried."""
+    """Fence the current attempt and end the task as FAILED; the task can be retried."""
 
     kind: Literal["fail_task"] = "fail_task"
     version: Literal[1] = 1
@@ -118,7 +124,7 @@ AnySubmission = Annotated[CreateTask | TaskRequest, Field(discriminator="kind")]
 
 
 class SubmissionAccepted(Message):
-    """The answer on `reply_to` when the request took effect (or had done so before)."""
+    """The reply on `reply_to` if the submission took effect, now or at an earlier delivery."""
 
     kind: Literal["submission_accepted"] = "submission_accepted"
     version: Literal[1] = 1
@@ -128,12 +134,12 @@ class SubmissionAccepted(Message):
 
     @property
     def message_id(self) -> UUID:
-        """One answer for each submission."""
+        """Derived from `submission_id` and the kind."""
         return derived_id(self.submission_id, self.kind)
 
 
 class Problem(Frozen):
-    """RFC 9457 problem details; `errors` names the fields."""
+    """Problem details (RFC 9457); `errors` lists the invalid fields."""
 
     type: str = "about:blank"
     title: str
@@ -144,7 +150,7 @@ class Problem(Frozen):
 
 
 class SubmissionRefused(Message):
-    """The answer on `reply_to` when the request was wrong; the same problem as over HTTP."""
+    """The reply on `reply_to` if the submission was refused, with the same problem as over HTTP."""
 
     kind: Literal["submission_refused"] = "submission_refused"
     version: Literal[1] = 1
@@ -153,5 +159,5 @@ class SubmissionRefused(Message):
 
     @property
     def message_id(self) -> UUID:
-        """One answer for each submission."""
+        """Derived from `submission_id` and the kind."""
         return derived_id(self.submission_id, self.kind)

@@ -1,4 +1,4 @@
-"""The vocabulary of a task: modes, statuses, phases, and the resolved specification of what was asked."""
+"""The types of a task: modes, statuses, phases, attempts, and the task specification."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from contracts.options import EvaluationOptions, Hyperparameters, OptimizationOp
 
 
 class TaskMode(StrEnum):
-    """Once through, or round and round."""
+    """One iteration (`STANDARD`), or iterations until a stop rule holds (`CONTINUOUS`)."""
 
     STANDARD = "STANDARD"
     CONTINUOUS = "CONTINUOUS"
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """The status of a task."""
 
     PENDING = "PENDING"
     OPTIMIZING = "OPTIMIZING"
@@ -36,12 +36,12 @@ class TaskStatus(StrEnum):
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that a task of this status is in."""
+        """The phase of a task with this status; None if it is in no phase."""
         return _PHASE_OF.get(self)
 
     @property
     def terminal(self) -> bool:
-        """Whether a task of this status has ended."""
+        """Whether a task with this status has ended."""
         return self in TERMINAL
 
 
@@ -59,12 +59,12 @@ class Phase(StrEnum):
 
     @property
     def worker(self) -> str:
-        """The kind of worker that runs it, e.g. `trainer`."""
+        """The kind of worker that runs this phase, e.g. `trainer`."""
         return _PHASES[self][1]
 
     @property
     def noun(self) -> str:
-        """Its name in answers over HTTP, e.g. `training`."""
+        """The name of this phase in HTTP responses, e.g. `training`."""
         return _PHASES[self][2]
 
 
@@ -75,13 +75,13 @@ _PHASES = {
 }
 _PHASE_OF = {phase.status: phase for phase in Phase}
 ACTIVE = frozenset(_PHASE_OF)
-"""The statuses of a task in a phase."""
+"""The statuses of a task that is in a phase."""
 TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 """The statuses of a task that has ended."""
 
 
 class PauseMode(StrEnum):
-    """What a pause does to the running attempt: let it end, ask for a checkpoint, or fence it at once."""
+    """What a pause does with the running attempt: let it finish, stop it at a checkpoint, or fence it at once."""
 
     DRAIN = "drain"
     CHECKPOINT = "checkpoint"
@@ -89,7 +89,7 @@ class PauseMode(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a task that COMPLETED stopped."""
+    """Why a task completed."""
 
     ONCE_THROUGH = "once_through"
     THRESHOLD = "performance_threshold"
@@ -100,7 +100,7 @@ class StopReason(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt, or a task, failed. `retryable` decides whether another attempt may help."""
+    """Why an attempt or a task failed."""
 
     BAD_INPUT = "bad_input"
     BAD_CONFIGURATION = "bad_configuration"
@@ -115,7 +115,7 @@ class FailureKind(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Bad input, bad configuration, an empty purse and a person's word stay so however often one tries."""
+        """Whether another attempt may succeed; false for causes that a retry does not change."""
         return self not in {
             FailureKind.BAD_INPUT,
             FailureKind.BAD_CONFIGURATION,
@@ -125,51 +125,51 @@ class FailureKind(StrEnum):
 
     @property
     def resumable(self) -> bool:
-        """Whether another attempt may go on from a checkpoint: a smaller batch cannot go on from a larger one's."""
+        """Whether another attempt may continue from a checkpoint; not after `out_of_memory`: its batch is smaller."""
         return self.retryable and self is not FailureKind.OUT_OF_MEMORY
 
 
-Attempt = Annotated[int, Field(ge=1, lt=2**31)]
+AttemptNumber = Annotated[int, Field(ge=1, lt=2**31)]
 Iteration = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-def _as_attempts_are_named(text: str) -> str:
+def _check_attempt_name(text: str) -> str:
     if not re.fullmatch(rf"[1-9][0-9]*/({'|'.join(Phase)})/a[1-9][0-9]*", text):
         raise ValueError("expected iteration/phase/aN, such as 1/train/a2; phases are " + ", ".join(Phase))
     return text
 
 
-AttemptName = Annotated[str, AfterValidator(_as_attempts_are_named)]
-"""One of a task's attempts, e.g. `1/train/a2`."""
+AttemptName = Annotated[str, AfterValidator(_check_attempt_name)]
+"""The name of an attempt within its task, e.g. `1/train/a2`."""
 
 
 class AttemptKey(Frozen):
-    """The fencing token: one try at one phase of one iteration of one task."""
+    """The key of one attempt at one phase of one iteration of a task, which is also its fencing token."""
 
     task_id: UUID
     iteration: Iteration
     phase: Phase
-    attempt: Attempt
+    attempt: AttemptNumber
 
     @property
     def name(self) -> AttemptName:
-        """The attempt among those of its task, as people write it."""
+        """The name of the attempt within its task, e.g. `1/train/a2`."""
         return f"{self.iteration}/{self.phase}/a{self.attempt}"
 
     def derive(self, *parts: Hashable) -> UUID:
-        """An id that belongs to this attempt alone."""
+        """An id derived from this attempt and `parts`."""
         return derived_id(self.task_id, self.iteration, self.phase, self.attempt, *parts)
 
 
 class DatasetRef(Frozen):
-    """Rows in the object store: the registered dataset and the prefix of its artifact."""
+    """A registered dataset and the prefix of its artifact in the object store."""
 
     dataset_id: str
     prefix: str
 
 
 class DatasetRefs(Frozen):
-    """What a task was given. A missing `dev` or `test` is split off `train` by near-duplicate cluster."""
+    """The datasets of a task. A missing `dev` or `test` is split off `train` by near-duplicate cluster."""
 
     train: DatasetRef
     dev: DatasetRef | None = None
@@ -178,7 +178,7 @@ class DatasetRefs(Frozen):
 
 
 class ModelSource(Frozen):
-    """A model as layers: a base, then adapters to be merged into it in order.
+    """A model: a base, and the adapters to merge into it in this order.
 
     `base` is `path:/abs/folder`, `hub:org/name` or `artifact:models/…`; `adapters` are artifact prefixes.
     """
@@ -189,7 +189,7 @@ class ModelSource(Frozen):
 
 
 class TaskSpec(Frozen):
-    """What was asked, with every name resolved; it never changes after creation."""
+    """What the user requested, with every name resolved; it never changes after creation."""
 
     mode: TaskMode
     task_name: str

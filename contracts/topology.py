@@ -1,4 +1,4 @@
-"""Exchanges and queues, as one table. Adapters declare from it and the docs are made from it."""
+"""The table of exchanges and queues. The bus adapters declare it, and `treadle topology show` prints it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts.tasks import Phase
 
 
 class ExchangeKind(StrEnum):
-    """How an exchange routes."""
+    """How an exchange routes messages."""
 
     TOPIC = "topic"
     FANOUT = "fanout"
@@ -17,12 +17,12 @@ class ExchangeKind(StrEnum):
 
 
 class QueueKind(StrEnum):
-    """What stands behind a queue."""
+    """How a queue stores messages."""
 
     QUORUM = "quorum"
-    """Replicated and durable, with a delivery limit and at-least-once dead-lettering."""
+    """Replicated and durable, with a delivery limit and at-least-once dead lettering."""
     CLASSIC = "classic"
-    """Durable, its messages not persistent and expiring."""
+    """A durable queue whose messages are not persistent and expire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A shared queue and its binding. `dead_letters` says whether poison in it is kept."""
+    """A shared queue and its binding. `dead_letters` says whether messages that fail become dead letters."""
 
     name: str
     exchange: str
@@ -47,11 +47,11 @@ class Queue:
 
 COMMANDS = Exchange("treadle.commands", ExchangeKind.TOPIC, "phase commands")
 EVENTS = Exchange("treadle.events", ExchangeKind.TOPIC, "phase events")
-TASKS = Exchange("treadle.tasks", ExchangeKind.TOPIC, "submissions by users")
+TASKS = Exchange("treadle.tasks", ExchangeKind.TOPIC, "submissions from users")
 CLAIMS = Exchange("treadle.claims", ExchangeKind.DIRECT, "claims and heartbeats, request/reply")
-SIGNALS = Exchange("treadle.signals", ExchangeKind.FANOUT, "cancel, pause, drain; one private queue a worker")
-PROGRESS = Exchange("treadle.progress", ExchangeKind.TOPIC, "progress; one private bounded queue a listener")
-DEAD = Exchange("treadle.dead", ExchangeKind.TOPIC, "what could not be handled")
+SIGNALS = Exchange("treadle.signals", ExchangeKind.FANOUT, "stop and pause signals; one private queue per worker")
+PROGRESS = Exchange("treadle.progress", ExchangeKind.TOPIC, "progress reports; one private, bounded queue per consumer")
+DEAD = Exchange("treadle.dead", ExchangeKind.TOPIC, "messages that could not be handled")
 
 EXCHANGES = (COMMANDS, EVENTS, TASKS, CLAIMS, SIGNALS, PROGRESS, DEAD)
 
@@ -64,6 +64,6 @@ DEAD_QUEUE = Queue("treadle.dead", DEAD.name, "#", QueueKind.QUORUM, dead_letter
 QUEUES = (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE, DEAD_QUEUE)
 
 DELIVERY_LIMIT = 20
-"""Deliveries of one message before the broker itself dead-letters it: the backstop."""
+"""Redeliveries of one message after which the broker itself dead-letters it."""
 PRIVATE_QUEUE_LENGTH = 10_000
-"""Messages that a private queue holds before it drops its oldest."""
+"""Messages in a private queue after which it drops the oldest."""

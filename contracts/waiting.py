@@ -1,4 +1,4 @@
-"""Why a task does not run right now, as an answer over HTTP."""
+"""Why a task does not run now, as an HTTP response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contracts.http import TaskView, View
 
 
 class WaitingReason(StrEnum):
-    """Why a task does not run right now."""
+    """Why a task does not run now."""
 
     NOT_STARTED = "not_started"
     SCHEDULED = "scheduled"
@@ -17,13 +17,13 @@ class WaitingReason(StrEnum):
     PAUSED = "paused"
     ON_ITS_WAY = "on_its_way"
     NO_WORKER = "no_worker"
-    NONE_FREE = "none_free"
-    LEASE_SUSPECT = "lease_suspect"
+    NO_FREE_SLOT = "no_free_slot"
+    LEASE_LATE = "lease_late"
     DEAD_LETTERED = "dead_lettered"
 
 
 class WaitingView(View):
-    """What a task waits for, as a reason, as a sentence, and as times where there are any."""
+    """Why a task does not run: a reason, a sentence for people, and times if they are known."""
 
     reason: WaitingReason
     sentence: str
@@ -32,7 +32,7 @@ class WaitingView(View):
 
 
 class TaskDetail(TaskView):
-    """Answer of `GET /api/tasks/{id}`."""
+    """Response of `GET /api/tasks/{id}`."""
 
     waiting: WaitingView | None
-    """None while its program runs, and once it has ended."""
+    """None while the program runs, and after the task has ended."""

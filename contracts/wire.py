@@ -1,4 +1,4 @@
-"""Bytes to messages and back. An unknown kind or version, or a bad field, is named; nothing is guessed."""
+"""Encodes and decodes messages. Decoding is strict: an unknown kind or version, or an invalid field, is an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from contracts.commands import Command
-from contracts.errors import FieldError, UndecodableMessage, finding
+from contracts.errors import FieldError, UndecodableMessage, error_text
 from contracts.events import Event
 from contracts.leases import AttemptSignal, LeaseReply, LeaseRequest
 from contracts.message import Message
@@ -27,18 +27,18 @@ MESSAGES: tuple[type[Message], ...] = (
     AttemptSignal,
     PhaseProgress,
 )
-"""Every message that may stand on the wire."""
+"""Every class of message on the broker."""
 
 M = TypeVar("M", bound=Message)
 
 
 def kind_of(message: type[Message]) -> str:
-    """The stable wire name of a message class."""
+    """The value of `kind` in messages of this class."""
     return str(message.model_fields["kind"].default)
 
 
 def version_of(message: type[Message]) -> int:
-    """The wire version of a message class."""
+    """The value of `version` in messages of this class."""
     return int(message.model_fields["version"].default)
 
 
@@ -53,23 +53,23 @@ def encode(message: Message) -> bytes:
 def decode(body: bytes, *expected: type[M]) -> M:
     """The message in `body`, one of the `expected` classes. Raises UndecodableMessage with the reason."""
     raw = _object(body)
-    found = _BY_KIND.get((str(raw.get("kind")), _int(raw.get("version"))))
-    if found is None or found not in expected:
+    message_type = _BY_KIND.get((str(raw.get("kind")), _int(raw.get("version"))))
+    if message_type is None or message_type not in expected:
         names = ", ".join(sorted(kind_of(m) for m in expected))
         raise UndecodableMessage(
             f"kind {raw.get('kind')!r} version {raw.get('version')!r} is not known here; expected {names}"
         )
     try:
-        return found.model_validate_json(body)
+        return message_type.model_validate_json(body)
     except ValidationError as error:
         errors = field_errors(error)
         raise UndecodableMessage("; ".join(f"{e.field}: {e.message}" for e in errors), errors) from error
 
 
 def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
-    """A pydantic error as fields and sentences."""
+    """The fields that pydantic found invalid, each with a sentence."""
     return tuple(
-        FieldError(field=".".join(str(part) for part in item["loc"]) or "body", message=finding(item["msg"]))
+        FieldError(field=".".join(str(part) for part in item["loc"]) or "body", message=error_text(item["msg"]))
         for item in error.errors(include_url=False)
     )
 

@@ -1,5 +1,6 @@
-"""The state of every task. Control turns events into commands; it imports `infra` and `contracts`.
+"""The control plane: it keeps the state of every task and turns events into commands.
 
-Start reading at `machine/machine.py`, then `service.py`, which puts a control process together.
-Path of an event: consumers → apply (load, decide by the machine, apply in the store) → relay → broker.
+It imports `infra` and `contracts` only. Start reading at `machine/machine.py`, then `service.py`, which builds a
+control process. Path of an event: consumers → apply (load the task, decide in the machine, write to the store) →
+relay → broker.
 """

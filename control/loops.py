@@ -1,4 +1,4 @@
-"""The background loops of control: supervised, so that a loop that breaks is logged and started again."""
+"""The background loops of control; a loop that fails is logged and started again."""
 
 from __future__ import annotations
 
@@ -10,58 +10,60 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contracts.errors import TreadleError
-from infra.tasks import end, was_cancelled
+from infra.asyncio_tasks import cancel_and_wait, was_cancelled
 
-TOO_MANY, WINDOW = 3, 60.0
-"""A task that broke so often within so many seconds makes control unready."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+MAX_FAILURES, FAILURE_WINDOW = 3, 60.0
+"""A loop that failed MAX_FAILURES times within FAILURE_WINDOW seconds makes control unready."""
+FIRST_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 10.0
+"""Seconds before a restart. It doubles with each failure, until the loop has worked for FAILURE_WINDOW seconds."""
 
 log = structlog.get_logger(__name__)
 
 
 class Supervised:
-    """Runs `work`, which never returns by itself, until `stop`."""
+    """Runs `work`, which should never return, until `stop`; starts it again if it fails or returns."""
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         self.name = name
         self._work = work
         self._task: asyncio.Task[None] | None = None
-        self._pause = FIRST_PAUSE
-        self._breaks: deque[float] = deque(maxlen=TOO_MANY)
+        self._pause = FIRST_RESTART_DELAY
+        self._failures: deque[float] = deque(maxlen=MAX_FAILURES)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the loop."""
         self._task = asyncio.create_task(self._run(), name=self.name)
 
     async def stop(self) -> None:
-        """End it, at once."""
+        """Cancel the loop and wait for its end."""
         if self._task is not None:
-            await end(self._task)
+            await cancel_and_wait(self._task)
 
     @property
     def failing(self) -> bool:
-        """Whether it broke TOO_MANY times within the last WINDOW seconds."""
-        return len(self._breaks) == TOO_MANY and _now() - self._breaks[0] < WINDOW
+        """Whether the loop failed MAX_FAILURES times within the last FAILURE_WINDOW seconds."""
+        return len(self._failures) == MAX_FAILURES and _now() - self._failures[0] < FAILURE_WINDOW
 
     async def _run(self) -> None:
         while True:
-            began = _now()
+            started = _now()
             try:
                 await self._work()
                 log.error("loop_ended", loop=self.name)
             except asyncio.CancelledError:
                 if was_cancelled():
                     raise
-                log.exception("loop_broke", loop=self.name)
-            except Exception:  # the boundary: whatever broke it, it is started again
-                log.exception("loop_broke", loop=self.name)
-            self._breaks.append(_now())
-            self._pause = FIRST_PAUSE if _now() - began > WINDOW else min(LONGEST_PAUSE, 2 * self._pause)
+                log.exception("loop_failed", loop=self.name)
+            except Exception:  # the outermost boundary: the loop is started again after any error
+                log.exception("loop_failed", loop=self.name)
+            self._failures.append(_now())
+            ran_long = _now() - started > FAILURE_WINDOW
+            self._pause = FIRST_RESTART_DELAY if ran_long else min(MAX_RESTART_DELAY, 2 * self._pause)
             await asyncio.sleep(self._pause)
 
 
 class Periodic(ABC):
-    """Calls `tick` every `seconds`; a part that is away is logged, and asked again at the next tick."""
+    """Calls `tick`, with `seconds` between two calls; a TreadleError is logged and does not stop the loop."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name = name
@@ -70,15 +72,15 @@ class Periodic(ABC):
 
     @abstractmethod
     async def tick(self) -> None:
-        """Do it once."""
+        """Do the periodic work once."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the loops."""
         for task in self.tasks:
             task.start()
 
     async def stop(self) -> None:
-        """End, at once."""
+        """Cancel the loops and wait for their end."""
         for task in self.tasks:
             await task.stop()
 

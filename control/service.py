@@ -1,26 +1,26 @@
-"""Control put together: the parts that it is given, and the loops that make it live."""
+"""One control process: its resources, its consumers and its background loops."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from control.apply.applier import Applier, Outcome
+from control.apply.applier import Applier, EventOutcome
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
-from control.consumers.events import EventIntake
-from control.consumers.leases import LeaseDesk
-from control.consumers.progress import Live
-from control.consumers.submissions.app import PublicSide
-from control.machine.task import Task
+from control.consumers.event_consumer import EventConsumer
+from control.consumers.lease_server import LeaseServer
+from control.consumers.progress_hub import ProgressHub
+from control.consumers.submissions.app import SubmissionConsumer
 from control.maintenance.reaper import Reaper
 from control.maintenance.retention import Retention
 from control.maintenance.sweep import Sweep
 from control.store.port import Store, StoreUnavailable
+from control.telemetry.change_tracer import ChangeTracer
 from control.telemetry.gauges import Gauges
 from control.telemetry.metrics import Metrics
-from control.telemetry.observer import Observer
 from control.telemetry.spans import headers_for
 from infra.bus.port import Bus, Subscription
 from infra.bus.rabbitmq import RabbitMQBus
@@ -29,12 +29,12 @@ from infra.settings import Settings
 from infra.telemetry import Tracing
 
 NOT_ATTACHED = "not attached to its queue"
-BROKE = "it broke three times within a minute; the log says why"
+LOOP_FAILING = "failed three times within a minute; see the errors loop_failed and loop_ended in the log of control"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The outside world as control needs it, opened and started by the composition root."""
+class ControlParts:
+    """The resources of a control process, opened and started by the composition root."""
 
     settings: Settings
     bus: Bus
@@ -43,76 +43,74 @@ class Parts:
     tracing: Tracing
 
 
-def _untraced(_: Task) -> dict[str, str]:
-    """Headers of messages that nobody traces."""
-    return {}
-
-
 class Control:
-    """One control process. Any number may run beside one another on the same database and broker."""
+    """One control process; any number of them may share one database and broker."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ControlParts) -> None:
         settings, bus, store = parts.settings, parts.bus, parts.store
         self.parts = parts
-        self.live = Live()
+        self.progress_hub = ProgressHub()
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         self.gauges = Gauges(registry, store, bus)
         relay = Relay(store, bus)
-        applier = Applier(
-            store, relay, batch_size=settings.batch_size, trace=headers_for if parts.tracing.on else _untraced
-        )
+        trace = headers_for if parts.tracing.on else None
+        applier = Applier(store, relay, batch_size=settings.batch_size, trace=trace)
         self.submissions = Submissions(store, applier, settings)
-        observer = Observer(store, metrics, parts.tracing)
-        applier.on_change(observer.heard)
-        applier.on_change(lambda change, _: self.live.touch(change.after.task_id))
-        applier.on_duplicate(lambda: metrics.count(Outcome.DUPLICATE))
-        self._desk = LeaseDesk(bus, store)
-        self._events = EventIntake(bus, applier)
-        self._public = _public_side(parts, self.submissions) if bus.name == RabbitMQBus.name else None
+        change_tracer = ChangeTracer(store, parts.tracing)
+        applier.on_change(metrics.on_change)
+        applier.on_change(self.progress_hub.on_change)
+        if parts.tracing.on:
+            applier.on_change(change_tracer.on_change)
+        applier.on_duplicate(partial(metrics.count, EventOutcome.DUPLICATE))
+        self._lease_server = LeaseServer(bus, store)
+        self._events = EventConsumer(bus, applier)
+        self._submission_consumer = (
+            _submission_consumer_of(parts, self.submissions) if bus.name == RabbitMQBus.name else None
+        )
         self._loops = (
             relay,
-            observer,
+            change_tracer,
             applier,
             self.submissions,
-            Reaper(store, applier, self._desk, parts.objects, settings),
+            Reaper(store, applier, self._lease_server, parts.objects, settings),
             Sweep(store, bus, relay, settings),
             Retention(store, parts.objects, settings),
         )
         self._subscriptions: dict[str, Subscription] = {}
 
     async def start(self) -> None:
-        """Begin to relay, apply and consume."""
+        """Start the loops, then the consumers."""
         for loop in self._loops:
             loop.start()
         self._subscriptions = {
-            "progress": await self.live.start(self.parts.bus),
-            "claims": await self._desk.start(),
+            "progress": await self.progress_hub.start(self.parts.bus),
+            "claims": await self._lease_server.start(),
             "events": await self._events.start(),
         }
-        if self._public is not None:
-            await self._public.start()
+        if self._submission_consumer is not None:
+            await self._submission_consumer.start()
 
     async def stop(self) -> None:
-        """Consume no more, then end the loops; what was in hand comes again, here or elsewhere."""
-        self.live.close()
-        if self._public is not None:
-            await self._public.stop()
+        """Stop the consumers, then the loops; an unacknowledged delivery comes again, to this or to another process."""
+        self.progress_hub.close()
+        if self._submission_consumer is not None:
+            await self._submission_consumer.stop()
         for subscription in self._subscriptions.values():
             await subscription.cancel()
         for loop in reversed(self._loops):
             await loop.stop()
 
     async def readiness(self) -> dict[str, str]:
-        """What is not ready, by name, with why. Empty: ready."""
+        """The reason for each part that is not ready, by its name; empty if all are ready."""
         missing = {
             f"consumer:{name}": NOT_ATTACHED
             for name, subscription in self._subscriptions.items()
             if not subscription.attached
         }
         for task in (task for loop in self._loops for task in loop.tasks if task.failing):
-            missing[f"loop:{task.name}"] = BROKE
-        if self._public is not None and not await self._public.attached():
+            missing[f"loop:{task.name}"] = LOOP_FAILING
+        if self._submission_consumer is not None and not await self._submission_consumer.attached():
             missing["consumer:submissions"] = NOT_ATTACHED
         try:
             await self.parts.store.now()
@@ -125,5 +123,5 @@ class Control:
         return missing
 
 
-def _public_side(parts: Parts, submissions: Submissions) -> PublicSide:
-    return PublicSide(parts.settings.bus_url.get_secret_value(), parts.bus, submissions, parts.tracing)
+def _submission_consumer_of(parts: ControlParts, submissions: Submissions) -> SubmissionConsumer:
+    return SubmissionConsumer(parts.settings.bus_url.get_secret_value(), parts.bus, submissions, parts.tracing)

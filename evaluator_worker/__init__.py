@@ -1,4 +1,6 @@
-"""From a model and held-out rows to a report.
+"""Score a model on held-out rows and write a report.
 
-Start reading at `programs/evaluate.py`. Path of a row: `rows.py` → `programs/scoring.py` → `outcomes.py` → `report.py`.
+Start reading at `programs/evaluate.py`. A row passes through `rows.py`, `programs/scoring.py`,
+`row_results.py` and `report.py`, in this order. `metrics.py` compares an answer with its reference.
+It imports `infra` and `contracts`; only `programs/` imports model libraries.
 """

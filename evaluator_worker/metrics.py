@@ -1,4 +1,4 @@
-"""How far an answer agrees with its reference: three numbers in [0, 1], none of which depends on a model."""
+"""Compare an answer with its reference: three metrics in [0, 1] that do not depend on a model."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from contracts.options import Metric
 ARTICLES = frozenset({"a", "an", "the"})
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-"""One word; scripts that are written without spaces count by character."""
+"""Matches one word, or one character of a script that is written without spaces."""
 
 
 def normalize(text: str) -> str:
-    """Fold case, Unicode compatibility forms and white space: what a person would call the same answer."""
+    """Normalize letter case, Unicode compatibility forms and white space, so that equal answers compare equal."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def words(text: str) -> list[str]:
-    """The words of SQuAD's evaluation script: folded, without punctuation and English articles."""
-    found: list[str] = WORD.findall(normalize(text).translate(PUNCTUATION))
-    return [word for word in found if word not in ARTICLES]
+    """Return the words as SQuAD's evaluation script does: normalized, without punctuation and English articles."""
+    tokens: list[str] = WORD.findall(normalize(text).translate(PUNCTUATION))
+    return [word for word in tokens if word not in ARTICLES]
 
 
 def exact_match(predicted: str, expected: str) -> float:
-    """1 where both are the same after `normalize`, else 0."""
+    """Return 1 if both texts are equal after `normalize`, else 0."""
     return float(normalize(predicted) == normalize(expected))
 
 
 def token_f1(predicted: str, expected: str) -> float:
-    """Harmonic mean of precision and recall over the bags of `words` (Rajpurkar et al. 2016)."""
-    have, want = words(predicted), words(expected)
-    if not have or not want:
+    """Return the harmonic mean of precision and recall over the bags of `words` (Rajpurkar et al. 2016)."""
+    predicted_words, expected_words = words(predicted), words(expected)
+    if not predicted_words or not expected_words:
         return exact_match(predicted, expected)
-    common = (Counter(have) & Counter(want)).total()
-    return 2 * common / (len(have) + len(want))
+    common = (Counter(predicted_words) & Counter(expected_words)).total()
+    return 2 * common / (len(predicted_words) + len(expected_words))
 
 
-class _Words:
-    """The tokenizer that rouge-score is given: its own keeps a-z and 0-9 only, and finds nothing in Chinese."""
+class _WordTokenizer:
+    """The tokenizer for rouge-score, whose own keeps only a-z and 0-9 and so finds no word in Chinese text."""
 
     def tokenize(self, text: str) -> list[str]:
         return words(text)
 
 
-_ROUGE = RougeScorer(["rougeL"], tokenizer=_Words())
+_ROUGE = RougeScorer(["rougeL"], tokenizer=_WordTokenizer())
 
 
 def rouge_l(predicted: str, expected: str) -> float:
-    """F-measure of the longest common subsequence of `words` (Lin 2004), by the rouge-score library."""
+    """Return the F-measure of the longest common subsequence of `words` (Lin 2004), from the rouge-score library."""
     if not words(predicted) or not words(expected):
         return token_f1(predicted, expected)
     return float(_ROUGE.score(expected, predicted)["rougeL"].fmeasure)
@@ -65,4 +65,4 @@ ANSWER_METRICS: Mapping[Metric, Callable[[str, str], float]] = {
     Metric.TOKEN_F1: token_f1,
     Metric.ROUGE_L: rouge_l,
 }
-"""Every metric that compares an answer (first) with a reference (second)."""
+"""Every metric that compares a predicted answer (first argument) with the reference (second)."""

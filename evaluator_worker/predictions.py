@@ -1,11 +1,11 @@
-"""Every dev row's answer, so that a person can look behind the score."""
+"""Write the answer to every dev row, so that a person can inspect the score."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from contracts.message import Frozen
-from evaluator_worker.outcomes import Outcomes
+from evaluator_worker.row_results import RowResults
 
 
 class Prediction(Frozen):
@@ -16,13 +16,13 @@ class Prediction(Frozen):
     expected: str
     predicted: str
     value: float | None
-    """None where the row could not be scored."""
+    """None if the row could not be scored."""
     unscored: str | None = None
-    """Why it could not."""
+    """The reason why the row could not be scored."""
 
 
-def write_predictions(path: Path, dev: Outcomes) -> None:
-    """Write one line a dev row: the scored ones in the split's order, then the others."""
+def write_predictions(path: Path, dev: RowResults) -> None:
+    """Write one line for each dev row: the scored rows in the order of the split, then the unscored."""
     scored = [
         Prediction(
             row_id=o.row.id,
@@ -33,10 +33,10 @@ def write_predictions(path: Path, dev: Outcomes) -> None:
         )
         for o in dev.scored
     ]
-    others = [
+    unscored = [
         Prediction(
             row_id=u.row.id, slice=u.row.slice, expected=u.row.response, predicted="", value=None, unscored=u.reason
         )
         for u in dev.unscored
     ]
-    path.write_text("".join(f"{p.model_dump_json()}\n" for p in (*scored, *others)), encoding="utf-8")
+    path.write_text("".join(f"{p.model_dump_json()}\n" for p in (*scored, *unscored)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The two reports: dev with all that the optimizer may know, test with numbers only."""
+"""Build the dev report, with the details the optimizer uses, and the test report, with numbers only."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterable
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import BadCase, Confusion, DevReport, TestReport
 from evaluator_worker.metrics import normalize
-from evaluator_worker.outcomes import Outcome, Outcomes
+from evaluator_worker.row_results import RowResult, RowResults
 from evaluator_worker.slices import by_slice
 from evaluator_worker.suggestions import suggest
 
-RIGHT_FROM = {Metric.EXACT_MATCH: 1.0, Metric.TOKEN_F1: 0.5, Metric.ROUGE_L: 0.5}
-"""The value from which an answer is no bad case. Under perplexity, a row less likely than the mean is one."""
+MIN_CORRECT_VALUE = {Metric.EXACT_MATCH: 1.0, Metric.TOKEN_F1: 0.5, Metric.ROUGE_L: 0.5}
+"""The lowest value at which an answer is not a bad case; for perplexity, rows below the mean are bad cases."""
 
 
-def dev_report(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> DevReport:
-    """Scores, slices, bad cases, confusions and suggestions. Raises BadInput where nothing could be scored."""
+def dev_report(outcomes: RowResults, options: EvaluationOptions, seed: int) -> DevReport:
+    """Return scores, slices, bad cases, confusions and suggestions. Raises BadInput if no row could be scored."""
     score = outcomes.score("dev", options, seed)
     slices = by_slice(outcomes, options, seed)
-    wrong = _wrong(outcomes)
-    bad_cases = tuple(_bad_case(o, outcomes) for o in _spread(wrong, outcomes)[: options.max_bad_cases])
+    wrong = _wrong_rows(outcomes)
+    bad_cases = tuple(_bad_case(o, outcomes) for o in _interleave_slices(wrong, outcomes)[: options.max_bad_cases])
     confusions = _confusions(wrong, outcomes.scored)
     return DevReport(
         score=score,
@@ -33,18 +33,18 @@ def dev_report(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> Dev
     )
 
 
-def test_report(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> TestReport:
-    """Numbers only. Raises BadInput where nothing could be scored."""
+def test_report(outcomes: RowResults, options: EvaluationOptions, seed: int) -> TestReport:
+    """Return the numbers of the test split. Raises BadInput if no row could be scored."""
     return TestReport(score=outcomes.score("test", options, seed), metrics=outcomes.metrics())
 
 
-def _wrong(outcomes: Outcomes) -> list[Outcome]:
-    right_from = RIGHT_FROM.get(outcomes.metric, outcomes.value())
+def _wrong_rows(outcomes: RowResults) -> list[RowResult]:
+    right_from = MIN_CORRECT_VALUE.get(outcomes.metric, outcomes.value())
     return [o for o in outcomes.scored if outcomes.value([o]) < right_from]
 
 
-def _spread(wrong: Iterable[Outcome], outcomes: Outcomes) -> list[Outcome]:
-    """Worst first, one from each slice in turn, so that a limit on their number leaves no slice without any."""
+def _interleave_slices(wrong: Iterable[RowResult], outcomes: RowResults) -> list[RowResult]:
+    """Order rows worst first, one from each slice in rotation, so that a limit keeps rows of every slice."""
     seen: Counter[str] = Counter()
     ranked = []
     for outcome in sorted(wrong, key=lambda o: outcomes.value([o])):
@@ -53,7 +53,7 @@ def _spread(wrong: Iterable[Outcome], outcomes: Outcomes) -> list[Outcome]:
     return [outcome for _, outcome in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _bad_case(outcome: Outcome, outcomes: Outcomes) -> BadCase:
+def _bad_case(outcome: RowResult, outcomes: RowResults) -> BadCase:
     row = outcome.row
     return BadCase(
         row_id=row.id,
@@ -65,14 +65,14 @@ def _bad_case(outcome: Outcome, outcomes: Outcomes) -> BadCase:
     )
 
 
-def _confusions(wrong: Iterable[Outcome], scored: Iterable[Outcome]) -> tuple[Confusion, ...]:
-    """Answers that are right elsewhere: where answers come from a closed set, which is taken for which."""
-    known: dict[str, str] = {}
+def _confusions(wrong: Iterable[RowResult], scored: Iterable[RowResult]) -> tuple[Confusion, ...]:
+    """Count the wrong answers that are the reference answer of another row: one label taken for another."""
+    references: dict[str, str] = {}
     for outcome in scored:
-        known.setdefault(normalize(outcome.row.response), outcome.row.response)
+        references.setdefault(normalize(outcome.row.response), outcome.row.response)
     pairs = Counter(
-        (known[normalize(o.row.response)], known[normalize(o.predicted)])
+        (references[normalize(o.row.response)], references[normalize(o.predicted)])
         for o in wrong
-        if o.row.response and normalize(o.predicted) in known
+        if o.row.response and normalize(o.predicted) in references
     )
     return tuple(Confusion(expected=e, predicted=p, rows=n) for (e, p), n in pairs.most_common() if e != p)

@@ -1,4 +1,4 @@
-"""Read the rows of a split. Test rows lose id and slice at the door: nothing said later can name one."""
+"""Read the rows of a split; test rows lose their id and slice, so that no later output can identify one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from infra.row_files import read_rows
 
 
 def dev_rows(folder: Path) -> list[Row]:
-    """The rows of `dev.jsonl`. Raises BadInput where there are none, or where a line is not a Row."""
+    """Read `dev.jsonl`. Raises BadInput if it has no rows or a line is not a Row."""
     path = folder / "dev.jsonl"
     rows = read_rows(path) if path.is_file() else []
     if not rows:
-        raise BadInput("dev.jsonl holds no rows; expected at least one to score", field="dev")
+        raise BadInput("dev.jsonl holds no rows; expected at least one row to score", field="dev")
     return rows
 
 
 def test_rows(folder: Path) -> list[Row]:
-    """The rows of `test.jsonl`, nameless; empty where the task has no test split."""
+    """Read `test.jsonl` without ids and slices; empty if the task has no test split. Raises BadInput for a bad line."""
     path = folder / "test.jsonl"
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""The score broken down by the rows' slices."""
+"""Compute the score of each slice."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import defaultdict
 
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import SliceScore
-from evaluator_worker.outcomes import Outcome, Outcomes
+from evaluator_worker.row_results import RowResult, RowResults
 from infra.statistics import wilson
 
 
-def by_slice(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> tuple[SliceScore, ...]:
-    """One score a slice, weakest first. Answers get Wilson's interval, perplexities a bootstrap."""
-    groups: dict[str, list[Outcome]] = defaultdict(list)
+def by_slice(outcomes: RowResults, options: EvaluationOptions, seed: int) -> tuple[SliceScore, ...]:
+    """Return one score for each slice, weakest first, with a Wilson interval (perplexity: a bootstrap interval)."""
+    groups: dict[str, list[RowResult]] = defaultdict(list)
     for outcome in outcomes.scored:
         groups[outcome.row.slice].append(outcome)
     scores = [_slice_score(name, group, outcomes, options, seed) for name, group in groups.items()]
@@ -20,7 +20,7 @@ def by_slice(outcomes: Outcomes, options: EvaluationOptions, seed: int) -> tuple
 
 
 def _slice_score(
-    name: str, group: list[Outcome], outcomes: Outcomes, options: EvaluationOptions, seed: int
+    name: str, group: list[RowResult], outcomes: RowResults, options: EvaluationOptions, seed: int
 ) -> SliceScore:
     value = outcomes.value(group)
     if outcomes.metric is Metric.PERPLEXITY:

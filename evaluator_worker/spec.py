@@ -1,4 +1,4 @@
-"""What passes between the handlers and the program, as `spec.json` and `result.json`."""
+"""The program's input, `spec.json`, and its output, `result.json`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from infra.models.model_inputs import ModelLocation
 
 
 class Spec(Frozen):
-    """What to score, and how."""
+    """The model to score, the metric and its options."""
 
     model: ModelLocation
     metric: Metric
     options: EvaluationOptions
     seed: int
-    """Of the bootstrap; greedy answers need none."""
+    """Seed of the bootstrap; greedy generation uses no random numbers."""
 
 
 class Result(Frozen):
-    """What the event will say; `metrics` are named `dev_…` and `test_…`."""
+    """The scores for the event; the names of `metrics` begin with `dev_` or `test_`."""
 
     dev: Score
     test: Score | None

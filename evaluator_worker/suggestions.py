@@ -1,4 +1,4 @@
-"""What the optimizer is asked to do about a report: structured, and only where the numbers carry it."""
+"""Suggest to the optimizer what to do about a report, if the numbers support it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contracts.report import BadCase, Confusion, Score, SliceScore, Suggestion
 from infra.statistics import largest_remainders
 
 SHARES = 100
-"""`rows` of the add_rows suggestions are shares that sum to this; the optimizer scales them to its budget."""
-STRONG_ROWS = 3
-STRONG_SHARE = 0.25
-"""A confusion is strong where both directions have this many rows and make this share of their slices."""
+"""Sum of `rows` over all add_rows suggestions: they are shares, which the optimizer scales to its budget."""
+MIN_CONFUSED_ROWS = 3
+MIN_CONFUSED_SHARE = 0.25
+"""A confusion is strong if each direction has at least this many rows and this share of its slice."""
 
 
 def suggest(
     score: Score, slices: Sequence[SliceScore], bad_cases: Sequence[BadCase], confusions: Sequence[Confusion]
 ) -> tuple[Suggestion, ...]:
-    """Rows for the weak slices by their share of the errors, and a look at labels that are confused both ways."""
+    """Suggest rows for the weak slices by their share of the errors, and a check of labels confused both ways."""
     cases: dict[str, list[BadCase]] = defaultdict(list)
     for case in bad_cases:
         cases[case.slice].append(case)
@@ -26,13 +26,13 @@ def suggest(
 
 
 def weak_slices(score: Score, slices: Sequence[SliceScore]) -> list[SliceScore]:
-    """The slices whose whole interval lies below the overall score; where there are none, all that are below it."""
-    surely = [s for s in slices if s.high < score.value]
-    return surely or [s for s in slices if s.value < score.value]
+    """Return the slices whose whole interval lies below the overall score; if none does, all slices below it."""
+    certain = [s for s in slices if s.high < score.value]
+    return certain or [s for s in slices if s.value < score.value]
 
 
 def error_mass(part: SliceScore) -> float:
-    """How many rows' worth of score the slice loses."""
+    """Return the score that the slice loses: its number of rows times (1 - value)."""
     return part.rows * (1 - part.value)
 
 
@@ -59,22 +59,22 @@ def _check_labels(
     rows = {part.name: part.rows for part in slices}
     suggestions = []
     for (expected, predicted), count in counts.items():
-        back = counts.get((predicted, expected), 0)
-        if expected < predicted and _is_strong(count, rows.get(expected)) and _is_strong(back, rows.get(predicted)):
-            suggestions.append(_check(expected, predicted, count, back, cases))
+        backward = counts.get((predicted, expected), 0)
+        if expected < predicted and _is_strong(count, rows.get(expected)) and _is_strong(backward, rows.get(predicted)):
+            suggestions.append(_label_check(expected, predicted, count, backward, cases))
     return suggestions
 
 
 def _is_strong(count: int, rows: int | None) -> bool:
-    return rows is not None and count >= max(STRONG_ROWS, STRONG_SHARE * rows)
+    return rows is not None and count >= max(MIN_CONFUSED_ROWS, MIN_CONFUSED_SHARE * rows)
 
 
-def _check(one: str, other: str, there: int, back: int, cases: dict[str, list[BadCase]]) -> Suggestion:
+def _label_check(one: str, other: str, forward: int, backward: int, cases: dict[str, list[BadCase]]) -> Suggestion:
     pair = {one, other}
     return Suggestion(
         action="check_labels",
         slice=one,
-        rows=there + back,
-        reason=f"{one} is answered as {other} {there} times and the other way round {back} times",
+        rows=forward + backward,
+        reason=f"{one} is answered as {other} {forward} times and the other way round {backward} times",
         bad_cases=tuple(c.row_id for name in (one, other) for c in cases[name] if {c.expected, c.predicted} == pair),
     )

@@ -1,4 +1,4 @@
-"""From `EvaluateModel` to the program, and from its result to `ModelEvaluated`."""
+"""Turn an `EvaluateModel` command into a plan for the program, and its result into `ModelEvaluated`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_METRIC = {Stage.SFT: Metric.EXACT_MATCH, Stage.PT: Metric.PERPLEXITY}
 
 
 def plan(command: EvaluateModel) -> Plan:
-    """Lay out the splits, the base and its adapters."""
+    """Plan the program with the splits, the base model and its adapters as inputs."""
     inputs, location = model_inputs(command.model)
     spec = Spec(
         model=location,
@@ -27,7 +27,7 @@ def plan(command: EvaluateModel) -> Plan:
 
 
 def conclude(command: EvaluateModel, finished: Finished) -> ModelEvaluated:
-    """The scores; of test there are numbers only."""
+    """Build the event with the scores; of the test split it holds numbers only."""
     result = Result.model_validate_json(finished.result.read_bytes())
     return ModelEvaluated(
         **finished.facts(),

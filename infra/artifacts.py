@@ -1,4 +1,4 @@
-"""Folders in the object store. An artifact is there once its manifest is, and is read against it."""
+"""Artifacts: folders in the object store. An artifact exists once its manifest does, and is checked against it."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from infra.retry import retry_policy
 
 S = TypeVar("S")
 T = TypeVar("T")
-AT_ONCE = 4
-"""Files of one artifact that travel at a time."""
-STORE_PATIENCE = 15 * 60.0
-"""Seconds for which a worker waits, at each file, for a store that is away."""
-MOST_DENIALS = 4
-"""Tries at a store that does not let us in: some deny while they start."""
+PARALLEL_FILES = 4
+"""Files of one artifact that are transferred at the same time."""
+STORE_TIMEOUT = 15 * 60.0
+"""Seconds for which a worker retries each file while the object store is unavailable."""
+MAX_DENIALS = 4
+"""Calls, retries included, while the store denies access: some stores deny access while they start."""
 
 log = structlog.get_logger(__name__)
 
 
 class BadArtifact(TreadleError):
-    """An artifact is missing, damaged, or names files that must not be written."""
+    """An artifact is missing or damaged, or the name of one of its files is not allowed."""
 
     def __init__(self, prefix: str, why: str) -> None:
         self.prefix = prefix
         super().__init__(f"artifact {prefix}: {why}")
 
 
-ONCE = AsyncRetrying(stop=stop_after_attempt(1), reraise=True)
+NO_RETRY = AsyncRetrying(stop=stop_after_attempt(1), reraise=True)
 
 
 class _DeniedTooOften(stop_base):
     def __call__(self, retry_state: RetryCallState) -> bool:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        return isinstance(error, ObjectStoreDenied) and retry_state.attempt_number >= MOST_DENIALS
+        return isinstance(error, ObjectStoreDenied) and retry_state.attempt_number >= MAX_DENIALS
 
 
-def patiently(seconds: float) -> AsyncRetrying:
-    """Wait for a store that is away, file by file: what was moved stays moved. Then raises ObjectStoreUnavailable."""
+def retry_while_unavailable(seconds: float) -> AsyncRetrying:
+    """Retries one call for `seconds` while the store is unavailable, then raises ObjectStoreUnavailable."""
     stop = stop_any(stop_after_delay(seconds), _DeniedTooOften())
-    return retry_policy(ObjectStoreUnavailable, longest=15.0, stop=stop)
+    return retry_policy(ObjectStoreUnavailable, max_pause=15.0, stop=stop)
 
 
-PATIENTLY = patiently(STORE_PATIENCE)
+RETRY_WHILE_UNAVAILABLE = retry_while_unavailable(STORE_TIMEOUT)
 
 
 async def upload(
@@ -63,11 +63,11 @@ async def upload(
     folder: Path,
     event: Message | None = None,
     *,
-    retrying: AsyncRetrying = ONCE,
+    retrying: AsyncRetrying = NO_RETRY,
 ) -> Manifest:
-    """Write all files below `folder`, then the manifest. A manifest of the folder's own is not copied.
+    """Upload all files below `folder`, then the manifest; a manifest that is in the folder itself is not uploaded.
 
-    Raises BadArtifact for a name that no reader would accept, ObjectStoreUnavailable, ObjectRefused.
+    Raises BadArtifact for a symbolic link or a file name that is not allowed, ObjectStoreUnavailable, ObjectRefused.
     """
 
     async def send(path: Path) -> ManifestFile:
@@ -75,23 +75,23 @@ async def upload(
         await retrying.copy()(objects.put_file, f"{prefix}/{file.name}", path)
         return file
 
-    files = await _some_at_once(send, _contents(prefix, folder))
+    files = await _in_parallel(send, _contents(prefix, folder))
     manifest = Manifest(files=tuple(files), event=event.model_dump(mode="json") if event else None)
     await retrying.copy()(objects.put, f"{prefix}/{MANIFEST}", manifest.model_dump_json().encode())
     return manifest
 
 
-async def download(objects: ObjectStore, prefix: str, folder: Path, *, retrying: AsyncRetrying = ONCE) -> int:
-    """Lay an artifact under `folder`, each file checked by size and hash; answers the bytes moved.
+async def download(objects: ObjectStore, prefix: str, folder: Path, *, retrying: AsyncRetrying = NO_RETRY) -> int:
+    """Download an artifact to `folder`, check the size and hash of each file, and return the total bytes.
 
-    Of `p#sub` only the files of `p` below `sub/` (named without it), or the one file `sub`.
-    Raises BadArtifact where it is missing, damaged or unsafe, ObjectStoreUnavailable.
+    For `p#sub`, only the files of `p` below `sub/` (without `sub/` in their names), or the one file `sub`.
+    Raises BadArtifact if the artifact is missing or damaged or a file name is not allowed, ObjectStoreUnavailable.
     """
     root, _, part = prefix.partition("#")
     manifest = await read_manifest(objects, root, retrying=retrying)
     if manifest is None:
         raise BadArtifact(root, "it has no manifest: it was never completed, or has been removed")
-    wanted = _wanted(prefix, manifest, part.strip("/"))
+    files = _selected(prefix, manifest, part.strip("/"))
 
     async def fetch(item: tuple[str, ManifestFile]) -> None:
         name, file = item
@@ -99,17 +99,17 @@ async def download(objects: ObjectStore, prefix: str, folder: Path, *, retrying:
         await retrying.copy()(objects.get_file, f"{root}/{file.name}", path)
         if await asyncio.to_thread(_describe, path, file.name) != file:
             path.unlink()
-            raise BadArtifact(root, f"{file.name} is not what its manifest says (size or sha256)")
+            raise BadArtifact(root, f"{file.name} differs from its manifest (size or sha256)")
 
     try:
-        await _some_at_once(fetch, list(wanted.items()))
+        await _in_parallel(fetch, list(files.items()))
     except ObjectNotFound as error:
-        raise BadArtifact(root, f"{error.key} stands in its manifest and is missing") from error
-    return sum(file.size for file in wanted.values())
+        raise BadArtifact(root, f"{error.key} is listed in its manifest but is missing in the object store") from error
+    return sum(file.size for file in files.values())
 
 
-async def read_manifest(objects: ObjectStore, prefix: str, *, retrying: AsyncRetrying = ONCE) -> Manifest | None:
-    """The manifest of a complete artifact; None where there is none. Raises BadArtifact for an unreadable one."""
+async def read_manifest(objects: ObjectStore, prefix: str, *, retrying: AsyncRetrying = NO_RETRY) -> Manifest | None:
+    """The manifest of a complete artifact; None if there is none. Raises BadArtifact if it cannot be read."""
     try:
         body: bytes = await retrying.copy()(objects.get, f"{prefix}/{MANIFEST}")
     except ObjectNotFound:
@@ -121,7 +121,7 @@ async def read_manifest(objects: ObjectStore, prefix: str, *, retrying: AsyncRet
 
 
 async def remove(objects: ObjectStore, keys: Sequence[str]) -> None:
-    """Delete objects, manifests first: an artifact that is half deleted is never taken for complete.
+    """Delete objects, manifests first, so that a partly deleted artifact never counts as complete.
 
     Raises ObjectStoreUnavailable.
     """
@@ -131,7 +131,7 @@ async def remove(objects: ObjectStore, keys: Sequence[str]) -> None:
 
 
 def _contents(prefix: str, folder: Path) -> list[Path]:
-    """The regular files below `folder`. Raises BadArtifact for anything that would not travel."""
+    """The regular files below `folder` without its manifest. Raises BadArtifact for a file that cannot be uploaded."""
     paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     for path in paths:
         _safe(prefix, path.relative_to(folder).as_posix())
@@ -140,8 +140,8 @@ def _contents(prefix: str, folder: Path) -> list[Path]:
     return [path for path in paths if path != folder / MANIFEST]
 
 
-def _wanted(prefix: str, manifest: Manifest, part: str) -> dict[str, ManifestFile]:
-    """Local name to file."""
+def _selected(prefix: str, manifest: Manifest, part: str) -> dict[str, ManifestFile]:
+    """The files to download, by their local names."""
     if not part:
         return {_safe(prefix, file.name): file for file in manifest.files}
     below = {
@@ -149,14 +149,14 @@ def _wanted(prefix: str, manifest: Manifest, part: str) -> dict[str, ManifestFil
         for file in manifest.files
         if file.name.startswith(f"{part}/")
     }
-    wanted = below or {PurePosixPath(file.name).name: file for file in manifest.files if file.name == part}
-    if not wanted:
-        raise BadArtifact(prefix, f"it holds nothing named {part}")
-    return wanted
+    selected = below or {PurePosixPath(file.name).name: file for file in manifest.files if file.name == part}
+    if not selected:
+        raise BadArtifact(prefix, f"it has no file or folder {part}")
+    return selected
 
 
 def _safe(prefix: str, name: str) -> str:
-    """A relative name that stays below its folder, on any system."""
+    """The name, if it is a relative path that stays below its folder on any system. Raises BadArtifact if not."""
     parts = name.split("/")
     if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in name:
         raise BadArtifact(prefix, f"the file name {name!r} is not allowed; expected a relative path without '..'")
@@ -169,12 +169,12 @@ def _describe(path: Path, name: str) -> ManifestFile:
         return ManifestFile(name=name, size=file.tell(), sha256=digest)
 
 
-async def _some_at_once(work: Callable[[S], Awaitable[T]], items: Sequence[S]) -> list[T]:
-    """Results in order, a few at a time; the first failure cancels the rest."""
-    gate = asyncio.Semaphore(AT_ONCE)
+async def _in_parallel(work: Callable[[S], Awaitable[T]], items: Sequence[S]) -> list[T]:
+    """Results in the order of `items`, at most PARALLEL_FILES at a time; the first error cancels the rest."""
+    semaphore = asyncio.Semaphore(PARALLEL_FILES)
 
     async def one(item: S) -> T:
-        async with gate:
+        async with semaphore:
             return await work(item)
 
     tasks = [asyncio.create_task(one(item)) for item in items]

@@ -1,4 +1,4 @@
-"""What can go wrong with a program's work, as a type that decides whether another attempt may help."""
+"""Errors of a phase. The class decides whether the attempt is retried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contracts.tasks import FailureKind
 
 
 class PhaseError(TreadleError):
-    """The phase cannot be completed. `field` names what to mend, e.g. "max_length" or "data.jsonl:17"."""
+    """The phase cannot be completed. `field` names what to correct, e.g. "max_length" or "data.jsonl:17"."""
 
     kind = FailureKind.PROGRAM_CRASHED
 
@@ -17,18 +17,18 @@ class PhaseError(TreadleError):
 
 
 class BadInput(PhaseError):
-    """The data is at fault; final."""
+    """The data is invalid; not retried."""
 
     kind = FailureKind.BAD_INPUT
 
 
 class BadConfiguration(PhaseError):
-    """An option or a model's name is at fault; final."""
+    """An option or the name of a model is invalid; not retried."""
 
     kind = FailureKind.BAD_CONFIGURATION
 
 
 class OutOfMemory(PhaseError):
-    """Too little memory for the batch; tried again with a smaller one."""
+    """The batch does not fit in memory; retried with a smaller batch."""
 
     kind = FailureKind.OUT_OF_MEMORY

@@ -1,14 +1,14 @@
-"""The garbage collector, for a process that serves for days: most of what it looks at stays, or is gone already."""
+"""Settings of Python's garbage collector for a process that runs for days."""
 
 from __future__ import annotations
 
 import gc
 
 YOUNG, MIDDLE, OLD = 50_000, 20, 50
-"""Python's own 700, 10, 10 took a quarter of a busy control's time: every few messages it looked at all under way."""
+"""Collection thresholds of the three generations. Python's own 700, 10, 10 collect every few messages under load."""
 
 
-def settle() -> None:
-    """Call this once all is loaded: that is skipped from now on (50 ms a look), and looks become rarer."""
+def tune_garbage_collection() -> None:
+    """Exclude all existing objects from collection and collect less often; call this after everything is loaded."""
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)

@@ -1,4 +1,4 @@
-"""Logs: structlog over the standard library, one line an event on standard error, console or JSON."""
+"""Logs: structlog over the standard library, one line per log event on standard error, as text or JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
-_LOUD = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
-"""Libraries whose INFO lines are about themselves."""
-_REPEATED = "aiormq.connection"
-"""It logs a dozen lines for each lost connection; the adapter logs one."""
+_VERBOSE_LIBRARIES = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
+"""Libraries whose INFO lines describe only their own internals."""
+_REPETITIVE_LOGGER = "aiormq.connection"
+"""It logs many lines for each lost connection; the bus adapter logs one."""
 
 
 def configure_logs(settings: Settings, service: str) -> None:
-    """Set up logging for this process, the libraries' included. Called once, at a composition root."""
+    """Set up logging for this process and its libraries; called once per process, at a composition root."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -43,23 +43,23 @@ def configure_logs(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name in _LOUD:
+    for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger(_REPEATED).setLevel(logging.CRITICAL)
+    logging.getLogger(_REPETITIVE_LOGGER).setLevel(logging.CRITICAL)
 
 
 def bound(**values: object) -> AbstractContextManager[None]:
-    """Put `values` (task_id, iteration, phase, attempt, …) on every line logged inside the `with` block."""
+    """Add `values` (task_id, iteration, phase, attempt, …) to every line that is logged inside the `with` block."""
     return structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in values.items()})
 
 
 def bind(attempt: AttemptKey) -> None:
-    """Put task_id, iteration, phase and attempt on every line that the present task logs from now on."""
+    """Add task_id, iteration, phase and attempt to every line that the current asyncio task logs from now on."""
     _attempt.set(attempt)
 
 
 def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: no password, token or address with credentials gets onto a line."""
+    """A structlog processor that masks passwords, tokens, and credentials in addresses."""
     for name, value in event.items():
         if _SECRET_KEY.search(name):
             event[name] = MASK
@@ -69,24 +69,24 @@ def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappin
 
 
 def without_credentials(text: str) -> str:
-    """The text with the `user:password` of every address in it masked."""
+    """The text with `user:password` masked in every address."""
     return _CREDENTIALS.sub(MASK, text)
 
 
 def _shared(service: str) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
-        _name_attempt,
+        _add_attempt,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _Named(service),
+        _AddService(service),
     ]
 
 
 def _formatter(settings: Settings, service: str) -> logging.Formatter:
-    """Exceptions become text before masking, so that what they quote is masked too."""
-    last: Processor = (
+    """Exceptions become text before masking, so that secrets in their texts are masked too."""
+    renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -97,21 +97,21 @@ def _formatter(settings: Settings, service: str) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             masked,
-            last,
+            renderer,
         ],
     )
 
 
-def _name_attempt(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Made into text here and not in `bind`: most attempts log no line that is wanted."""
+def _add_attempt(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the fields of the attempt, made into text here and not in `bind`: most attempts log no visible line."""
     if (key := _attempt.get()) is not None:
         for name, value in key:
             event.setdefault(name, str(value))
     return event
 
 
-class _Named:
-    """Says which service speaks."""
+class _AddService:
+    """Add the name of the service to each line."""
 
     def __init__(self, service: str) -> None:
         self._service = service

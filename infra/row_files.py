@@ -1,4 +1,4 @@
-"""Files of canonical rows: one JSON object a line."""
+"""Files of canonical rows, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.errors import finding
+from contracts.errors import error_text
 from contracts.rows import Row
 from infra.errors import BadInput
 
@@ -15,14 +15,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file. Raises BadInput."""
+    """The rows of a file. Raises BadInput as `read_lines` does."""
     return read_lines(path, Row)
 
 
 def read_lines(path: Path, model: type[M]) -> list[M]:
-    """The objects of a file, blank lines left out. Raises BadInput if it is missing or a line is wrong.
+    """The objects of a file without its blank lines. Raises BadInput if the file is missing or a line is invalid.
 
-    The error names line and fields. It never quotes the line, which may be of the sealed test.
+    The error names the line and its fields, but does not quote the line, which may be part of the sealed test split.
     """
     try:
         with path.open("rb") as lines:
@@ -30,7 +30,7 @@ def read_lines(path: Path, model: type[M]) -> list[M]:
                 _parsed(line, model, f"{path.name}:{number}") for number, line in enumerate(lines, 1) if line.strip()
             ]
     except FileNotFoundError as error:
-        raise BadInput(f"the artifact holds no {path.name}", field=path.name) from error
+        raise BadInput(f"the artifact has no file {path.name}", field=path.name) from error
 
 
 def _parsed(line: bytes, model: type[M], place: str) -> M:
@@ -38,5 +38,5 @@ def _parsed(line: bytes, model: type[M], place: str) -> M:
         return model.model_validate_json(line)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False, include_context=False)
-        wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'line'}: {finding(p['msg'])}" for p in problems)
+        wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'line'}: {error_text(p['msg'])}" for p in problems)
     raise BadInput(f"{place} is not a {model.__name__.lower()}: {wrong}", field=place)

@@ -1,4 +1,4 @@
-"""Every setting, with its default, read from `TREADLE_*` variables. Made once, at a composition root."""
+"""All settings and their defaults, read from `TREADLE_*` environment variables once, at a composition root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IN_PROCESS = "in-process"
 
 
 class Settings(BaseSettings):
-    """Where the parts are, and how patient Treadle is with them. Times are seconds."""
+    """Addresses of the services, limits and timeouts. Times are in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="TREADLE_", frozen=True, extra="forbid")
 
@@ -35,30 +35,30 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=0, le=65535)
 
     worker_id: str | None = None
-    """None: made of the host's name and the phase, with the process id."""
+    """None: made from the host name, the role and the process id."""
     worker_slots: int = Field(default=1, ge=1, le=1024)
     work_dir: Path = Path(tempfile.gettempdir()) / f"treadle-{os.getuid()}"
-    """Job folders and the spool of events that the broker has not confirmed yet."""
+    """Folder of jobs, and of the spool of events that the broker has not confirmed yet."""
     warm_children: bool = True
-    """Keep one child with its imports done waiting for the next job."""
+    """Keep one child process ready for the next job, with its imports done."""
     stop_grace: float = Field(default=15.0, gt=0)
-    """From SIGTERM to SIGKILL of a program that was told to stop."""
+    """Time from SIGTERM to SIGKILL for a program that is stopped."""
 
     short_ttl: float = Field(default=15.0, gt=0)
-    """Lease of optimize and evaluate attempts."""
+    """Length of the lease on an optimize or evaluate attempt."""
     train_ttl: float = Field(default=45.0, gt=0)
     reaper_tick: float = Field(default=1.0, gt=0)
     sweep_after: float = Field(default=10.0, gt=0)
-    """Age from which an unclaimed command is looked for, and published again if it was lost."""
+    """Age after which the sweep checks an unclaimed command, and publishes it again if it was lost."""
     retention_after: float = Field(default=0.0, ge=0)
-    """Days after which control deletes what nothing refers to any more; 0: never."""
+    """Days after which control deletes artifacts that nothing refers to; 0: never."""
 
     batch_size: int = Field(default=256, ge=1)
-    """Most events decided in one transaction."""
+    """Largest number of events that are decided in one transaction."""
     models: dict[str, str] = Field(default_factory=dict)
     """Names for base models, as JSON: `{"qwen-7b": "/models/qwen2.5-7b"}`."""
     allow_remote_code: bool = False
-    """Let models from the hub run code of their own."""
+    """Let models from the hub run their own code."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_json: bool = False
@@ -67,38 +67,38 @@ class Settings(BaseSettings):
 
     @field_validator("work_dir")
     @classmethod
-    def _work_dir_is_absolute(cls, given: Path) -> Path:
-        """Programs change their working directory."""
-        return given.expanduser().absolute()
+    def _absolute_work_dir(cls, path: Path) -> Path:
+        """Made absolute, because programs change their working directory."""
+        return path.expanduser().absolute()
 
     @field_validator("bus_url")
     @classmethod
-    def _bus_is_known(cls, given: SecretStr) -> SecretStr:
-        if given.get_secret_value() != IN_PROCESS:
-            _check_address(given, ("amqp", "amqps"), f"amqp://…, amqps://… or {IN_PROCESS}")
-        return given
+    def _check_bus_url(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() != IN_PROCESS:
+            _check_address(url, ("amqp", "amqps"), f"amqp://…, amqps://… or {IN_PROCESS}")
+        return url
 
     @field_validator("database_url")
     @classmethod
-    def _database_is_known(cls, given: SecretStr) -> SecretStr:
-        _check_address(given, ("postgresql", "postgres"), "postgresql://user:password@host:port/database")
-        return given
+    def _check_database_url(cls, url: SecretStr) -> SecretStr:
+        _check_address(url, ("postgresql", "postgres"), "postgresql://user:password@host:port/database")
+        return url
 
     def ttl(self, phase: Phase) -> float:
-        """How long a lease of this phase lasts without a heartbeat."""
+        """Seconds for which a lease on an attempt of this phase lasts without a heartbeat."""
         return self.train_ttl if phase is Phase.TRAIN else self.short_ttl
 
     def identity(self, role: str, pid: int) -> str:
-        """This process's name among its peers."""
+        """The unique name of this process."""
         return self.worker_id or f"{socket.gethostname()}-{role}-{pid}"
 
 
-def _check_address(given: SecretStr, schemes: tuple[str, ...], expected: str) -> None:
-    """Refuse an address that could never be reached; the text does not show it, for it holds a password."""
-    parts = urlsplit(given.get_secret_value())
+def _check_address(address: SecretStr, schemes: tuple[str, ...], expected: str) -> None:
+    """Raise ValueError for an address that cannot work. The text does not show it, because it contains a password."""
+    parts = urlsplit(address.get_secret_value())
     try:
         usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         usable = False
     if not usable:
         raise ValueError(f"expected {expected}")

@@ -20,16 +20,16 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def largest_remainders(masses: Sequence[float], total: int) -> list[int]:
-    """Whole numbers in proportion to `masses` that sum to `total`; all 0 if there is no mass.
+    """Whole numbers in proportion to `masses` that sum to `total`; all 0 if the sum of `masses` is 0.
 
-    The largest remainders are rounded up (Hamilton's method); of equal ones the first.
+    The parts with the largest remainders are rounded up (Hamilton's method); of equal remainders, the first.
     """
     mass = sum(masses)
     if mass <= 0:
         return [0] * len(masses)
     exact = [total * part / mass for part in masses]
     whole = [int(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda place: whole[place] - exact[place])
-    for place in by_remainder[: total - sum(whole)]:
-        whole[place] += 1
+    by_remainder = sorted(range(len(exact)), key=lambda index: whole[index] - exact[index])
+    for index in by_remainder[: total - sum(whole)]:
+        whole[index] += 1
     return whole

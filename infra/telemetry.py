@@ -1,4 +1,4 @@
-"""Traces: a provider made at the composition root, W3C context in headers, spans whose ids are derived."""
+"""Tracing with OpenTelemetry: the provider, W3C trace context in headers, and spans with derived ids."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from opentelemetry.util.types import AttributeValue
 from infra.settings import Settings
 
 EXPORT_TIMEOUT = 3
-"""Seconds that one export may take, in its own thread; what the collector does not take is dropped."""
+"""Seconds for one export, which runs in its own thread; spans that the collector does not accept are dropped."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
-_wanted: ContextVar[SpanContext | None] = ContextVar("wanted", default=None)
+_next_identity: ContextVar[SpanContext | None] = ContextVar("next_identity", default=None)
 
 
 class DerivedIds(RandomIdGenerator):
-    """Random ids, except for a span whose identity was derived: any process gives that one the same ids."""
+    """Random ids, except for spans with a derived identity, which have the same ids in every process."""
 
     def generate_trace_id(self) -> int:
-        """The wanted trace id, else a random one."""
-        wanted = _wanted.get()
-        return wanted.trace_id if wanted else super().generate_trace_id()
+        """The derived trace id of the span that begins, or a random one."""
+        identity = _next_identity.get()
+        return identity.trace_id if identity else super().generate_trace_id()
 
     def generate_span_id(self) -> int:
-        """The wanted span id, else a random one."""
-        wanted = _wanted.get()
-        return wanted.span_id if wanted else super().generate_span_id()
+        """The derived span id of the span that begins, or a random one."""
+        identity = _next_identity.get()
+        return identity.span_id if identity else super().generate_span_id()
 
 
 class Tracing:
-    """This process's tracer provider. Without an exporter nothing is recorded and everything is cheap."""
+    """The tracer provider of this process. Without an exporter nothing is recorded."""
 
     def __init__(self, service: str, instance: str, exporter: SpanExporter | None) -> None:
         resource = Resource.create(
@@ -54,14 +54,14 @@ class Tracing:
 
     @classmethod
     def connect(cls, settings: Settings, service: str, instance: str) -> Tracing:
-        """Export over OTLP/HTTP where `otlp_endpoint` is set."""
+        """A provider that exports over OTLP/HTTP if `otlp_endpoint` is set."""
         if settings.otlp_endpoint is None:
             return cls(service, instance, None)
         endpoint = f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"
         return cls(service, instance, OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT))
 
     def tracer(self, name: str) -> Tracer:
-        """A tracer for the module `name`; one that records nothing where tracing is off."""
+        """A tracer for the module `name`; it records nothing if tracing is off."""
         return self._provider.get_tracer(name) if self.on else trace.NoOpTracer()
 
     def begin(
@@ -74,8 +74,8 @@ class Tracing:
         attributes: Mapping[str, AttributeValue],
         links: Sequence[SpanContext] = (),
     ) -> Span:
-        """A span of a known identity that began at `start` (ns since the epoch); the caller ends it."""
-        token = _wanted.set(identity)
+        """A span with the ids of `identity` that began at `start` (ns since the epoch); the caller ends it."""
+        token = _next_identity.set(identity)
         try:
             return self.tracer(__name__).start_span(
                 name,
@@ -86,19 +86,19 @@ class Tracing:
                 start_time=start,
             )
         finally:
-            _wanted.reset(token)
+            _next_identity.reset(token)
 
     def flush(self) -> None:
-        """Export what has ended, now, in this thread."""
+        """Export the spans that have ended; blocks this thread."""
         self._provider.force_flush()
 
     async def close(self) -> None:
-        """Export what is left, for at most a few seconds."""
+        """Export the remaining spans, for a few seconds at most, and shut down."""
         await asyncio.to_thread(self._provider.shutdown)
 
 
 def span_context(trace_id: int, span_id: int) -> SpanContext:
-    """A sampled context of these ids (128 and 64 bits), as it arrives from another process."""
+    """A sampled remote context with these ids (128 and 64 bits)."""
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
@@ -115,6 +115,6 @@ def inject(span: SpanContext) -> dict[str, str]:
 
 
 def extract(headers: Mapping[str, str]) -> SpanContext | None:
-    """The span that W3C headers carry; None where they carry none, or a malformed one."""
-    found = trace.get_current_span(_PROPAGATOR.extract(headers, Context())).get_span_context()
-    return found if found.is_valid else None
+    """The span in W3C headers; None if there is none or it is malformed."""
+    span = trace.get_current_span(_PROPAGATOR.extract(headers, Context())).get_span_context()
+    return span if span.is_valid else None

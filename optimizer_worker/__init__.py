@@ -1,5 +1,6 @@
-"""From rows to better rows, with a ledger of what was done to every row.
+"""Improve the training rows and record in a ledger what was done to every row.
 
-Start reading at `programs/optimize.py`. Path of a row: upload → reading → operators → feedback (rows from the pool)
-→ `programs/output.py`. `worker.py` tells the worker host how to run it.
+Start reading at `programs/optimize.py`. A row passes through the upload, `reading/`, `operators/`, `feedback/` (rows
+from the pool) and `programs/output.py`, in this order. `worker.py` defines how the worker host runs the program.
+It imports `infra` and `contracts`; only `programs/` imports model libraries.
 """

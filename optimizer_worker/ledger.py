@@ -1,4 +1,4 @@
-"""What was done to each row, by which rule, and why: the way back from a score to the rows behind it."""
+"""Record what was done to each row, by which rule and why, to trace a score back to rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What can happen to a row. `dropped` rows have an equal that stays; `quarantined` ones can come back."""
+    """What a rule does to a row: a `dropped` row is gone, a `quarantined` row can be released later."""
 
     KEPT = "kept"
     REWRITTEN = "rewritten"
@@ -20,20 +20,20 @@ class Action(StrEnum):
 
     @property
     def removes(self) -> bool:
-        """Whether the row is out of the training rows afterwards."""
+        """Whether the action removes the row from the training rows."""
         return self in {Action.DROPPED, Action.QUARANTINED}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One rule's decision about one row; a line of `ledger.jsonl`, with the iteration."""
+class RuleDecision:
+    """One rule's decision about one row; with the iteration, a line of `ledger.jsonl`."""
 
     row: str
     action: Action
     rule: str
     value: float | None = None
-    """What was measured, and beside it the threshold it was held against."""
+    """The measured value, which the rule compared with `threshold`."""
     threshold: float | None = None
     parent: str | None = None
-    """The row it repeats, or the dev bad case that brought it in. Never a test row."""
+    """The row that this row repeats, or the dev bad case it was drawn for; never a test row."""
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Rows and lines that were taken out and kept aside, so that nothing is lost."""
+"""Rows and lines that were removed from training but are kept, so that no data is lost."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contracts.rows import Row
 
 
 class Quarantined(Frozen):
-    """One line of `quarantine.jsonl`: a row that a rule took out, or a line of a file that could not be read."""
+    """One line of `quarantine.jsonl`: a row that a rule removed, or an unreadable line of a file."""
 
     rule: str
     reason: str
     row: Row | None = None
     file: str | None = None
     line: int | None = None
-    """Of a CSV or JSONL file, counted from 1; of a JSON array, the number of the item."""
+    """Line of a CSV or JSONL file, or item of a JSON array, counted from 1."""
     content: str | None = None
-    """The start of the unreadable line; None where it may belong to the sealed test."""
+    """The beginning of the unreadable line; None if the line belongs to the sealed test split."""

@@ -1,4 +1,4 @@
-"""What passes between the handlers and the program, as `spec.json` and `result.json`."""
+"""The program's input, `spec.json`, and its output, `result.json`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from contracts.message import Frozen
 from contracts.options import OptimizationOptions
 
 CURRENT, SPLITS, REPORT = "current", "splits", "report"
-"""Names of a later iteration's inputs; those of the first are `train`, `dev`, `test` and `pool`."""
+"""Input names of a later iteration; those of the first are `train`, `dev`, `test` and `pool`."""
 
 REQUEST_FIELDS = {"train": "datasetId", "dev": "devDatasetId", "test": "testDatasetId", "pool": "poolDatasetId"}
-"""The field of a request that names the dataset behind an input: what an error tells the user to mend."""
+"""The request field that names the dataset of each input, for errors that the user can correct."""
 
 
 class Spec(Frozen):
-    """What to optimise, and how."""
+    """The iteration, its options and the uploaded datasets."""
 
     iteration: int = Field(ge=1)
     options: OptimizationOptions
     seed: int
     datasets: dict[str, str] = Field(default_factory=dict)
-    """Dataset id of each uploaded input, for errors; empty where the rows of an earlier iteration are the input."""
+    """Dataset id of each uploaded input, for errors; empty if the input is the output of an earlier iteration."""
 
 
 class Result(Frozen):
-    """What the event will say."""
+    """The counts for the event."""
 
     rows: int = Field(ge=1)
     labels: int = Field(ge=0)
     actions: dict[str, int]
-    """Rule to the number of rows that it touched."""
+    """Number of rows that each rule changed."""
     has_splits: bool
-    """Whether the output holds `splits/`, or those of an earlier iteration still stand."""
+    """Whether the output holds `splits/`; if not, those of the first iteration are still used."""

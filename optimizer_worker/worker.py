@@ -1,4 +1,4 @@
-"""From `OptimizeData` to the program, and from its result to `DataOptimized`."""
+"""Turn an `OptimizeData` command into a plan for the program, and its result into `DataOptimized`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROGRAM = "optimizer_worker.programs.optimize"
 
 
 def plan(command: OptimizeData) -> Plan:
-    """Lay out what was uploaded in the first iteration; later the rows so far, the splits and the report."""
+    """Plan the program with the uploads as inputs, or in a later iteration the current rows, splits and report."""
     later = _later_inputs(command)
     uploads = {} if later else _uploads(command)
     spec = Spec(
@@ -26,7 +26,7 @@ def plan(command: OptimizeData) -> Plan:
 
 
 def conclude(command: OptimizeData, finished: Finished) -> DataOptimized:
-    """Register the output as a dataset; the splits are made once and stand for every later iteration."""
+    """Build the event with the output as a dataset; the splits are those of the first iteration."""
     result = Result.model_validate_json(finished.result.read_bytes())
     key = command.key
     dataset_id = optimized_dataset_id(key.task_id, key.iteration, key.attempt)

@@ -1,4 +1,4 @@
-"""All that an iteration works on: the training rows, the splits, what was drawn before, and the report to answer."""
+"""The data of one iteration: training rows, splits, drawn rows and the report to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optimizer_worker.operators.conflicts import NearConflict
 
 @dataclass(slots=True)
 class Splits:
-    """The rows that are not trained on: dev, the sealed test, and the pool to draw from."""
+    """The rows that are not used for training: dev, the sealed test split, and the pool to draw from."""
 
     dev: list[Row]
     test: list[Row]
@@ -20,13 +20,13 @@ class Splits:
 
     @property
     def protected(self) -> dict[str, list[Row]]:
-        """The splits whose rows no training row may give away."""
+        """The splits whose rows must not appear in the training rows."""
         return {"dev": self.dev, "test": self.test}
 
 
 @dataclass(slots=True)
 class Workspace:
-    """One iteration's material. `drawn` maps a pool row's id to the iteration that drew it."""
+    """The data of one iteration; `drawn` maps a pool row's id to the iteration that drew it."""
 
     corpus: Corpus
     splits: Splits
@@ -34,7 +34,7 @@ class Workspace:
     report: DevReport | None = None
     drawn: dict[str, int] = field(default_factory=dict)
     history: bytes = b""
-    """The ledger of the iterations before."""
+    """The ledger of the earlier iterations, as JSON lines."""
     formats: dict[str, str] = field(default_factory=dict)
     conflicts: list[list[Row]] = field(default_factory=list)
     near_conflicts: list[NearConflict] = field(default_factory=list)

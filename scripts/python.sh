@@ -1,4 +1,4 @@
-# Sourced by the scripts that make environments.
+# Functions for the scripts that create virtual environments.
 
 find_python() {
   local candidate
@@ -13,14 +13,14 @@ find_python() {
   exit 1
 }
 
-# make_environment FOLDER: a virtual environment, unless it is there.
+# make_environment FOLDER: creates a virtual environment, if FOLDER has none.
 make_environment() {
   [[ -x $1/bin/python ]] && return
   local python
   python=$(find_python)
   if ! "$python" -m venv "$1"; then
     rm -rf "$1"
-    echo "$python cannot make a virtual environment: apt-get install python3-venv" >&2
+    echo "$python cannot create a virtual environment: apt-get install python3-venv" >&2
     exit 1
   fi
 }

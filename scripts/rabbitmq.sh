@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets RabbitMQ by apt where it is missing and that is possible. Never fails: without it the bus is in-process.
-# The system's own service is not started; Treadle runs a private node of its own on loopback.
+# Installs RabbitMQ by apt if it is missing and apt can be used. Never fails: without RabbitMQ the bus is in-process.
+# The system service is not started, because Treadle runs a private node on loopback.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,10 +26,10 @@ may_become_root() {
   [[ $EUID -eq 0 ]] || { command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; }
 }
 
-ask() {
+confirm_install() {
   [[ -t 0 && -t 1 ]] || return 0
   local answer
-  read -r -p "Install RabbitMQ by apt, without starting its service? Treadle runs without it too. [Y/n] " answer
+  read -r -p "Install RabbitMQ by apt, without starting its service? Treadle also runs without RabbitMQ. [Y/n] " answer
   [[ ! $answer =~ ^[Nn] ]]
 }
 
@@ -37,11 +37,11 @@ is_ours() {
   grep -qs "by treadle" "$POLICY"
 }
 
-forbid_services() {
+block_services() {
   if [[ -e $POLICY || -L $POLICY ]] && ! is_ours; then
     as_root mv "$POLICY" "$POLICY.before-treadle" || return 1
   fi
-  printf '#!/bin/sh\n# by treadle, for the time of one installation\nexit 101\n' | as_root tee "$POLICY" >/dev/null &&
+  printf '#!/bin/sh\n# by treadle, during one installation\nexit 101\n' | as_root tee "$POLICY" >/dev/null &&
     as_root chmod 755 "$POLICY"
 }
 
@@ -55,16 +55,16 @@ allow_services() {
 install_rabbitmq() {
   trap allow_services EXIT
   trap 'exit 130' INT TERM
-  forbid_services &&
+  block_services &&
     as_root "${APT[@]}" update &&
     as_root env DEBIAN_FRONTEND=noninteractive "${APT[@]}" install -y --no-install-recommends rabbitmq-server
 }
 
 have_rabbitmq && exit 0
-[[ ! -e $DECLINED ]] || in_process "declined before (remove $DECLINED to be asked again)"
-command -v apt-get >/dev/null || in_process "there is no apt here"
-may_become_root || in_process "installing it needs root or sudo"
-ask || { touch "$DECLINED"; in_process "declined"; }
+[[ ! -e $DECLINED ]] || in_process "the installation was declined before (delete $DECLINED to be asked again)"
+command -v apt-get >/dev/null || in_process "this system has no apt-get"
+may_become_root || in_process "the installation needs root or sudo"
+confirm_install || { touch "$DECLINED"; in_process "the installation was declined"; }
 
 echo "Installing RabbitMQ by apt; its service is not started …"
 log=$(mktemp)
@@ -74,5 +74,5 @@ if ! (install_rabbitmq) >"$log" 2>&1; then
   in_process "apt could not install it"
 fi
 rm -f "$log"
-# The package enables its service for the next boot; nothing here needs it.
+# The package enables its service for the next boot, which Treadle does not need.
 if command -v systemctl >/dev/null; then as_root systemctl disable --quiet rabbitmq-server 2>/dev/null || true; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv-bench: Treadle without PyTorch, and the peers that it is measured beside.
+# Creates .venv-bench with Treadle without PyTorch, and with the peers of the benchmark.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/python.sh

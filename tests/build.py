@@ -1,4 +1,4 @@
-"""Tasks and events for tests, with the least that each needs."""
+"""Builders of tasks and events for tests; they fill in only the required fields."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from contracts.tasks import (
     TaskMode,
     TaskSpec,
 )
-from control.machine.machine import MachineEvent, Step, advance
+from control.machine.machine import MachineEvent, Transition, advance
 from control.machine.task import Task
 
 TASK = UUID("11111111-1111-4111-8111-111111111111")
 CLAIM = UUID("22222222-2222-4222-8222-222222222222")
 ROWS = DatasetRef(dataset_id="raw", prefix="datasets/1/raw")
-WHO = {"claim_id": CLAIM, "worker_id": "worker-1"}
+WORKER_FIELDS = {"claim_id": CLAIM, "worker_id": "worker-1"}
 
 
 def new_task(mode: TaskMode = TaskMode.CONTINUOUS, task_id: UUID = TASK, **spec: Any) -> Task:
-    given = {
+    fields = {
         "task_name": "a task",
         "user_id": 1,
         "model_name": "/model",
@@ -47,7 +47,7 @@ def new_task(mode: TaskMode = TaskMode.CONTINUOUS, task_id: UUID = TASK, **spec:
         "datasets": DatasetRefs(train=ROWS),
         **spec,
     }
-    return Task(task_id, TaskSpec(mode=mode, **given))
+    return Task(task_id, TaskSpec(mode=mode, **fields))
 
 
 def request_id(number: int) -> UUID:
@@ -79,32 +79,34 @@ def score(value: float, spread: float = 0.05) -> Score:
 
 
 def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | ModelTrained | ModelEvaluated:
-    """The event that completes the phase that `task` is in."""
+    """The event that completes the present phase of `task`."""
     key = key_of(task)
     match key.phase:
         case Phase.OPTIMIZE:
             rows = DatasetRef(dataset_id=f"rows-{key.iteration}", prefix=f"optimized/{key.iteration}")
-            return DataOptimized(key=key, **WHO, dataset=rows, splits="optimized/1", rows=100, **more)
+            return DataOptimized(key=key, **WORKER_FIELDS, dataset=rows, splits="optimized/1", rows=100, **more)
         case Phase.TRAIN:
             model = ModelSource(base="path:/model", adapters=(f"models/{key.iteration}",))
-            return ModelTrained(key=key, **WHO, model=model, steps=10, **more)
+            return ModelTrained(key=key, **WORKER_FIELDS, model=model, steps=10, **more)
         case Phase.EVALUATE:
-            return ModelEvaluated(key=key, **WHO, report=f"evaluations/{key.iteration}", dev=score(value), **more)
+            return ModelEvaluated(
+                key=key, **WORKER_FIELDS, report=f"evaluations/{key.iteration}", dev=score(value), **more
+            )
 
 
 def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, **more: Any) -> PhaseFailed:
-    return PhaseFailed(key=key_of(task), **WHO, failure=failure, message="it broke", **more)
+    return PhaseFailed(key=key_of(task), **WORKER_FIELDS, failure=failure, message="it broke", **more)
 
 
 def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:
-    return PhasePaused(key=key_of(task), **WHO, checkpoint=checkpoint)
+    return PhasePaused(key=key_of(task), **WORKER_FIELDS, checkpoint=checkpoint)
 
 
 def lost(task: Task, checkpoint: str | None = None, *, gpu_seconds: float = 0.0) -> LeaseLost:
     return LeaseLost(key=key_of(task), claim_id=CLAIM, checkpoint=checkpoint, gpu_seconds=gpu_seconds)
 
 
-def through(task: Task, *events: MachineEvent) -> Task:
+def after_events(task: Task, *events: MachineEvent) -> Task:
     return fold(task, events)
 
 
@@ -139,10 +141,10 @@ def fail(attempt: str | None = None) -> FailTask:
     return FailTask(task_id=TASK, submission_id=request_id(7), reason="it is stuck", attempt=attempt)
 
 
-def an(event: str, task: Task) -> MachineEvent:
-    """An event of this kind; a fact is about the task's newest attempt wherever it can be."""
+def sample_event(event: str, task: Task) -> MachineEvent:
+    """A sample event of the kind `event`; a worker's event names the newest attempt of `task`, if it has one."""
     key = task.key or key_of(started())
-    of = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
+    keys = {phase: key.model_copy(update={"phase": phase}) for phase in Phase}
     samples: list[MachineEvent] = [
         start(task),
         pause(),
@@ -151,21 +153,21 @@ def an(event: str, task: Task) -> MachineEvent:
         retry(),
         kick(),
         fail(),
-        DataOptimized(key=of[Phase.OPTIMIZE], **WHO, dataset=ROWS, splits="s", rows=1),
-        ModelTrained(key=of[Phase.TRAIN], **WHO, model=task.spec.model, steps=1),
-        ModelEvaluated(key=of[Phase.EVALUATE], **WHO, report="r", dev=score(0.5)),
-        PhaseFailed(key=key, **WHO, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
-        PhasePaused(key=key, **WHO),
+        DataOptimized(key=keys[Phase.OPTIMIZE], **WORKER_FIELDS, dataset=ROWS, splits="s", rows=1),
+        ModelTrained(key=keys[Phase.TRAIN], **WORKER_FIELDS, model=task.spec.model, steps=1),
+        ModelEvaluated(key=keys[Phase.EVALUATE], **WORKER_FIELDS, report="r", dev=score(0.5)),
+        PhaseFailed(key=key, **WORKER_FIELDS, failure=FailureKind.PROGRAM_CRASHED, message="it broke"),
+        PhasePaused(key=key, **WORKER_FIELDS),
         lost(task) if task.key else lost(started()),
         NextIteration(task_id=TASK, iteration=max(task.iteration, 1), issued=task.version),
     ]
     return next(sample for sample in samples if sample.kind == event)
 
 
-def fold(task: Task, events: Sequence[MachineEvent], seen: Callable[[Step], None] = lambda _: None) -> Task:
-    """The state after `events`, each given to `advance`; `seen` is called with every step."""
+def fold(task: Task, events: Sequence[MachineEvent], on_step: Callable[[Transition], None] = lambda _: None) -> Task:
+    """The task after all `events`; `on_step` is called with every transition."""
     for event in events:
         step = advance(task, event)
-        seen(step)
+        on_step(step)
         task = step.task
     return task

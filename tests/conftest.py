@@ -1,4 +1,4 @@
-"""Servers, each started once a session and only where a test asks for it; and a clean place on them for each test."""
+"""Fixtures: servers, each started once per session if a test uses it, and empty queues and databases for each test."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tests import servers
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_tracebacks() -> None:
-    """Logged tracebacks as Python prints them: those that structlog draws by default take a fifth of a second."""
+    """Make structlog print tracebacks as Python does, because its default format is slow."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.Broker]:
-    """The RabbitMQ of this session; most tests want `bus_url`."""
+    """The RabbitMQ of this session; most tests use `bus_url`."""
     async with servers.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
         yield broker
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres() -> AsyncIterator[str]:
-    """The PostgreSQL of this session, as an address; most tests want `database_url`.
+    """The address of this session's PostgreSQL; most tests use `database_url`.
 
-    Its folder is not pytest's: run as root, the server is another user, and another session's pytest takes
-    everybody else's right to pass through its base folder.
+    Its folder is not below pytest's base folder: if the tests run as root, the server runs as another user, and the
+    pytest of another session closes the base folder to other users.
     """
     with TemporaryDirectory(prefix="treadle-test-postgres-") as folder:
         async with servers.postgres(Path(folder)) as dsn:
@@ -45,28 +45,28 @@ async def postgres() -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.ObjectServer]:
-    """The S3 server of this session; most tests want `s3_settings`."""
+    """The S3 server of this session; most tests use `s3_settings`."""
     async with servers.s3(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def moto(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[servers.ObjectServer]:
-    """A stricter S3 server, for what is said about S3 itself."""
+    """A stricter S3 server, for the tests of the S3 protocol itself."""
     async with servers.moto(tmp_path_factory.mktemp("moto")) as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def bus_url(rabbitmq: servers.Broker) -> str:
-    """A RabbitMQ whose queues hold nothing and have no consumers."""
+    """The address of a RabbitMQ whose queues are empty and have no consumers."""
     await servers.purge(rabbitmq.url)
     return rabbitmq.url
 
 
 @pytest_asyncio.fixture
 async def database_url(postgres: str) -> AsyncIterator[str]:
-    """An empty database."""
+    """The address of an empty database."""
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(postgres)
     await connection.execute(f"CREATE DATABASE {name}")
@@ -83,7 +83,7 @@ def s3_settings(s3: servers.ObjectServer) -> dict[str, object]:
 
 @pytest.fixture
 def settings(bus_url: str, database_url: str, s3_settings: dict[str, object], tmp_path: Path) -> Settings:
-    """Settings of a service on clean servers of all three kinds."""
+    """Settings of a service that uses empty servers of all three kinds."""
     return Settings(
         bus_url=SecretStr(bus_url), database_url=SecretStr(database_url), work_dir=tmp_path / "work", **s3_settings
     )

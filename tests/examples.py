@@ -1,4 +1,4 @@
-"""Rows made in a line, for the optimizer's tests."""
+"""Short builders of rows and reports for the optimizer's tests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ def labelled(*pairs: tuple[str, str]) -> list[Row]:
     return [row(prompt, answer, f"r{number}") for number, (prompt, answer) in enumerate(pairs)]
 
 
-def report(bad: Sequence[Row], slices: dict[str, tuple[float, int]], asked: dict[str, int] | None = None) -> DevReport:
-    """A report with these bad cases; `slices` gives each slice's score and rows."""
+def report(
+    bad: Sequence[Row], slices: dict[str, tuple[float, int]], suggested: dict[str, int] | None = None
+) -> DevReport:
+    """A dev report: `slices` maps a slice to its score and number of rows, `suggested` maps it to the rows to add."""
     total = sum(rows for _, rows in slices.values())
     value = sum(score * rows for score, rows in slices.values()) / total
     return DevReport(
@@ -31,6 +33,7 @@ def report(bad: Sequence[Row], slices: dict[str, tuple[float, int]], asked: dict
             for r in bad
         ),
         suggestions=tuple(
-            Suggestion(action="add_rows", slice=name, rows=rows, reason="weak") for name, rows in (asked or {}).items()
+            Suggestion(action="add_rows", slice=name, rows=rows, reason="weak")
+            for name, rows in (suggested or {}).items()
         ),
     )

@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry
 from control.apply.applier import Applier
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
-from control.consumers.progress import Live, Watch
+from control.consumers.progress_hub import ProgressHub, Watcher
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
 from control.machine.machine import MachineEvent
-from control.store.port import Dataset
+from control.store.values import Dataset
 from control.telemetry.gauges import Gauges
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
@@ -32,57 +32,57 @@ STANDARD = {"taskName": "a task", "modelName": "/model", "datasetId": "rows", "u
 CONTINUOUS = {**STANDARD, "maxIterations": 3, "performanceThreshold": 0.9}
 
 
-class ObservedLive(Live):
-    """Tells when a stream has shown all there is, and waits for more."""
+class ObservedProgressHub(ProgressHub):
+    """A hub that sets `waiting` when a stream has sent everything and waits for more."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting = asyncio.Event()
 
     @contextmanager
-    def watch(self, task_id: UUID) -> Iterator[Watch]:
-        with super().watch(task_id) as watch:
-            changed = watch.changed
+    def watch(self, task_id: UUID) -> Iterator[Watcher]:
+        with super().watch(task_id) as watcher:
+            changed = watcher.changed
 
             async def observed(timeout: float) -> bool:
                 self.waiting.set()
                 return await changed(timeout)
 
-            watch.changed = observed  # type: ignore[method-assign]
-            yield watch
+            watcher.changed = observed  # type: ignore[method-assign]
+            yield watcher
 
 
 @dataclass
 class Gateway:
-    """A client of the application, and what stands behind it."""
+    """A client of the application, with the application's parts."""
 
     http: httpx.AsyncClient
     store: MemoryStore
-    live: ObservedLive
+    progress_hub: ObservedProgressHub
     applier: Applier
     bus: InProcessBus
     missing: dict[str, str]
-    """What is not ready."""
+    """The parts that are not ready, each with its reason."""
 
     async def create(self, mode: str = "standard", **more: object) -> UUID:
-        """A task of user 1 on the dataset "rows"."""
+        """Create a task of user 1 on the dataset "rows"."""
         answer = await self.http.post(f"/api/tasks/{mode}", json={**STANDARD, **more})
         assert answer.status_code == 201, answer.text
         return UUID(answer.json()["taskId"])
 
-    async def happens(self, event: MachineEvent) -> None:
-        """A worker reports."""
+    async def apply_event(self, event: MachineEvent) -> None:
+        """Apply an event of a worker."""
         await self.applier.submit(event, actor="worker-1")
 
 
 @asynccontextmanager
 async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
-    """The gateway on these objects; everything else is fresh."""
+    """A gateway on the object store `objects`; all its other parts are new."""
     settings, bus, missing = Settings(), InProcessBus(), dict[str, str]()
     store = MemoryStore(settings.ttl)
     relay = Relay(store, bus)
-    applier, live = Applier(store, relay, batch_size=8), ObservedLive()
-    applier.on_change(lambda change, _: live.touch(change.after.task_id))
+    applier, progress_hub = Applier(store, relay, batch_size=8), ObservedProgressHub()
+    applier.on_change(progress_hub.on_change)
     submissions = Submissions(store, applier, settings)
 
     async def readiness() -> dict[str, str]:
@@ -92,7 +92,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         store,
         submissions,
         objects,
-        live,
+        progress_hub,
         Gauges(CollectorRegistry(), store, bus).scrape,
         readiness,
         upload_limit=UPLOAD_LIMIT,
@@ -104,7 +104,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
     for loop in loops:
         loop.start()
     async with httpx.AsyncClient(transport=transport, base_url="http://treadle") as http:
-        yield Gateway(http, store, live, applier, bus, missing)
+        yield Gateway(http, store, progress_hub, applier, bus, missing)
     for loop in reversed(loops):
         await loop.stop()
     await bus.close()
@@ -112,22 +112,22 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
 
 @pytest_asyncio.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    """A gateway whose object store is away."""
+    """A gateway whose object store does not answer."""
     objects = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
-    async with serving(objects) as found:
-        yield found
+    async with serving(objects) as served:
+        yield served
     await objects.close()
 
 
 @pytest_asyncio.fixture
 async def storing_gateway(objects: ObjectStore) -> AsyncIterator[Gateway]:
     """A gateway on a real S3 server."""
-    async with serving(objects) as found:
-        yield found
+    async with serving(objects) as served:
+        yield served
 
 
 def fields(answer: httpx.Response) -> list[str]:
-    """The fields that a problem names; asserts that it is a problem."""
+    """The fields that a problem names; asserts that the answer is a problem."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     body: dict[str, Any] = answer.json()
     assert body["status"] == answer.status_code

@@ -1,4 +1,4 @@
-"""Tiny models of our own for tests: a word-level tokenizer and a Llama of some 50,000 parameters, made in a second."""
+"""Tiny models for tests: a word-level tokenizer and a Llama of about 50,000 parameters."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def colour_row(thing: str, *, weight: float = 1.0) -> Row:
 
 
 def colour_rows(copies: int = 1) -> list[Row]:
-    """Every colour row, `copies` times, with ids of their own."""
+    """Every colour row `copies` times, each with its own id."""
     rows = [colour_row(thing) for thing in COLOURS]
     return [row.model_copy(update={"id": f"{row.id}-{copy}"}) for copy in range(copies) for row in rows]
 
 
 def tiny_tokenizer(*, template: str | None = TEMPLATE, words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """One token a word; `<|end|>` ends a turn and is the eos token."""
+    """A tokenizer with one token per word; `<|end|>` ends a chat turn and is the eos token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -55,7 +55,7 @@ def tiny_tokenizer(*, template: str | None = TEMPLATE, words: Iterable[str] = ()
 
 
 def tiny_model(vocabulary: int, *, seed: int = 0, hidden: int = 48) -> LlamaForCausalLM:
-    """A Llama with two layers and room for 128 tokens, its weights drawn from `seed`."""
+    """A Llama with two layers and 128 positions, whose weights are drawn with `seed`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -76,7 +76,7 @@ def tiny_model(vocabulary: int, *, seed: int = 0, hidden: int = 48) -> LlamaForC
 
 
 def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE) -> Path:
-    """A Hugging Face folder: config, safetensors and tokenizer."""
+    """Save a tiny model as a Hugging Face folder: config, safetensors and tokenizer."""
     tokenizer = tiny_tokenizer(template=template)
     tiny_model(len(tokenizer), seed=seed).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -84,6 +84,6 @@ def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPL
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """One JSON object a line, as the optimizer writes them."""
+    """Write one JSON object per line, as the optimizer does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(row.model_dump_json() + "\n" for row in rows))

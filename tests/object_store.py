@@ -1,4 +1,4 @@
-"""The object store for tests that need nothing else: a client with a bucket of its own."""
+"""Fixtures for tests that need only an object store: a client with its own bucket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import ObjectServer
 
 @pytest.fixture(params=["s3", "moto"])
 def s3_settings(request: pytest.FixtureRequest) -> dict[str, object]:
-    """One S3 server after the other. Who imports it tests on both; elsewhere it is the quick one's."""
+    """The S3 fields of Settings. The tests of a module that imports this fixture run once on each S3 server."""
     server: ObjectServer = request.getfixturevalue(request.param)
     return server.settings()
 
@@ -29,7 +29,7 @@ def store_settings(s3_settings: dict[str, object], tmp_path: Path) -> Settings:
 
 @pytest_asyncio.fixture
 async def objects(store_settings: Settings) -> AsyncIterator[ObjectStore]:
-    """The store's client, its bucket made."""
+    """A client of the object store, whose bucket exists."""
     store = ObjectStore(store_settings)
     await store.start()
     yield store

@@ -1,4 +1,4 @@
-"""The servers that tests run against: given by address, else private processes, else Docker, else skipped."""
+"""The servers that tests use: at a given address, else as private processes, else in Docker; else tests are skipped."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 from pydantic import SecretStr
 
 from contracts.topology import QUEUES
-from infra.stack.child import Child
 from infra.stack.ports import LOOPBACK, accepts, free_port
 from infra.stack.postgres import PostgresNode
 from infra.stack.rabbitmq import RabbitMQNode, rabbitmq_script
 from infra.stack.s3 import S3Node
+from infra.stack.server_process import ServerProcess
 
 RABBITMQ_IMAGE = "rabbitmq:4.2.9"
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A RabbitMQ for tests, which wipe it. `node` is there where we may stop and start it."""
+    """A RabbitMQ for tests, which delete its messages; `node` is set if the tests may stop and start it."""
 
     url: str
     node: RabbitMQNode | None = None
@@ -57,7 +57,7 @@ class ObjectServer:
 
 
 def missing(reason: str) -> None:
-    """Skip what needs a server that is not there; in CI that is an error, for there nothing may go untested."""
+    """Skip a test whose server is missing; with CI=true the test fails, because CI must run every test."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason}, and CI=true", pytrace=False)
     pytest.skip(reason)
@@ -79,13 +79,13 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Broker]:
         async with _container() as url:
             yield Broker(url)
     else:
-        missing("neither TREADLE_TEST_BUS_URL, nor rabbitmq-server, nor Docker is there")
+        missing("no RabbitMQ: set TREADLE_TEST_BUS_URL, or install rabbitmq-server or Docker")
 
 
 async def purge(url: str) -> None:
-    """Empty the queues of the topology, those that are there, once the consumers of earlier tests are gone.
+    """Empty the existing queues of the topology, after the consumers of earlier tests have ended.
 
-    They are not deleted: RabbitMQ 3.10 may end whole when a quorum queue with dead-lettering is deleted while it
+    The queues are not deleted: RabbitMQ 3.10 may stop if a quorum queue with dead-lettering is deleted while it
     starts (its rabbit_fifo_dlx_worker crashes until the supervisor gives up).
     """
     async with await aio_pika.connect(url, timeout=10) as connection, asyncio.timeout(10):
@@ -96,7 +96,7 @@ async def purge(url: str) -> None:
 
 async def _purge_queue(channel: AbstractChannel, name: str) -> None:
     queue = await channel.declare_queue(name, passive=True)
-    while (await queue.declare()).consumer_count:  # noqa: ASYNC110 - the broker tells nobody
+    while (await queue.declare()).consumer_count:  # noqa: ASYNC110 - the broker does not report it
         await asyncio.sleep(0.02)
     await queue.purge()
     await channel.close()
@@ -104,7 +104,7 @@ async def _purge_queue(channel: AbstractChannel, name: str) -> None:
 
 @asynccontextmanager
 async def postgres(folder: Path) -> AsyncIterator[str]:
-    """The address of a database whose user may make others: TREADLE_TEST_DATABASE_URL, else the embedded server."""
+    """The address of a database whose user may create others: TREADLE_TEST_DATABASE_URL, else the embedded server."""
     if url := os.environ.get("TREADLE_TEST_DATABASE_URL"):
         yield url
         return
@@ -132,9 +132,9 @@ async def s3(folder: Path) -> AsyncIterator[ObjectServer]:
 
 @asynccontextmanager
 async def moto(folder: Path) -> AsyncIterator[ObjectServer]:
-    """moto's S3: it answers in AWS's own XML, errors included, and once its user is made it checks every signature."""
-    child, port = Child("moto", folder / "moto.log"), free_port()
-    env = {"PATH": os.environ.get("PATH", ""), "INITIAL_NO_AUTH_ACTION_COUNT": str(len(_OPEN_DOOR))}
+    """moto's S3 server: it answers with AWS's XML, also for errors, and checks every signature once its user exists."""
+    child, port = ServerProcess("moto", folder / "moto.log"), free_port()
+    env = {"PATH": os.environ.get("PATH", ""), "INITIAL_NO_AUTH_ACTION_COUNT": str(len(_UNSIGNED_CALLS))}
     child.start([sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)], env=env)
     try:
         await child.ready(lambda: accepts(port))
@@ -144,25 +144,25 @@ async def moto(folder: Path) -> AsyncIterator[ObjectServer]:
         await child.stop()
 
 
-_OPEN_DOOR = ("CreateUser", "PutUserPolicy", "CreateAccessKey")
-"""The calls that moto takes from anybody: they make the one user who may do the rest."""
+_UNSIGNED_CALLS = ("CreateUser", "PutUserPolicy", "CreateAccessKey")
+"""The calls that moto accepts without a signature: they create the user of all other calls."""
 
 
 def _key(endpoint: str) -> tuple[str, str]:
-    """The access key and the secret key of a new user who may do anything in S3."""
+    """The access key and the secret key of a new user with all rights in S3."""
     import boto3
 
     client = boto3.client("iam", "us-east-1", endpoint_url=endpoint, aws_access_key_id="-", aws_secret_access_key="-")
-    anything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}
+    policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}
     client.create_user(UserName="treadle")
-    client.put_user_policy(UserName="treadle", PolicyName="s3", PolicyDocument=json.dumps(anything))
+    client.put_user_policy(UserName="treadle", PolicyName="s3", PolicyDocument=json.dumps(policy))
     key = client.create_access_key(UserName="treadle")["AccessKey"]
     return key["AccessKeyId"], key["SecretAccessKey"]
 
 
 @asynccontextmanager
 async def _container() -> AsyncIterator[str]:
-    """The address of a RabbitMQ in Docker. (The ready-made container class of testcontainers wants pika.)"""
+    """The address of a RabbitMQ in Docker. (The RabbitMQ class of testcontainers needs pika.)"""
     from testcontainers.core.container import DockerContainer
 
     server = DockerContainer(RABBITMQ_IMAGE).with_exposed_ports(5672)

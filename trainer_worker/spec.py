@@ -1,4 +1,4 @@
-"""What the training program is given and what it answers. No torch: the handlers read both."""
+"""The program's input, `spec.json`, and its output, `result.json`; without torch, because `worker.py` uses both."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from contracts.options import Hyperparameters
 from infra.models.model_inputs import ModelLocation
 
 ROWS, CHECKPOINT = "rows", "checkpoint"
-"""Names of the inputs that hold `train.jsonl`, and the checkpoint to go on from."""
+"""Names of the inputs that hold `train.jsonl` and the checkpoint to resume from."""
 
 
 class TrainSpec(Frozen):
-    """One training: the base, how to train it, and the seed of everything that is drawn."""
+    """One training: the base model, its hyper-parameters, and the seed of all random numbers."""
 
     model: ModelLocation
     hyperparameters: Hyperparameters
     seed: int
     resume_from: str | None = None
-    """The prefix of the checkpoint that the input `checkpoint` holds, unless it was damaged."""
+    """Prefix of the checkpoint; the input `checkpoint` holds it, unless it was damaged."""
 
 
 class TrainResult(Frozen):
-    """What was trained. `metrics` holds loss, tokens_per_second (padding not counted), padding_fraction, …"""
+    """The result; `metrics` holds loss, tokens_per_second (padding not counted), padding_fraction and others."""
 
     steps: int = Field(ge=0)
     metrics: dict[str, float]

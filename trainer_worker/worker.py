@@ -1,4 +1,4 @@
-"""A `TrainModel` command becomes a job; its result becomes `ModelTrained`."""
+"""Turn a `TrainModel` command into a plan for the program, and its result into `ModelTrained`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PROGRAM = "trainer_worker.programs.train"
 
 
 def plan(command: TrainModel) -> Plan:
-    """Download the rows, the model's layers and the checkpoint that an earlier attempt left, if any.
+    """Plan the program with the rows, the model's layers and the checkpoint of an earlier attempt, if any, as inputs.
 
-    A damaged checkpoint costs the steps behind it, not the task.
+    The checkpoint is optional: if it is damaged, the attempt starts from step 0 instead of failing.
     """
     inputs, location = model_inputs(command.model)
     inputs[ROWS] = f"{command.dataset.prefix}#train.jsonl"
@@ -32,7 +32,7 @@ def plan(command: TrainModel) -> Plan:
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
-    """The trained model as layers: a new base, or one more adapter upon the old one."""
+    """Build the event with the trained model as layers: a new base, or one more adapter on the old base."""
     result = TrainResult.model_validate_json(finished.result.read_bytes())
     return ModelTrained(
         **finished.facts(),

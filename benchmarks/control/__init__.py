@@ -1,1 +1,1 @@
-"""Treadle's control plane beside its peers, on one broker and one database, with durable settings everywhere."""
+"""Compares Treadle's control plane with its peers, on one broker and one database with durable settings."""

@@ -1,4 +1,4 @@
-"""`make bench BENCH=control`: every contestant, run after run, then the recoveries, then the report."""
+"""`make bench BENCH=control`: measures every contestant several times, then the recoveries, and writes the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ RESULTS = Path(__file__).parents[1] / "results"
 FULL = Sizes(tasks=2000, submissions=1000, idle=100, stored=100_000)
 QUICK = Sizes(tasks=200, submissions=100, idle=15, stored=2_000)
 QUICK_RECOVERIES = ("cancel_s", "control_killed_s", "broker_restarted_s", "queue_deleted_s", "database_restarted_s")
-OURS = Treadle.name
 
 
 @dataclass(frozen=True)
@@ -39,26 +38,38 @@ class Step:
 
 
 def main() -> None:
-    """Parse the options, measure, write, and end with one line of JSON."""
+    """Parse the options, measure, write the report, and print one line of JSON."""
     options = _options(sys.argv[1:])
     results = run(_measure(options))
     write(results, options.out)
-    print(json.dumps(summary(results)))  # noqa: T201 - the last line of output is for machines
+    print(json.dumps(summary(results)))  # noqa: T201 - the last line of output is for programs
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH=control ARGS=…", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small run of everything, to try it out")
-    parser.add_argument("--runs", type=_positive, help="runs, of which the median is told (5; quick: 1)")
-    parser.add_argument("--tasks", type=_positive, help=f"tasks under load in each run ({FULL.tasks})")
-    parser.add_argument("--stored", type=_positive, help=f"tasks in the full database ({FULL.stored})")
-    parser.add_argument("--peers", default=",".join(PEERS), help="names with commas between; 'none' leaves all out")
-    parser.add_argument("--no-recoveries", action="store_true", help="leave out what is killed and restarted")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the report goes")
+    parser.add_argument("--quick", action="store_true", help="measure everything once with small sizes, as a trial")
+    parser.add_argument(
+        "--runs", type=_positive, help="number of runs; the report has their medians (default 5, with --quick 1)"
+    )
+    parser.add_argument(
+        "--tasks", type=_positive, help=f"number of tasks for the throughput of each run (default {FULL.tasks})"
+    )
+    parser.add_argument(
+        "--stored", type=_positive, help=f"number of tasks in the full database (default {FULL.stored})"
+    )
+    parser.add_argument(
+        "--peers",
+        default=",".join(PEERS),
+        help="names of peers, separated by commas, or 'none' (default: all)",
+    )
+    parser.add_argument(
+        "--no-recoveries", action="store_true", help="do not measure the recoveries from kills and restarts"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the report")
     options = parser.parse_args(arguments)
     options.peers = [] if options.peers == "none" else options.peers.split(",")
     if unknown := set(options.peers) - set(PEERS):
-        parser.error(f"--peers: {', '.join(sorted(unknown))}: expected some of {', '.join(PEERS)}, or none")
+        parser.error(f"--peers: {', '.join(sorted(unknown))}: expected names among {', '.join(PEERS)}, or none")
     return options
 
 
@@ -78,7 +89,7 @@ async def _measure(options: argparse.Namespace) -> Results:
     sizes = _sizes(options)
     runs = options.runs or (1 if options.quick else 5)
     contestants = [
-        Step(OURS, partial(read_treadle, sizes=sizes)),
+        Step(Treadle.name, partial(read_treadle, sizes=sizes)),
         *(Step(name, partial(read_peer, PEERS[name], sizes=sizes)) for name in options.peers),
     ]
     recoveries = [] if options.no_recoveries else QUICK_RECOVERIES if options.quick else tuple(RECOVERIES)
@@ -91,8 +102,8 @@ async def _measure(options: argparse.Namespace) -> Results:
         machine=describe(),
         runs=runs,
         sizes=sizes,
-        promises={OURS: Treadle.promises, **{name: PEERS[name].promises for name in options.peers}},
-        treadle=medians(readings[OURS]),
+        promises={Treadle.name: Treadle.promises, **{name: PEERS[name].promises for name in options.peers}},
+        treadle=medians(readings[Treadle.name]),
         peers={name: medians(readings[name]) for name in options.peers},
         recoveries={name: readings[name][0][name] for name in recoveries},
         readings={step.name: readings[step.name] for step in contestants},
@@ -104,7 +115,7 @@ async def _recovery(name: str, servers: Servers, folder: Path) -> Reading:
 
 
 async def _all(steps: Sequence[Step]) -> dict[str, list[Reading]]:
-    """Every step's reading; contestants alternate, so that a slow minute of the machine is shared."""
+    """The readings of every step; contestants alternate, so that a slow period of the machine affects all."""
     readings: dict[str, list[Reading]] = {step.name: [] for step in steps}
     with TemporaryDirectory(prefix="treadle-bench-out-") as folder, _progress() as progress:
         bar = progress.add_task("servers", total=len(steps))
@@ -113,13 +124,13 @@ async def _all(steps: Sequence[Step]) -> dict[str, list[Reading]]:
                 progress.update(bar, description=step.name)
                 reading = await step.measure(servers, Path(folder) / str(number))
                 readings[step.name].append(reading)
-                progress.console.print(f"{step.name:<22} {_told(reading)}")
+                progress.console.print(f"{step.name:<22} {_formatted(reading)}")
                 progress.advance(bar)
     return readings
 
 
 def _progress() -> Progress:
-    """A bar with the time that is left, on standard error."""
+    """A progress bar with the remaining time, on standard error."""
     return Progress(
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -131,7 +142,7 @@ def _progress() -> Progress:
     )
 
 
-def _told(reading: Reading) -> str:
+def _formatted(reading: Reading) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in reading.items())
 
 

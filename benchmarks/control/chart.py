@@ -1,4 +1,4 @@
-"""Throughput and idle latency of all contestants, as one picture."""
+"""Draws throughput and idle latency of all contestants as one chart."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-OURS, OTHERS = "#0b6e4f", "#9aa5b1"
+FIRST_COLOUR, COLOUR = "#0b6e4f", "#9aa5b1"
 
 
 def draw(readings: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Two bar charts side by side; the first contestant stands out."""
+    """Write two bar charts side by side to `path`; the first contestant has its own colour."""
     figure = Figure(figsize=(11, 0.6 * len(readings) + 1.6), layout="tight")
     rate, latency = figure.subplots(1, 2)
     _bars(rate, readings, "tasks_per_s", "three-phase tasks a second (more is better)")
@@ -26,7 +26,7 @@ def draw(readings: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 def _bars(axes: Axes, readings: Mapping[str, Mapping[str, float]], key: str, title: str) -> None:
     names = list(readings)[::-1]
-    colours = [OURS if name == next(iter(readings)) else OTHERS for name in names]
+    colours = [FIRST_COLOUR if name == next(iter(readings)) else COLOUR for name in names]
     bars = axes.barh(names, [readings[name][key] for name in names], color=colours)
     axes.bar_label(bars, fmt="%.4g", padding=3)
     axes.set_title(title, fontsize=10)

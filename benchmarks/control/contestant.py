@@ -1,4 +1,4 @@
-"""What every contestant can do, whatever it is made of."""
+"""The interface of all contestants: Treadle and its peers."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from benchmarks.control.waiting import until
 
 PHASES = ("optimize", "train", "evaluate")
 BROKER, DATABASE = "BENCH_BROKER", "BENCH_DATABASE"
-"""The variables by which a worker process learns where the servers are."""
+"""Environment variables with the addresses of the servers, for a worker process."""
 
 
 @dataclass(frozen=True)
 class Promises:
-    """What a contestant guarantees, in a word or two each."""
+    """What a contestant guarantees, as short texts for the report."""
 
     outbox: str
-    """Whether state and message can diverge."""
+    """Whether state and messages stay consistent after a crash."""
     inbox: str
-    """Whether a message that comes twice is done once."""
+    """Whether a message that is delivered twice takes effect once."""
     fence: str
-    """Whether a worker that was given up can still write."""
+    """Whether a worker that has lost its work is prevented from writing."""
     history: str
     redelivery: str
-    """What happens to the work of a worker that died."""
+    """When the work of a dead worker is delivered again."""
 
 
 class Contestant(ABC):
-    """Three phases for each task, in separate worker processes, with the state in PostgreSQL."""
+    """Runs three phases for each task in separate worker processes, with the state in PostgreSQL."""
 
     name: ClassVar[str]
     promises: ClassVar[Promises]
     module: ClassVar[str]
     processes: ClassVar[tuple[str, ...]] = PHASES
-    """Arguments of `python -m module`, one process each."""
+    """The argument of `python -m module`, for each process."""
     ended_sql: ClassVar[str]
-    """How many tasks have ended."""
+    """Selects the number of ended tasks."""
     ended_one_sql: ClassVar[str]
-    """Whether the task $1 has."""
+    """Selects whether the task $1 has ended."""
 
     def __init__(self, broker: str, dsn: str, database: asyncpg.Connection, running: Processes) -> None:
         self.broker = broker
@@ -57,7 +57,7 @@ class Contestant(ABC):
     @classmethod
     @asynccontextmanager
     async def started(cls, servers: Servers, folder: Path) -> AsyncIterator[Self]:
-        """On an empty database, with its workers up and warm."""
+        """A contestant on an empty database, whose workers have run the warm-up tasks."""
         dsn = await servers.fresh_database(f"bench_{cls.name}")
         database = await asyncpg.connect(dsn)
         with Processes(folder / cls.name) as running:
@@ -76,37 +76,38 @@ class Contestant(ABC):
 
     @abstractmethod
     async def open(self) -> None:
-        """Make the schema and the client."""
+        """Create the schema and the client."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let the client go."""
+        """Close the client."""
 
     @abstractmethod
     async def submit(self) -> str:
-        """One task, durable when this returns; its id."""
+        """Submit one task, which is durable when this returns; returns its id."""
 
     @abstractmethod
     async def submit_all(self, count: int) -> None:
-        """Tasks in the quickest durable way that the library has."""
+        """Submit tasks in the quickest durable way that the library offers."""
 
     async def ended(self) -> int:
-        """How many tasks have ended, by the state in the database."""
-        found: int = await self.database.fetchval(self.ended_sql)
-        return found
+        """The number of ended tasks, by the state in the database."""
+        count: int = await self.database.fetchval(self.ended_sql)
+        return count
 
     async def until_ended(self, count: int) -> None:
-        """Wait until so many have."""
+        """Wait until `count` tasks have ended."""
 
-        async def there() -> bool:
+        async def all_ended() -> bool:
             self.running.check()
             return await self.ended() >= count
 
-        await until(there, f"{count} tasks of {self.name}")
+        await until(all_ended, f"{count} ended tasks of {self.name}")
 
     async def has_ended(self, task: str) -> bool:
-        """Whether this task has."""
+        """Whether this task has ended."""
         return bool(await self.database.fetchval(self.ended_one_sql, task))
 
 
 WARM_UP = 20
+"""The number of tasks before a measurement."""

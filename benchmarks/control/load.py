@@ -1,4 +1,4 @@
-"""What is measured of every contestant, by the same code."""
+"""The measurements that all contestants have in common."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 
 from benchmarks.control.contestant import Contestant
 
-GLANCE = 0.0005
-"""Seconds between two looks at the one task under way."""
-QUIET = 0.6
-"""Of the shortest time so far: before that there is nothing to see."""
-REST = 0.01
-"""Seconds of quiet between two tasks that are timed alone."""
+POLL_INTERVAL = 0.0005
+"""Seconds between two queries for the end of a task."""
+UNPOLLED_SHARE = 0.6
+"""The share of the shortest latency so far in which no query is made, because the task cannot have ended."""
+PAUSE = 0.01
+"""Seconds between two tasks that are timed one by one."""
 
 
 async def throughput(contestant: Contestant, count: int) -> float:
-    """Tasks a second, from the first submission until the database says that all have ended."""
+    """Tasks per second, from the first submission until all have ended in the database."""
     before = await contestant.ended()
     began = time.perf_counter()
     await contestant.submit_all(count)
@@ -25,27 +25,27 @@ async def throughput(contestant: Contestant, count: int) -> float:
 
 
 async def idle_latency(contestant: Contestant, count: int) -> list[float]:
-    """Seconds from the submission of one task to its end in the database, nothing else under way."""
+    """Seconds from the submission of a task to its end in the database, while no other task exists."""
     taken: list[float] = []
     for _ in range(count):
-        taken.append(await _one(contestant, QUIET * min(taken, default=0.0)))
+        taken.append(await _latency(contestant, UNPOLLED_SHARE * min(taken, default=0.0)))
     return taken
 
 
 async def submissions(contestant: Contestant, count: int) -> float:
-    """Submissions a second of one client, each durable before the next is made."""
+    """Submissions per second of one client, each durable before the next."""
     began = time.perf_counter()
     for _ in range(count):
         await contestant.submit()
     return count / (time.perf_counter() - began)
 
 
-async def _one(contestant: Contestant, quiet: float) -> float:
-    """Nobody looks for the first `quiet` seconds: each look costs the two cores a third of a millisecond."""
-    await asyncio.sleep(REST)
+async def _latency(contestant: Contestant, unpolled: float) -> float:
+    """The latency of one task; no query in the first `unpolled` seconds, because each query takes processor time."""
+    await asyncio.sleep(PAUSE)
     began = time.perf_counter()
     task = await contestant.submit()
-    await asyncio.sleep(began + quiet - time.perf_counter())
-    while not await contestant.has_ended(task):  # noqa: ASYNC110 - the database tells nobody
-        await asyncio.sleep(GLANCE)
+    await asyncio.sleep(began + unpolled - time.perf_counter())
+    while not await contestant.has_ended(task):  # noqa: ASYNC110 - the database sends no notification
+        await asyncio.sleep(POLL_INTERVAL)
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describes the machine and the versions of a measurement."""
 
 from __future__ import annotations
 

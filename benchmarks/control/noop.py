@@ -1,7 +1,7 @@
-"""One of Treadle's workers with a program that does nothing: `python -m benchmarks.control.noop train`.
+"""A worker of Treadle whose program does nothing: `python -m benchmarks.control.noop train`.
 
-Claims, leases, spool and events are those of every worker; there is no child and no artifact. With BENCH_HOLD the
-program takes so many seconds, and writes the time at which it is told to end to the file BENCH_TOLD.
+Claims, leases, spool and events are real; there is no child process and no artifact. With BENCH_PROGRAM_SECONDS the
+program takes that many seconds, and if it is stopped it writes the time to the file BENCH_STOP_FILE.
 """
 
 from __future__ import annotations
@@ -15,95 +15,95 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from cli.services.composition import told_to_stop
+from cli.services.composition import stop_signal
 from contracts.commands import COMMAND_OF, EvaluateModel, OptimizeData, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, WorkerEvent
 from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import DatasetRef, Phase
 from infra.bus.connect import connect
-from infra.child.process import Children
-from infra.garbage_collection import settle
+from infra.child.process import ChildPool
+from infra.garbage_collection import tune_garbage_collection
 from infra.logs import configure_logs
 from infra.loop import run
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
 from infra.worker.host import WorkerHost
-from infra.worker.job import Jobs
+from infra.worker.job import JobRunner
 from infra.worker.plan import PhaseWorker
-from infra.worker.reporting import Reporter
+from infra.worker.progress_reporter import ProgressReporter
 
 SCORE = Score(metric=Metric.EXACT_MATCH, value=0.5, low=0.4, high=0.6, scored=100)
 
 
 def completion(attempt: Attempt, worker_id: str) -> WorkerEvent:
-    """The event that completes whatever phase is asked for."""
+    """The event that completes the phase of the attempt."""
     command = attempt.command
-    who: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": worker_id}
+    common: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": worker_id}
     match command:
         case OptimizeData():
             rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
-            return DataOptimized(**who, dataset=rows, splits=command.output, rows=100)
+            return DataOptimized(**common, dataset=rows, splits=command.output, rows=100)
         case TrainModel():
-            return ModelTrained(**who, model=command.model, steps=1)
+            return ModelTrained(**common, model=command.model, steps=1)
         case EvaluateModel():
-            return ModelEvaluated(**who, report=command.output, dev=SCORE)
+            return ModelEvaluated(**common, report=command.output, dev=SCORE)
         case _:
-            raise AssertionError(f"no command: {command}")
+            raise AssertionError(f"not a command: {command}")
 
 
-class NoJobs(Jobs):
-    """Jobs without a program and without artifacts: each is done at once."""
+class NoJobs(JobRunner):
+    """Jobs without a program and without artifacts."""
 
     async def start(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
-    async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
-        """Complete the phase."""
-        await _hold()
+    async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
+        """Complete the phase, after BENCH_PROGRAM_SECONDS."""
+        await _wait()
         return completion(attempt, self._worker_id)
 
     async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
-        """Nothing lies about."""
+        """Do nothing: there are no files."""
 
 
 class NoopHost(WorkerHost):
-    """The real host, whose jobs do nothing."""
+    """The real worker host, whose jobs do nothing."""
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> Jobs:
-        children = Children(self._folder.path, self._settings.stop_grace, warm=False)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, warm=False)
         return NoJobs(worker, objects, self._folder, children, self.worker_id)
 
 
-def _planned(command: object, *_: object) -> Any:  # noqa: ANN401
+def _unused(command: object, *_: object) -> Any:  # noqa: ANN401
     raise AssertionError(f"no program is run for {command}")
 
 
-async def _hold() -> None:
-    """Take as long as the variable says; nothing at all where there is none."""
-    if seconds := float(os.environ.get("BENCH_HOLD", "0")):
+async def _wait() -> None:
+    """Wait BENCH_PROGRAM_SECONDS; return at once if it is not set."""
+    if seconds := float(os.environ.get("BENCH_PROGRAM_SECONDS", "0")):
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
-            await asyncio.to_thread(Path(os.environ["BENCH_TOLD"]).write_text, str(time.time()))
+            await asyncio.to_thread(Path(os.environ["BENCH_STOP_FILE"]).write_text, str(time.time()))
             raise
 
 
 async def serve(phase: Phase) -> None:
-    """Work until told to stop."""
+    """Run the worker until SIGTERM or SIGINT."""
     settings = Settings()
     configure_logs(settings, phase.value)
     async with AsyncExitStack() as stack:
         bus = connect(settings)
         stack.push_async_callback(bus.close)
         await bus.start()
-        worker = PhaseWorker(phase, COMMAND_OF[phase], plan=_planned, conclude=_planned)
+        worker = PhaseWorker(phase, COMMAND_OF[phase], plan=_unused, conclude=_unused)
         host = NoopHost(worker, bus, ObjectStore(settings), settings)
         stack.push_async_callback(host.stop)
         await host.start()
-        settle()
-        await told_to_stop()
+        tune_garbage_collection()
+        await stop_signal()
 
 
 if __name__ == "__main__":

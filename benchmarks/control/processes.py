@@ -1,4 +1,4 @@
-"""Processes of a contestant: started from this interpreter, their output kept, killed when the measurement ends."""
+"""The processes of a contestant: run by this interpreter, with log files, and ended after the measurement."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        """Nothing runs yet."""
+        """Start with no process."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all, those that do not heed SIGTERM too."""
+        """End all processes by SIGTERM, and after 10 s by SIGKILL."""
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
@@ -41,7 +41,7 @@ class Processes:
                 process.wait()
 
     def python(self, name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Start `python arguments…` as `name`; a second start under a name takes the first one's place."""
+        """Start `python arguments…` as `name`; a second start under a name replaces the first."""
         self._folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
         with self.log(name).open("ab") as log:
@@ -50,31 +50,31 @@ class Processes:
             )
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the end."""
         self._running[name].send_signal(signal.SIGKILL)
         self._running[name].wait()
 
     def forget(self, name: str) -> None:
-        """It was ended on purpose, and is not missed."""
+        """Remove a process that was ended on purpose, so that `check` does not report it."""
         del self._running[name]
 
     def pid(self, name: str) -> int:
-        """The process id of one."""
+        """The process id."""
         return self._running[name].pid
 
     def log(self, name: str) -> Path:
-        """Where its output goes."""
+        """The file with the output of a process."""
         return self._folder / f"{name}.log"
 
     def check(self) -> None:
-        """Raises RuntimeError with the end of the log where one has ended by itself."""
+        """Raise RuntimeError with the end of the log if a process has ended by itself."""
         for name, process in self._running.items():
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended with {process.returncode}: {self.log(name).read_text()[-2000:]}")
 
 
 def environment(settings: Settings, **more: object) -> dict[str, str]:
-    """The variables that say to another process what `settings` says here."""
+    """The environment variables that give another process these settings, with changes from `more`."""
     given = settings.model_dump(exclude={"models"})
     plain = {name: getattr(value, "get_secret_value", lambda v=value: v)() for name, value in given.items()}
     return {f"TREADLE_{name.upper()}": str(value) for name, value in {**plain, **more}.items() if value is not None}

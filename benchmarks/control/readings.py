@@ -1,4 +1,4 @@
-"""One run's readings of every contestant, and the medians over runs."""
+"""The readings of one run of a contestant, and the medians over several runs."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Reading = dict[str, float]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done in a run."""
+    """The sizes of a run: numbers of tasks for each reading."""
 
     tasks: int
     submissions: int
     idle: int
     stored: int
-    """Tasks in the database for the reading of a full one."""
+    """Tasks in the full database."""
 
 
 async def read_peer(peer: type[Contestant], servers: Servers, folder: Path, sizes: Sizes) -> Reading:
-    """What is measured of all: throughput, submissions and idle latency."""
+    """Throughput, submissions and idle latency, as for every contestant."""
     async with peer.started(servers, folder) as contestant:
         return await _common(contestant, sizes)
 
 
 async def read_treadle(servers: Servers, folder: Path, sizes: Sizes) -> Reading:
-    """The same, and what is asked of Treadle alone."""
+    """The same, and the readings that only Treadle has."""
     async with Treadle.started(servers, folder) as treadle:
         reading = await _idle(treadle, sizes)
         before = await tally(treadle.database)
@@ -69,7 +69,7 @@ async def _idle(contestant: Contestant, sizes: Sizes) -> Reading:
 
 
 async def _submissions(treadle: Treadle, sizes: Sizes) -> Reading:
-    """Confirmed by the broker, one after another and in batches; and answered by control. No worker runs beside."""
+    """Submissions confirmed one by one and in batches, and answered by control; no worker runs meanwhile."""
     one_at_a_time = await submissions(treadle, sizes.submissions)
     await treadle.until_started(sizes.submissions)
     began = time.perf_counter()
@@ -98,5 +98,5 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def medians(runs: Sequence[Reading]) -> Reading:
-    """Each number's median over the runs."""
+    """The median of each number over the runs."""
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]} if runs else {}

@@ -1,4 +1,4 @@
-"""How long Treadle takes to go on when a part of it is killed: seconds, each measured once a run."""
+"""Measures how long Treadle takes to continue after a part was killed, in seconds."""
 
 from __future__ import annotations
 
@@ -17,63 +17,66 @@ from benchmarks.control.waiting import until
 from contracts.tasks import Phase
 from contracts.topology import CLAIMS_QUEUE, CONTROL_QUEUE, PHASE_QUEUES, SUBMISSIONS_QUEUE
 
-HOLD = 600
-GLANCE = 0.005
+PROGRAM_SECONDS = 600
+"""Duration of a program that outlasts the measurement."""
+POLL_INTERVAL = 0.005
+"""Seconds."""
 BACKLOG = 200
-CLAIMED = "SELECT count(*) FROM phase_runs WHERE state = 'running' AND worker_id = $1 /* bench */"
+"""Tasks that are submitted before control is killed."""
+CLAIMED = "SELECT count(*) FROM attempts WHERE state = 'running' AND worker_id = $1 /* bench */"
 SERVED = [queue.name for queue in (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE)]
 """The queues that control or a worker consumes."""
-INTERRUPTED = "SELECT count(*) FROM phase_runs WHERE attempt > 1 /* bench */"
+INTERRUPTED = "SELECT count(*) FROM attempts WHERE attempt > 1 /* bench */"
 
 Recovery = Callable[[Servers, Path], Awaitable[float]]
 
 
 async def worker_killed(servers: Servers, folder: Path, phase: Phase) -> float:
-    """From the SIGKILL of a worker that holds an attempt to the claim of the next, by another worker."""
+    """From the SIGKILL of a worker during an attempt to the claim of the next attempt by another worker."""
     others = [other for other in PHASES if other != phase.value]
     async with Treadle.started(servers, folder, workers=others) as treadle:
-        treadle.start_worker(phase, "first", **_held(folder))
+        treadle.start_worker(phase, "first", **_long_program(folder))
         await treadle.submit()
-        await _claimed(treadle, "first")
-        treadle.start_worker(phase, "second", **_held(folder))
+        await _wait_for_claim(treadle, "first")
+        treadle.start_worker(phase, "second", **_long_program(folder))
         began = time.monotonic()
         treadle.running.kill("first")
         treadle.running.forget("first")
-        await _claimed(treadle, "second")
+        await _wait_for_claim(treadle, "second")
         return time.monotonic() - began
 
 
 async def broker_restarted(servers: Servers, folder: Path) -> float:
-    """From the moment at which the broker accepts again until every queue has its consumer. No job is interrupted."""
+    """From the end of the broker's restart until every queue has a consumer; no job may be interrupted."""
     node = servers.stack.rabbitmq
     assert node is not None, "started with RabbitMQ"
     async with Treadle.started(servers, folder, workers=PHASES[1:]) as treadle:
-        treadle.start_worker(Phase.OPTIMIZE, "holder", **_held(folder))
+        treadle.start_worker(Phase.OPTIMIZE, "holder", **_long_program(folder))
         await treadle.submit()
-        await _claimed(treadle, "holder")
+        await _wait_for_claim(treadle, "holder")
         await node.stop_app()
         await node.start_app()
         began = time.monotonic()
-        await _consumed(servers.broker, SERVED)
-        took = time.monotonic() - began
+        await _wait_for_consumers(servers.broker, SERVED)
+        seconds = time.monotonic() - began
         await treadle.until_ready()
         interrupted = await treadle.database.fetchval(INTERRUPTED)
         assert interrupted == 0, f"{interrupted} jobs were interrupted"
-        return took
+        return seconds
 
 
 async def queue_deleted(servers: Servers, folder: Path) -> float:
-    """From the deletion of the submissions' queue, which cancels its consumer, until it has a consumer again."""
+    """From the deletion of the queue of submissions, which cancels its consumer, until it has a consumer again."""
     async with Treadle.started(servers, folder):
         async with await aio_pika.connect(servers.broker) as connection:
             await (await connection.channel()).queue_delete(SUBMISSIONS_QUEUE.name)
         began = time.monotonic()
-        await _consumed(servers.broker, [SUBMISSIONS_QUEUE.name])
+        await _wait_for_consumers(servers.broker, [SUBMISSIONS_QUEUE.name])
         return time.monotonic() - began
 
 
 async def database_restarted(servers: Servers, folder: Path) -> float:
-    """From the moment at which PostgreSQL, killed at once, answers again until control serves."""
+    """From the end of a restart of PostgreSQL until control answers a submission."""
     async with Treadle.started(servers, folder) as treadle:
         await servers.restart_database_at_once()
         began = time.monotonic()
@@ -83,7 +86,7 @@ async def database_restarted(servers: Servers, folder: Path) -> float:
 
 
 async def control_killed(servers: Servers, folder: Path) -> float:
-    """From the moment at which a new control process is ready until it has caught up with what piled up meanwhile."""
+    """From the readiness of a new control process until the tasks that were submitted before the kill have ended."""
     async with Treadle.started(servers, folder) as treadle:
         before = await treadle.ended()
         await treadle.submit_all(BACKLOG)
@@ -92,27 +95,27 @@ async def control_killed(servers: Servers, folder: Path) -> float:
         await treadle.until_ready()
         began = time.monotonic()
         await treadle.until_ended(before + BACKLOG)
-        took = time.monotonic() - began
+        seconds = time.monotonic() - began
         interrupted = await treadle.database.fetchval(INTERRUPTED)
         assert interrupted == 0, f"{interrupted} jobs were interrupted"
-        return took
+        return seconds
 
 
 async def cancelled(servers: Servers, folder: Path) -> float:
-    """From the request until the running program is told."""
-    told = _held(folder)["BENCH_TOLD"]
+    """From the request to the stop of the running program."""
+    stop_file = Path(_long_program(folder)["BENCH_STOP_FILE"])
     async with Treadle.started(servers, folder, workers=PHASES[1:]) as treadle:
-        treadle.start_worker(Phase.OPTIMIZE, "holder", **_held(folder))
+        treadle.start_worker(Phase.OPTIMIZE, "holder", **_long_program(folder))
         task = await treadle.submit()
-        await _claimed(treadle, "holder")
+        await _wait_for_claim(treadle, "holder")
         began = time.time()
         await treadle.cancel(task)
 
-        async def heard() -> bool:
-            return await asyncio.to_thread(Path(told).exists)
+        async def stopped() -> bool:
+            return await asyncio.to_thread(stop_file.exists)
 
-        await until(heard, "the program to be told", pace=GLANCE)
-        return float(await asyncio.to_thread(Path(told).read_text)) - began
+        await until(stopped, "the program to be stopped", interval=POLL_INTERVAL)
+        return float(await asyncio.to_thread(stop_file.read_text)) - began
 
 
 async def _optimizer_killed(servers: Servers, folder: Path) -> float:
@@ -134,28 +137,28 @@ RECOVERIES: dict[str, Recovery] = {
 }
 
 
-def _held(folder: Path) -> dict[str, str]:
-    """The environment of a worker whose program goes on for longer than anybody waits."""
-    return {"BENCH_HOLD": str(HOLD), "BENCH_TOLD": str(folder / "told")}
+def _long_program(folder: Path) -> dict[str, str]:
+    """The environment of a worker whose program outlasts the measurement."""
+    return {"BENCH_PROGRAM_SECONDS": str(PROGRAM_SECONDS), "BENCH_STOP_FILE": str(folder / "stopped")}
 
 
-async def _claimed(treadle: Treadle, worker: str) -> None:
-    async def there() -> bool:
+async def _wait_for_claim(treadle: Treadle, worker: str) -> None:
+    async def claimed() -> bool:
         return bool(await treadle.database.fetchval(CLAIMED, worker))
 
-    await until(there, f"{worker} to claim", pace=GLANCE)
+    await until(claimed, f"{worker} to claim an attempt", interval=POLL_INTERVAL)
 
 
-async def _consumed(broker: str, names: Sequence[str]) -> None:
-    """Wait until each of these queues is there and has a consumer."""
+async def _wait_for_consumers(broker: str, names: Sequence[str]) -> None:
+    """Wait until each of these queues exists and has a consumer."""
 
-    async def there() -> bool:
+    async def consumed() -> bool:
         try:
             async with await aio_pika.connect(broker, timeout=5) as connection:
                 channel = await connection.channel()
-                found = [await channel.declare_queue(name, passive=True) for name in names]
-                return all(queue.declaration_result.consumer_count for queue in found)
+                queues = [await channel.declare_queue(name, passive=True) for name in names]
+                return all(queue.declaration_result.consumer_count for queue in queues)
         except (*CONNECTION_EXCEPTIONS, ChannelNotFoundEntity):
             return False
 
-    await until(there, "the consumers to be back", pace=0.02)
+    await until(consumed, "every queue to have a consumer", interval=0.02)

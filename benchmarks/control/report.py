@@ -1,4 +1,4 @@
-"""The report: numbers as JSON, a table as Markdown, and a chart."""
+"""Writes the report: numbers as JSON, tables as Markdown, and a chart."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Results:
-    """All that one call of the benchmark found out."""
+    """All results of one call of the benchmark."""
 
     machine: Mapping[str, str]
     runs: int
     sizes: Sizes
     promises: Mapping[str, Promises]
-    """Of every contestant."""
+    """The guarantees of every contestant, by name."""
     treadle: Reading
     peers: Mapping[str, Reading]
     recoveries: Mapping[str, float]
@@ -60,12 +60,12 @@ class Results:
 
     @property
     def all(self) -> dict[str, Reading]:
-        """Treadle first, then its peers."""
+        """The readings of Treadle, then those of its peers."""
         return {"treadle": self.treadle, **self.peers}
 
 
 def summary(results: Results) -> dict[str, object]:
-    """The line for machines."""
+    """The content of the line of JSON that ends the output."""
     return {
         "treadle": _rounded({name: results.treadle[name] for name in ASKED} | dict(results.recoveries)),
         "peers": {name: _rounded(reading) for name, reading in results.peers.items()},
@@ -91,7 +91,7 @@ def _markdown(results: Results) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in results.machine.items())
     return "\n".join(
         [
-            "# Control plane, beside its peers",
+            "# The control plane compared with its peers",
             "",
             f"Medians of {results.runs} interleaved runs, {results.sizes.tasks} tasks each. {machine}.",
             "",

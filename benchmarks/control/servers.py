@@ -1,4 +1,4 @@
-"""The servers that all contestants share: one RabbitMQ node, one PostgreSQL, durable."""
+"""The servers that all contestants share: one RabbitMQ node and one PostgreSQL, with durable settings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAINTENANCE = "postgres"
 
 @dataclass(frozen=True)
 class Servers:
-    """A running stack, whose databases come and go with each measurement."""
+    """A running stack; each measurement has a new database."""
 
     stack: LocalStack
 
     @property
     def broker(self) -> str:
-        """The broker's address."""
+        """The address of the broker."""
         assert self.stack.rabbitmq is not None, "started with RabbitMQ"
         return self.stack.rabbitmq.url
 
@@ -35,11 +35,11 @@ class Servers:
         return self.stack.postgres.dsn(name)
 
     def settings(self, database: str, **more: Any) -> Settings:  # noqa: ANN401 - the fields of Settings
-        """Treadle's settings on these servers."""
+        """Settings of Treadle for these servers."""
         return self.stack.settings(**{"database_url": self.database(database), "http_port": 0, **more})
 
     async def fresh_database(self, name: str) -> str:
-        """Drop the database `name`, make it anew, and give its address."""
+        """Drop the database `name`, create it again, and return its address."""
         connection = await asyncpg.connect(self.database(MAINTENANCE))
         try:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -50,13 +50,13 @@ class Servers:
         return self.database(name)
 
     async def restart_database_at_once(self) -> None:
-        """End PostgreSQL as a crash would, start it again at the same address, and wait until it answers."""
+        """Stop PostgreSQL as a crash would, start it again at the same address, and wait until it answers."""
         await self.stack.postgres.restart_at_once()
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Servers]:
-    """Both servers, with statements counted, in a folder that goes when they do."""
+    """Both servers, with pg_stat_statements, in a temporary folder."""
     with TemporaryDirectory(prefix="treadle-bench-") as folder:
         async with LocalStack(Path(folder), broker="rabbitmq") as stack:
             await _count_statements(stack)
@@ -75,11 +75,11 @@ async def _count_statements(stack: LocalStack) -> None:
 
 
 async def _check_durable(servers: Servers) -> None:
-    """A number without durability would be about something else."""
+    """Check that the settings of PostgreSQL are durable, because other settings would measure something else."""
     connection = await asyncpg.connect(servers.database(MAINTENANCE))
     try:
-        for name, wanted in DURABLE.items():
-            found = await connection.fetchval(f"SHOW {name}")
-            assert found == wanted, f"{name} is {found}, and must be {wanted}"
+        for name, expected in DURABLE.items():
+            actual = await connection.fetchval(f"SHOW {name}")
+            assert actual == expected, f"{name} is {actual}, and must be {expected}"
     finally:
         await connection.close()

@@ -1,4 +1,4 @@
-"""SQL statements, as the server counts them; the benchmark's own are marked and left out."""
+"""Counts SQL statements by pg_stat_statements; the statements of the benchmark are marked and left out."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ EVENTS = "SELECT count(*) FROM task_events /* bench */"
 
 @dataclass(frozen=True)
 class Tally:
-    """Statements and events so far."""
+    """The numbers of statements and of events so far."""
 
     statements: int
     events: int
 
     def since(self, earlier: Tally) -> float:
-        """Statements an event since then."""
+        """Statements per event since `earlier`."""
         return (self.statements - earlier.statements) / max(1, self.events - earlier.events)
 
 
 async def tally(database: asyncpg.Connection) -> Tally:
-    """Both counts now."""
+    """The present counts."""
     await database.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements /* bench */")
     return Tally(await database.fetchval(COUNT), await database.fetchval(EVENTS))

@@ -1,4 +1,4 @@
-"""Treadle as a contestant: one control process and a worker process a phase, driven through the broker."""
+"""Treadle as a contestant: one control process and one worker process per phase; tasks are submitted to the broker."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from contracts.message import Message
 from contracts.submissions import CancelTask, CreateTask, SubmissionAccepted
 from contracts.topology import QUEUES, TASKS
 from contracts.wire import decode, encode
-from infra.bus.port import Outgoing
+from infra.bus.port import OutgoingMessage
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.settings import Settings
 from infra.stack.ports import free_port
 
 SLOTS = 1024
-WINDOW = 256
-"""Submissions that are published before their confirms are awaited, where they go in batches."""
-ANSWER = 30.0
+BATCH_SIZE = 256
+"""Submissions in a batch, which are published before their confirms are awaited."""
+ANSWER_TIMEOUT = 30.0
 
 
 class Treadle(Contestant):
-    """Control and the three workers are real; only the programs do nothing."""
+    """Treadle with a real control and real workers, whose programs do nothing."""
 
     name = "treadle"
     module = "benchmarks.control.noop"
     promises = Promises(
         outbox="yes", inbox="yes", fence="yes", history="every event", redelivery="when the lease ends, 15 to 45 s"
     )
-    ended_sql = "SELECT count(*) FROM tasks WHERE ending = 'COMPLETED' /* bench */"
+    ended_sql = "SELECT count(*) FROM tasks WHERE final_status = 'COMPLETED' /* bench */"
     ended_one_sql = "SELECT count(*) FROM tasks WHERE task_id = $1::text::uuid AND status = 'COMPLETED' /* bench */"
 
     settings: Settings
@@ -51,7 +51,7 @@ class Treadle(Contestant):
     @classmethod
     @asynccontextmanager
     async def started(cls, servers: Servers, folder: Path, workers: Sequence[str] = PHASES) -> AsyncIterator[Self]:
-        """On an empty database with one dataset; warm where all three workers are there."""
+        """Treadle on an empty database with one dataset; warmed up if `workers` has all three phases."""
         dsn = await servers.fresh_database("bench_treadle")
         await _purge(servers.broker)
         database = await asyncpg.connect(dsn)
@@ -74,7 +74,7 @@ class Treadle(Contestant):
                 await database.close()
 
     async def open(self) -> None:
-        """Start control, and connect to it and to the broker."""
+        """Start control and connect to it and to the broker."""
         self.bus = RabbitMQBus(self.broker)
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.settings.http_port}", timeout=30)
         self.start_control()
@@ -82,23 +82,23 @@ class Treadle(Contestant):
         await self.bus.start()
 
     async def close(self) -> None:
-        """Let go of both."""
+        """Close the connections to control and to the broker."""
         await self.http.aclose()
         await self.bus.close()
 
     def start_control(self) -> None:
-        """One control process with its gateway."""
+        """Start one control process with its gateway."""
         self.running.python("control", ["-m", "cli", "control"], environment(self.settings))
 
     def start_worker(self, phase: str, name: str | None = None, **more: object) -> None:
-        """One worker process, as `name` where there are several of a phase."""
+        """Start one worker process with `more` in its environment; `name` is needed for a second one of a phase."""
         environ = environment(self.settings, worker_slots=SLOTS, worker_id=name or phase)
         self.running.python(
             name or phase, ["-m", self.module, phase], environ | {key: str(value) for key, value in more.items()}
         )
 
     async def until_ready(self) -> None:
-        """Wait until control's own probe says so."""
+        """Wait until the readiness probe of control succeeds."""
 
         async def ready() -> bool:
             self.running.check()
@@ -107,45 +107,45 @@ class Treadle(Contestant):
             except httpx.TransportError:
                 return False
 
-        await until(ready, "control to be ready", pace=0.01)
+        await until(ready, "control to be ready", interval=0.01)
 
     async def submit(self) -> str:
         """Publish one task and await the broker's confirm."""
-        asked = task()
-        await self.ask(asked)
-        return str(asked.task_id)
+        request = task()
+        await self.publish(request)
+        return str(request.task_id)
 
     async def submit_all(self, count: int) -> None:
-        """Publish tasks in batches, and await the confirms of a batch together."""
-        for begin in range(0, count, WINDOW):
-            batch = [_outgoing(task()) for _ in range(min(WINDOW, count - begin))]
-            for refused in await self.bus.publish_all(batch):
-                if refused is not None:
-                    raise refused
+        """Publish tasks in batches and await the confirms of each batch together."""
+        for begin in range(0, count, BATCH_SIZE):
+            batch = [_outgoing(task()) for _ in range(min(BATCH_SIZE, count - begin))]
+            for error in await self.bus.publish_all(batch):
+                if error is not None:
+                    raise error
 
     async def submit_answered(self) -> None:
-        """Publish one task and await control's answer: it is created and started."""
-        decode(await self.bus.request(_outgoing(task()), timeout=ANSWER), SubmissionAccepted)
+        """Publish one task and await the answer of control, which means that the task is created and started."""
+        decode(await self.bus.request(_outgoing(task()), timeout=ANSWER_TIMEOUT), SubmissionAccepted)
 
     async def cancel(self, task_id: str) -> None:
-        """Ask for the end of a task."""
-        await self.ask(CancelTask(task_id=UUID(task_id)))
+        """Publish the request to cancel a task."""
+        await self.publish(CancelTask(task_id=UUID(task_id)))
 
-    async def ask(self, message: Message) -> None:
+    async def publish(self, message: Message) -> None:
         """Publish a submission and await the confirm."""
         await self.bus.publish(_outgoing(message))
 
     async def until_started(self, count: int) -> None:
-        """Wait until so many tasks are in the database and have their first command ordered."""
+        """Wait until `count` tasks are started: their first command is in the outbox."""
 
-        async def there() -> bool:
+        async def all_started() -> bool:
             self.running.check()
-            found: int = await self.database.fetchval(
+            started: int = await self.database.fetchval(
                 "SELECT count(*) FROM tasks WHERE status <> 'PENDING' /* bench */"
             )
-            return found >= count
+            return started >= count
 
-        await until(there, f"{count} tasks to be started")
+        await until(all_started, f"{count} tasks to be started")
 
     async def _register_dataset(self) -> None:
         await self.database.execute(
@@ -155,13 +155,13 @@ class Treadle(Contestant):
 
 
 def task() -> CreateTask:
-    """A task that goes once through its three phases, to be started at once."""
+    """A submission of a STANDARD task that starts at once."""
     body = StandardTaskRequest(task_name="bench", user_id=1, model_name="/models/base", dataset_id="raw")
     return CreateTask(task=body.model_copy(update={"auto_start": True}), actor="bench")
 
 
 async def _purge(broker: str) -> None:
-    """Take away what an earlier measurement left in the queues; its database is gone."""
+    """Purge the queues of an earlier measurement, whose database does not exist any more."""
     async with await aio_pika.connect(broker) as connection:
         for queue in QUEUES:
             channel = await connection.channel()
@@ -169,6 +169,6 @@ async def _purge(broker: str) -> None:
                 await (await channel.declare_queue(queue.name, passive=True)).purge()
 
 
-def _outgoing(asked: Message) -> Outgoing:
-    assert isinstance(asked, CreateTask | CancelTask), "a submission"
-    return Outgoing(TASKS.name, asked.kind, encode(asked), str(asked.message_id))
+def _outgoing(submission: Message) -> OutgoingMessage:
+    assert isinstance(submission, CreateTask | CancelTask)
+    return OutgoingMessage(TASKS.name, submission.kind, encode(submission), str(submission.message_id))

@@ -1,4 +1,4 @@
-"""Waiting for a condition in the database, seldom enough to disturb nothing."""
+"""Waits for a condition in the database, with an interval that does not disturb a measurement."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-PATIENCE = 120.0
-PACE = 0.05
+TIMEOUT = 120.0
+INTERVAL = 0.05
+"""Seconds."""
 
 
-async def until(ask: Callable[[], Awaitable[bool]], what: str, *, pace: float = PACE) -> None:
-    """Ask every `pace` seconds until the answer is True. Raises TimeoutError that says what was waited for."""
-    end = time.monotonic() + PATIENCE
-    while not await ask():
+async def until(condition: Callable[[], Awaitable[bool]], what: str, *, interval: float = INTERVAL) -> None:
+    """Check the condition every `interval` seconds until it is true. Raises TimeoutError with `what` after TIMEOUT."""
+    end = time.monotonic() + TIMEOUT
+    while not await condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")
-        await asyncio.sleep(pace)
+            raise TimeoutError(f"waited {TIMEOUT:.0f} s for {what}")
+        await asyncio.sleep(interval)

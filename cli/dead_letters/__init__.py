@@ -1,1 +1,1 @@
-"""`treadle dlq`: list, show, replay and purge messages that could not be handled."""
+"""`treadle dlq`: list, show, replay and delete dead letters."""

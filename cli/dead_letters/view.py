@@ -1,4 +1,4 @@
-"""Dead letters on a terminal, or as JSON."""
+"""Print dead letters as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -12,72 +12,74 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.durations import spoken
-from cli.options import Format
+from cli.durations import format_duration
+from cli.options import OutputFormat
 from control.maintenance.dead_letters import DeadLetter
-from control.maintenance.replay import MOST, Replayed
+from control.maintenance.replay import MAX_DEAD_LETTERS, Replayed
 from infra.logs import masked
 
 
-def show_all(letters: Sequence[DeadLetter], form: Format) -> None:
-    """A row a letter."""
-    if form is Format.JSON:
+def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
+    """Print one row for each letter."""
+    if form is OutputFormat.JSON:
         return typer.echo(json.dumps([_facts(letter) for letter in letters]))
     if not letters:
         return typer.echo("there are no dead letters")
-    table = _table("id", "died in", "kind", "task, attempt", "age", "bytes", "died", "reason")
+    table = _table("id", "queue", "kind", "task, attempt", "age", "bytes", "failures", "reason")
     for letter in letters:
-        of = " ".join(part for part in (letter.task_id, letter.attempt) if part)
-        age = spoken(_age(letter)) if letter.published_at else ""
-        size, died = str(len(letter.body)), str(letter.died)
-        table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, of, age, size, died, letter.reason)))
+        subject = " ".join(part for part in (letter.task_id, letter.attempt) if part)
+        age = format_duration(_age(letter)) if letter.published_at else ""
+        size, failures = str(len(letter.body)), str(letter.failures)
+        table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
     Console().print(table)
-    if len(letters) == MOST:
-        typer.echo(f"these are the {MOST:,} oldest; there may be more", err=True)
+    if len(letters) == MAX_DEAD_LETTERS:
+        typer.echo(f"these are the {MAX_DEAD_LETTERS:,} oldest dead letters; there may be more", err=True)
     return None
 
 
-def show_one(letter: DeadLetter, form: Format) -> None:
-    """All of a letter; secrets in its headers are masked, as in logs."""
-    facts = {**_facts(letter), "headers": _shown(letter.headers), "body": _body(letter.body)}
-    if form is Format.JSON:
+def show_one(letter: DeadLetter, form: OutputFormat) -> None:
+    """Print a letter with its headers and its body; secrets in the headers are masked, as in logs."""
+    facts = {**_facts(letter), "headers": _masked(letter.headers), "body": _body(letter.body)}
+    if form is OutputFormat.JSON:
         return typer.echo(json.dumps(facts))
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        told = value if isinstance(value, str | int | None) else json.dumps(value, indent=2, ensure_ascii=False)
-        table.add_row(Text(name, style="bold"), _plain(told))
+        text = value if isinstance(value, str | int | None) else json.dumps(value, indent=2, ensure_ascii=False)
+        table.add_row(Text(name, style="bold"), _plain(text))
     return Console().print(table)
 
 
-def show_replayed(results: Sequence[Replayed], form: Format) -> None:
-    """What became of each."""
-    if form is Format.JSON:
+def show_replayed(results: Sequence[Replayed], form: OutputFormat) -> None:
+    """Print what happened to each replayed letter."""
+    if form is OutputFormat.JSON:
         return typer.echo(
-            json.dumps([{"id": one.letter.id, "became": _became(one), "reason": _why(one)} for one in results])
+            json.dumps(
+                [{"id": result.letter.id, "result": _outcome(result), "reason": _reason(result)} for result in results]
+            )
         )
     if not results:
         return typer.echo("there are no dead letters")
-    table = _table("id", "kind", "became", "reason")
-    for one in results:
-        table.add_row(*map(_plain, (one.letter.id, one.letter.kind, _became(one), _why(one))))
+    table = _table("id", "kind", "result", "reason")
+    for result in results:
+        table.add_row(*map(_plain, (result.letter.id, result.letter.kind, _outcome(result), _reason(result))))
     return Console().print(table)
 
 
-def show_purged(letters: Sequence[DeadLetter], form: Format) -> None:
-    """How many went."""
-    if form is Format.JSON:
+def show_purged(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
+    """Print how many letters were deleted; as JSON, print the letters."""
+    if form is OutputFormat.JSON:
         return typer.echo(json.dumps([_facts(letter) for letter in letters]))
-    return typer.echo(f"{len(letters)} dead letters deleted")
+    return typer.echo(f"dead letters deleted: {len(letters)}")
 
 
-def _became(one: Replayed) -> str:
-    if one.refusal is None:
+def _outcome(result: Replayed) -> str:
+    if result.refusal is None:
         return "replayed"
-    return "dropped" if one.dropped else "refused"
+    return "dropped" if result.dropped else "refused"
 
 
-def _why(one: Replayed) -> str | None:
-    return one.refusal.reason if one.refusal else None
+def _reason(result: Replayed) -> str | None:
+    return result.refusal.reason if result.refusal else None
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:
@@ -90,20 +92,20 @@ def _facts(letter: DeadLetter) -> dict[str, Any]:
         "attempt": letter.attempt,
         "publishedAt": letter.published_at.isoformat() if letter.published_at else None,
         "bytes": len(letter.body),
-        "died": letter.died,
+        "failures": letter.failures,
     }
 
 
 def _age(letter: DeadLetter) -> float:
-    assert letter.published_at is not None, "asked of those that say when"
+    assert letter.published_at is not None, "called only for letters with a time of publication"
     return max(0.0, (datetime.now(UTC) - letter.published_at).total_seconds())
 
 
-def _shown(headers: Mapping[str, str]) -> dict[str, str]:
+def _masked(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(masked(None, "", dict(headers)))
 
 
-def _body(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON can hold
+def _body(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -111,13 +113,13 @@ def _body(body: bytes) -> Any:  # noqa: ANN401  # whatever JSON can hold
 
 
 def _plain(value: str | int | None) -> Text:
-    """What strangers wrote, without what would move a terminal's cursor."""
-    told = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in told))
+    """Text from a message, with control characters escaped so that it cannot change the terminal."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "id")  # an id is there to be copied
+        table.add_column(column, overflow="fold", no_wrap=column == "id")  # a whole id can be copied
     return table

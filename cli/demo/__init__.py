@@ -1,1 +1,1 @@
-"""`treadle demo`: the loop on BANKING77, from a dirty start to a better model."""
+"""`treadle demo`: run the loop on BANKING77, starting from data with many errors."""

@@ -1,7 +1,7 @@
-"""The demo's data: BANKING77 as a user would bring it, dirty and unbalanced.
+"""The demo's data: BANKING77 with wrong labels, duplicates and rare intents, like the data of a real user.
 
-All of it is drawn from `examples/banking77` with one seed. The sealed test rows come from `test.csv` alone, and
-rows of `train.csv` that repeat one of them are left out. Tokenizer and pretraining see neither test nor dev rows.
+All rows are drawn from `examples/banking77` with one seed. The sealed test rows come from `test.csv` only, and rows of
+`train.csv` that repeat one of them are left out. The tokenizer and the pretraining use neither test nor dev rows.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ INTENTS = frozenset(
         "wrong amount of cash received",
     }
 )
-"""Twenty of the frequent intents, from all corners of a bank; some are easily taken for one another."""
+"""Twenty frequent intents; some are easily confused with each other."""
 USER = 1
 RARE_INTENTS, RARE_ROWS = 6, 1
-"""Intents that the start almost lacks, and the rows that it has of each."""
+"""Number of intents that are rare in the start set, and rows of each."""
 COMMON_ROWS = 14
 WRONG_LABELS, DUPLICATES = 40, 78
 POOL_ROWS = 2000
 DEV_ROWS = 15
-"""Of each intent, as the 40 test rows."""
+"""Rows of each intent; the test set has 40."""
 PRETRAINING_DEV_ROWS = 300
 
 LABEL_BUDGET, ITERATIONS = 120, 5
@@ -62,7 +62,7 @@ PRETRAINING = {
     "warmupRatio": 0.05,
     "checkpointEvery": 500,
 }
-"""Hyper-parameters of the first task: some eight rounds through 9,300 short texts."""
+"""Hyper-parameters of the first task: `maxSteps` is about eight passes over the texts."""
 TUNING = {
     "stage": "sft",
     "method": "lora",
@@ -75,7 +75,7 @@ TUNING = {
     "loraAlpha": 128,
     "checkpointEvery": 500,
 }
-"""Hyper-parameters of the second: the same number of steps in every iteration, however many rows there are."""
+"""Hyper-parameters of the second task: every iteration trains for `maxSteps`, whatever its number of rows."""
 
 T = TypeVar("T")
 Question = tuple[str, str]
@@ -91,7 +91,7 @@ class Banking77:
     dev: tuple[Question, ...]
     test: tuple[Question, ...]
     texts: tuple[str, ...]
-    """For the tokenizer and the pretraining."""
+    """Texts for the tokenizer and the pretraining."""
     dev_texts: tuple[str, ...]
 
 
@@ -108,15 +108,15 @@ class Uploads:
 
 
 def draw(seed: int, source: Path = SOURCE) -> Banking77:
-    """The demo's rows; the same seed gives the same rows."""
-    random_ = random.Random(seed)  # noqa: S311  # a draw of rows, no secret
+    """Draw the demo's rows; the same seed gives the same rows."""
+    random_ = random.Random(seed)  # noqa: S311  # it draws rows, no secrets
     everything = _distinct(_read(source / "train.csv"), _read(source / "test.csv"))
     groups = _shuffled_groups([q for q in everything if q[1] in INTENTS], random_)
     dev = [question for group in groups.values() for question in _take(group, DEV_ROWS)]
     start = _dirty_start(groups, random_)
     pool = _sample((q for group in groups.values() for q in group), POOL_ROWS, random_)
-    asked = {text for text, _ in dev}
-    texts = _sample((text for text, _ in everything if text not in asked), None, random_)
+    dev_questions = {text for text, _ in dev}
+    texts = _sample((text for text, _ in everything if text not in dev_questions), None, random_)
     return Banking77(
         start=tuple(start),
         pool=tuple(pool),
@@ -141,7 +141,7 @@ def write(data: Banking77, folder: Path) -> Uploads:
 
 
 def pretraining(base: Path, datasets: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """Body of the first task, STANDARD; `datasets` are the ids of the uploads, by their names in `Uploads`."""
+    """Body of the first task, STANDARD; `datasets` maps the fields of `Uploads` to dataset ids."""
     return {
         "taskName": "banking77: pretraining",
         "modelName": str(base),
@@ -176,18 +176,18 @@ def loop(model: str, datasets: Mapping[str, str], arm: str, seed: int) -> dict[s
 
 
 def normalized(text: str) -> str:
-    """Lower-case words with single spaces and no marks: two texts that agree in this are one question."""
+    """Lower-case words without punctuation; texts with the same result count as one question."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def _read(path: Path) -> list[Question]:
-    """The questions of one file. The intents become words, which is what the model answers."""
+    """Read the questions of one file; the names of intents become words, which the model learns more easily."""
     with path.open(encoding="utf-8", newline="") as lines:
         return [(row["text"].strip(), row["category"].replace("_", " ")) for row in csv.DictReader(lines)]
 
 
 def _distinct(questions: Iterable[Question], sealed: Iterable[Question]) -> list[Question]:
-    """Each question once, and none that the sealed test asks."""
+    """Each question once, without those in `sealed`."""
     seen = {normalized(text) for text, _ in sealed}
     kept = []
     for text, category in questions:
@@ -206,7 +206,7 @@ def _shuffled_groups(questions: Iterable[Question], random_: random.Random) -> d
 
 
 def _take(group: list[Question], rows: int) -> list[Question]:
-    """Move the last `rows` out of the group."""
+    """Remove the last `rows` questions from the group and return them."""
     taken = group[-rows:]
     del group[-rows:]
     return taken
@@ -218,7 +218,7 @@ def _sample(items: Iterable[T], size: int | None, random_: random.Random) -> lis
 
 
 def _dirty_start(groups: dict[str, list[Question]], random_: random.Random) -> list[Question]:
-    """What a user brings: few rows of some intents, wrong labels, and rows that came twice."""
+    """The start set: few rows of some intents, wrong labels, and duplicated rows."""
     common, rare = list(groups)[RARE_INTENTS:], list(groups)[:RARE_INTENTS]
     rows = [q for name in common for q in _take(groups[name], COMMON_ROWS)]
     for index in random_.sample(range(len(rows)), WRONG_LABELS):
@@ -230,7 +230,7 @@ def _dirty_start(groups: dict[str, list[Question]], random_: random.Random) -> l
 
 
 def _copied(question: Question, random_: random.Random) -> Question:
-    """The same row as it comes back from another system: as it was, in capitals, or without its last mark."""
+    """A duplicate of the row: unchanged, in capitals, or without its final punctuation."""
     text, category = question
     return random_.choice([text, text.upper(), text.rstrip("?.! ")]), category
 

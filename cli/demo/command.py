@@ -1,4 +1,4 @@
-"""`treadle demo`: the loop at work on real data, through the real services, watched as it goes."""
+"""`treadle demo`: run the loop on sample data through the real services, and show its progress."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import made
+from cli.options import create_folder
 from cli.services.commands import Broker
 
 if TYPE_CHECKING:
-    from cli.demo.run import Demo, Outcome
+    from cli.demo.run import Demo, DemoResult
     from contracts.http import TaskView
     from infra.settings import Settings
 
@@ -29,18 +29,23 @@ class Arm(StrEnum):
 
 def demo(
     arm: Annotated[
-        Arm, typer.Option(help="Draw rows toward the weak slices, at random, or not at all.")
+        Arm, typer.Option(help="How rows are drawn from the pool: for weak slices, at random, or none.")
     ] = Arm.TARGETED,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data and the same draws.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end, to look around.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where everything is put; a fresh folder by default.")] = None,
-    broker: Annotated[Broker, typer.Option(help="auto: RabbitMQ where it is on this machine.")] = Broker.AUTO,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data and draws.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the services running at the end.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Empty folder for all files; a new temporary one by default.")
+    ] = None,
+    broker: Annotated[
+        Broker, typer.Option(help="auto takes RabbitMQ if it is installed, else in-process.")
+    ] = Broker.AUTO,
 ) -> None:
-    """Watch a small language model get better at answering a bank's support questions.
+    """Watch a small language model learn to answer a bank's support questions.
 
-    Starts everything here (nothing is downloaded), makes and pretrains a tiny model, then lets the loop better it
-    for five iterations, from a dirty start of some 280 rows. Ends with a table, a curve (PNG and terminal) and, as
-    the last line of standard output, one JSON object. It takes about three minutes on two cores.
+    The demo starts all services on this machine and downloads nothing. It creates and pretrains a tiny model, then
+    improves it in five iterations, from a start set of about 280 rows with many errors. It ends with a table, a chart
+    (in the terminal and as PNG) and, as the last line of standard output, one JSON object. It takes a few minutes on
+    two CPU cores.
 
     **Examples**
 
@@ -52,18 +57,18 @@ def demo(
 
     from cli.demo.run import Demo
 
-    place = made(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
-    outcome = asyncio.run(_run(Demo(arm.value, seed, place), broker, keep))
+    path = create_folder(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
+    outcome = asyncio.run(_run(Demo(arm.value, seed, path), broker, keep))
     typer.echo(outcome.as_json())
 
 
-async def _run(demo: Demo, broker: Broker, keep: bool) -> Outcome:
+async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
     from rich.console import Console
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from cli.demo.report import report
     from cli.demo.run import prepared, run
-    from cli.services.composition import running, told_to_stop
+    from cli.services.composition import running, stop_signal
     from cli.tasks.watch import follow
     from infra.stack.local import LocalStack
 
@@ -71,26 +76,28 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> Outcome:
     console.print(f"[bold]Treadle demo[/]: BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}")
     async with prepared(demo) as ready, LocalStack(demo.folder / "stack", broker=broker.value) as stack:
         parts = stack.describe()
-        console.print(" · ".join(f"{name.replace('_', ' ')}: {what}" for name, what in parts.items()))
+        console.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
         settings = stack.settings(http_port=0)
-        with _logged(settings, demo.folder / "treadle.log"):
-            async with running(settings) as url, Gateway(url) as gateway:
+        with _log_to_file(settings, demo.folder / "treadle.log"):
+            async with running(settings) as url, GatewayClient(url) as gateway:
 
-                async def shown(task: TaskView) -> None:
+                async def show_progress(task: TaskView) -> None:
                     board = await follow(gateway, str(task.task_id), console, transient=True)
-                    console.print(f"{board.name}: {board.status}, {len(board.iterations)} turn(s)")
+                    console.print(f"{board.name}: {board.status}, iterations: {len(board.iterations)}")
 
-                outcome = await run(ready, gateway, parts, shown)
+                outcome = await run(ready, gateway, parts, show_progress)
                 report(console, outcome)
                 if keep:
-                    console.print(f"Still running: {url}/docs, treadle tasks --url {url}. Ctrl-C ends it.")
-                    await told_to_stop()
+                    console.print(
+                        f"The services keep running: {url}/docs, treadle tasks --url {url}. Ctrl-C stops them."
+                    )
+                    await stop_signal()
     return outcome
 
 
 @contextmanager
-def _logged(settings: Settings, file: Path) -> Iterator[None]:
-    """Send this process's log lines to a file, so that they do not tear the display."""
+def _log_to_file(settings: Settings, file: Path) -> Iterator[None]:
+    """Write the log of this process to a file, so that its lines do not disturb the display."""
     from infra.logs import configure_logs
 
     with file.open("a", encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""The demo as a user's session: make a model, upload data, pretrain, loop; all over HTTP but the model's making."""
+"""The steps of the demo: create a model locally; then upload data, pretrain and run the loop over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.client import Gateway
+from cli.client import GatewayClient
 from cli.demo import banking77
 from contracts.errors import TreadleError
 from contracts.http import IterationView, TaskView
@@ -20,26 +20,26 @@ from contracts.tasks import TaskStatus
 
 TINY_BASE = "trainer_worker.programs.tiny_base"
 Follow = Callable[[TaskView], Awaitable[None]]
-"""Shows a task until it ends."""
+"""Shows the progress of a task until the task ends."""
 
 
 class DemoFailed(TreadleError):
-    """A step of the demo ended otherwise than it should."""
+    """A step of the demo failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What is to be shown, and where its files go."""
+    """The options of the demo; `started` is in seconds of the monotonic clock."""
 
     arm: str
     seed: int
     folder: Path
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What needs no stack: the files to be uploaded, and the tiny model in the making."""
+    """What needs no services: the files to upload, and the task that creates the base model."""
 
     demo: Demo
     files: banking77.Uploads
@@ -47,8 +47,8 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it. `parts` are those that it ran on: broker, database, object store."""
+class DemoResult:
+    """The result of the demo; `parts` describes its broker, database and object store."""
 
     demo: Demo
     task: TaskView
@@ -57,30 +57,30 @@ class Outcome:
 
     @property
     def iterations(self) -> tuple[IterationView, ...]:
-        """The turns of the loop."""
+        """The iterations of the loop."""
         return self.task.iterations
 
     @property
     def best(self) -> IterationView:
-        """The turn with the best dev score."""
-        return next(turn for turn in self.iterations if turn.iteration == self.task.best_iteration)
+        """The iteration with the best dev score."""
+        return next(result for result in self.iterations if result.iteration == self.task.best_iteration)
 
     @property
     def test_gain(self) -> float:
-        """The sealed test's score of the best-by-dev turn minus that of the first."""
+        """The test score of the best iteration by dev score minus that of the first iteration."""
         return round(_test(self.best) - _test(self.iterations[0]), 4)
 
     def as_json(self) -> str:
-        """The one line that scripts read."""
-        turns = [
-            {"iteration": t.iteration, "rows": t.rows, "dev": round(t.dev.value, 4), "test": round(_test(t), 4)}
-            for t in self.iterations
+        """One line of JSON for scripts."""
+        results = [
+            {"iteration": i.iteration, "rows": i.rows, "dev": round(i.dev.value, 4), "test": round(_test(i), 4)}
+            for i in self.iterations
         ]
         line = {
             "demo": "banking77",
             "arm": self.demo.arm,
             "seed": self.demo.seed,
-            "iterations": turns,
+            "iterations": results,
             "test_gain": self.test_gain,
             "seconds": round(self.seconds, 1),
             "broker": self.parts["broker"].split()[0],
@@ -92,9 +92,9 @@ class Outcome:
 
 @asynccontextmanager
 async def prepared(demo: Demo) -> AsyncIterator[Prepared]:
-    """Write the data, and begin to make the tiny model; it takes as long as a stack takes to start.
+    """Write the data, and begin to create the tiny model while the services start.
 
-    Raises DemoFailed where the folder is not empty, before anything is written.
+    Raises DemoFailed if the folder is not empty, before anything is written.
     """
     _require_empty(demo.folder)
     files = banking77.write(banking77.draw(demo.seed), demo.folder / "data")
@@ -106,37 +106,37 @@ async def prepared(demo: Demo) -> AsyncIterator[Prepared]:
         await asyncio.gather(base, return_exceptions=True)
 
 
-async def run(ready: Prepared, gateway: Gateway, parts: dict[str, str], follow: Follow) -> Outcome:
-    """Run both tasks to their end. Raises DemoFailed with the reason where one does not complete."""
+async def run(ready: Prepared, gateway: GatewayClient, parts: dict[str, str], follow: Follow) -> DemoResult:
+    """Run both tasks to their end. Raises DemoFailed with the reason if one does not complete."""
     demo = ready.demo
     ids = await upload(gateway, ready.files)
     base = await ready.base
-    pretrained = await _completed(gateway, "standard", banking77.pretraining(base, ids, demo.seed), follow)
+    pretrained = await _run_task(gateway, "standard", banking77.pretraining(base, ids, demo.seed), follow)
     model = f"task:{pretrained.task_id}"
-    task = await _completed(gateway, "continuous", banking77.loop(model, ids, demo.arm, demo.seed), follow)
-    return Outcome(demo, task, parts, time.monotonic() - demo.began)
+    task = await _run_task(gateway, "continuous", banking77.loop(model, ids, demo.arm, demo.seed), follow)
+    return DemoResult(demo, task, parts, time.monotonic() - demo.started)
 
 
 async def make_base(folder: Path, texts: Path, seed: int) -> Path:
-    """A tiny Llama with a vocabulary of these texts and random weights; the folder that holds it."""
+    """Create a tiny Llama with random weights and a vocabulary of `texts`; return its folder. Raises DemoFailed."""
     _write_spec(folder, {"texts": str(texts), "seed": seed})
     command = (sys.executable, "-P", "-m", "infra.child.program", TINY_BASE, str(folder))
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=pipe)
     try:
-        _, said = await child.communicate()
+        _, stderr = await child.communicate()
     except asyncio.CancelledError:
         child.kill()
         await child.wait()
         raise
     if child.returncode:
-        raise DemoFailed(f"the tiny model could not be made: {said.decode(errors='replace')[-2000:]}")
+        raise DemoFailed(f"the tiny model could not be made: {stderr.decode(errors='replace')[-2000:]}")
     return folder / "out"
 
 
 def _require_empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
-        raise DemoFailed(f"{folder} is not empty: choose another --folder, or leave it out for a fresh one")
+        raise DemoFailed(f"{folder} is not empty: choose another --folder, or leave out --folder for a new one")
 
 
 def _write_spec(folder: Path, spec: dict[str, Any]) -> None:
@@ -144,8 +144,8 @@ def _write_spec(folder: Path, spec: dict[str, Any]) -> None:
     (folder / "spec.json").write_text(json.dumps(spec))
 
 
-async def upload(gateway: Gateway, files: banking77.Uploads) -> dict[str, str]:
-    """Upload every file; dataset ids by their names in `files`."""
+async def upload(gateway: GatewayClient, files: banking77.Uploads) -> dict[str, str]:
+    """Upload every file; returns the dataset ids by the fields of `files`."""
     return {
         name: (
             await gateway.upload(
@@ -160,8 +160,8 @@ async def upload(gateway: Gateway, files: banking77.Uploads) -> dict[str, str]:
     }
 
 
-async def _completed(gateway: Gateway, mode: str, body: dict[str, Any], follow: Follow) -> TaskView:
-    """Create a task that starts at once, follow it, and answer it as it is at the end."""
+async def _run_task(gateway: GatewayClient, mode: str, body: dict[str, Any], follow: Follow) -> TaskView:
+    """Create a task that starts at once, follow it, and return its final state."""
     created = await gateway.submit(mode, body)
     await follow(created)
     task = await gateway.task(created.task_id)
@@ -170,7 +170,7 @@ async def _completed(gateway: Gateway, mode: str, body: dict[str, Any], follow: 
     return task
 
 
-def _test(turn: IterationView) -> float:
-    if turn.test is None:
-        raise DemoFailed(f"iteration {turn.iteration} has no test score")
-    return turn.test.value
+def _test(result: IterationView) -> float:
+    if result.test is None:
+        raise DemoFailed(f"iteration {result.iteration} has no test score")
+    return result.test.value

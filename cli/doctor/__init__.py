@@ -1,1 +1,1 @@
-"""`treadle doctor`: what is missing on this machine, and the command that installs it."""
+"""`treadle doctor`: find what is missing, and print the command that fixes it."""

@@ -1,4 +1,4 @@
-"""What `treadle doctor` looks at. Every check answers; none raises."""
+"""The checks of `treadle doctor`. Each check returns a result; none raises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from cli.client import RequestRefused, checked, problem_of
+from cli.client import RequestRefused, checked_url, problem_of
 from contracts.errors import TreadleError
 from infra.bus.connect import connect
 from infra.database import Database
@@ -35,14 +35,14 @@ TRAIN_EXTRA = (
     "threadpoolctl",
     "tokenizers",
 )
-"""What the programs of the workers import; the same names stand in pyproject.toml."""
+"""Packages that the programs of the workers import: the extra `train` of pyproject.toml."""
 POSTGRES_PORT = 5432
-PATIENCE = 5.0
-"""Seconds that a part may take to answer."""
+CHECK_TIMEOUT = 5.0
+"""Seconds for one check."""
 
 
-class State(StrEnum):
-    """How a part is."""
+class CheckState(StrEnum):
+    """The result of a check."""
 
     FINE = "fine"
     OPTIONAL = "optional"
@@ -51,21 +51,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part: what was found, and what to do about it."""
+    """The result of checking one component, and how to fix it."""
 
     name: str
-    state: State
-    found: str
-    mend: str = ""
+    state: CheckState
+    detail: str
+    fix: str = ""
 
 
-def here() -> list[Check]:
-    """What this machine has: Python, the packages of the programs, a broker that can be started."""
+def machine_checks() -> list[Check]:
+    """Check this machine: Python, the packages of the programs, and a RabbitMQ server that can be started."""
     return [_python(), _train_extra(), _rabbitmq_server()]
 
 
-async def parts(settings: Settings, url: str, only: Collection[str] = ()) -> list[Check]:
-    """What the settings name: broker, database, object store, gateway; or those of them in `only`."""
+async def component_checks(settings: Settings, url: str, only: Collection[str] = ()) -> list[Check]:
+    """Check the configured broker, database, object store and gateway; or those of them in `only`."""
     probes: dict[str, Callable[[], Awaitable[Check]]] = {
         "broker": lambda: _broker(settings),
         "database": lambda: _database(settings),
@@ -76,19 +76,19 @@ async def parts(settings: Settings, url: str, only: Collection[str] = ()) -> lis
 
 
 def _python() -> Check:
-    found = ".".join(str(part) for part in sys.version_info[:3])
-    state = State.FINE if sys.version_info >= (3, 11) else State.BROKEN
-    return Check("Python", state, found, "install Python 3.11 or newer")
+    number = ".".join(str(part) for part in sys.version_info[:3])
+    state = CheckState.FINE if sys.version_info >= (3, 11) else CheckState.BROKEN
+    return Check("Python", state, number, "install Python 3.11 or newer")
 
 
 def _train_extra() -> Check:
-    """The packages that the programs of the workers import; nothing is imported to find out."""
-    found = {name: _version(name) for name in TRAIN_EXTRA}
-    missing = [name for name, number in found.items() if number is None]
+    """Look up the versions of the packages without importing them."""
+    versions = {name: _version(name) for name in TRAIN_EXTRA}
+    missing = [name for name, number in versions.items() if number is None]
     if missing:
-        mend = 'pip install -c constraints.txt "treadle[train]" (or: make setup)'
-        return Check("train extra", State.BROKEN, f"missing: {', '.join(missing)}", mend)
-    return Check("train extra", State.FINE, ", ".join(f"{name} {found[name]}" for name in TRAIN_EXTRA[:3]))
+        fix = 'pip install -c constraints.txt "treadle[train]" (or: make setup)'
+        return Check("train extra", CheckState.BROKEN, f"missing: {', '.join(missing)}", fix)
+    return Check("train extra", CheckState.FINE, ", ".join(f"{name} {versions[name]}" for name in TRAIN_EXTRA[:3]))
 
 
 def _version(package: str) -> str | None:
@@ -99,23 +99,23 @@ def _version(package: str) -> str | None:
 
 
 def _rabbitmq_server() -> Check:
-    """Only the local stack starts one; without it the bus is in process."""
+    """Optional: only `treadle up` and `treadle demo` start a server, and they can use the in-process bus instead."""
     if rabbitmq_script("rabbitmq-server"):
-        return Check("RabbitMQ", State.FINE, "installed; `treadle up` starts a private node")
-    mend = "apt-get install rabbitmq-server"
-    return Check("RabbitMQ", State.OPTIONAL, "not installed; `treadle up` uses the in-process bus", mend)
+        return Check("RabbitMQ", CheckState.FINE, "installed; `treadle up` starts a private node")
+    fix = "apt-get install rabbitmq-server"
+    return Check("RabbitMQ", CheckState.OPTIONAL, "not installed; `treadle up` uses the in-process bus", fix)
 
 
 async def _broker(settings: Settings) -> Check:
     url = settings.bus_url.get_secret_value()
     if url == IN_PROCESS:
-        return Check("broker", State.FINE, "in-process: each `treadle up` has its own")
-    mend = "set TREADLE_BUS_URL to a RabbitMQ that is up, or let `treadle up` start a private one"
-    return await _answered("broker", _shown(url), _connected(settings), mend)
+        return Check("broker", CheckState.FINE, "in-process: each `treadle up` has its own bus")
+    fix = "set TREADLE_BUS_URL to a running RabbitMQ, or start a private one with `treadle up`"
+    return await _check("broker", _address(url), _connect(settings), fix)
 
 
-async def _connected(settings: Settings) -> None:
-    """Log in and declare the topology, which is what every service does first."""
+async def _connect(settings: Settings) -> None:
+    """Log in and declare the topology, as every service does at its start."""
     bus = connect(settings)
     try:
         await bus.start()
@@ -125,12 +125,12 @@ async def _connected(settings: Settings) -> None:
 
 async def _database(settings: Settings) -> Check:
     url = settings.database_url.get_secret_value()
-    mend = "set TREADLE_DATABASE_URL to a PostgreSQL that is up, or let `treadle up` start one"
-    return await _answered("database", _shown(url), _logged_in(url), mend)
+    fix = "set TREADLE_DATABASE_URL to a running PostgreSQL, or start one with `treadle up`"
+    return await _check("database", _address(url), _log_in(url), fix)
 
 
-async def _logged_in(url: str) -> None:
-    """Knock first: the pool itself is patient with a database that is not there yet."""
+async def _log_in(url: str) -> None:
+    """Open a plain connection first, which fails at once; the pool retries while the database is not reachable."""
     parts = urlsplit(url)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port or POSTGRES_PORT)
     writer.close()
@@ -141,40 +141,41 @@ async def _logged_in(url: str) -> None:
 
 async def _objects(settings: Settings) -> Check:
     objects = ObjectStore(settings)
-    mend = "set TREADLE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET, or let `treadle up` start a store"
+    fix = "set TREADLE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY and _BUCKET, or start a store with `treadle up`"
     try:
-        return await _answered("object-store", settings.s3_endpoint, objects.ping(), mend)
+        return await _check("object-store", settings.s3_endpoint, objects.ping(), fix)
     finally:
         await objects.close()
 
 
 async def _gateway(url: str) -> Check:
-    return await _answered("gateway", url, _ready(url), "treadle up (or: treadle control), or name another with --url")
+    fix = "start one with `treadle up` or `treadle control`, or give another address with --url"
+    return await _check("gateway", url, _require_ready(url), fix)
 
 
-async def _answered(name: str, where: str, probe: Awaitable[object], mend: str) -> Check:
+async def _check(name: str, address: str, probe: Awaitable[object], fix: str) -> Check:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(CHECK_TIMEOUT):
             await probe
     except TimeoutError:
-        return Check(name, State.BROKEN, f"{where}: no answer within {PATIENCE:g} seconds", mend)
+        return Check(name, CheckState.BROKEN, f"{address}: no answer within {CHECK_TIMEOUT:g} seconds", fix)
     except (ConnectionRefusedError, httpx.ConnectError):
-        return Check(name, State.BROKEN, f"{where}: nothing listens there", mend)
+        return Check(name, CheckState.BROKEN, f"{address}: no server listens at this address", fix)
     except (TreadleError, OSError, httpx.HTTPError) as error:
         reason = str(error) or type(error).__name__
-        return Check(name, State.BROKEN, reason if where in reason else f"{where}: {reason}", mend)
-    return Check(name, State.FINE, where)
+        return Check(name, CheckState.BROKEN, reason if address in reason else f"{address}: {reason}", fix)
+    return Check(name, CheckState.FINE, address)
 
 
-async def _ready(url: str) -> None:
-    """Raise with what the gateway says is missing."""
-    async with httpx.AsyncClient(base_url=checked(url)) as http:
+async def _require_ready(url: str) -> None:
+    """Raise RequestRefused with the gateway's problem if the gateway is not ready."""
+    async with httpx.AsyncClient(base_url=checked_url(url)) as http:
         answer = await http.get("/readyz")
     if answer.is_error:
         raise RequestRefused(problem_of(answer))
 
 
-def _shown(url: str) -> str:
-    """An address without its password."""
+def _address(url: str) -> str:
+    """The address without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.port else f"{parts.scheme}://{parts.hostname}"

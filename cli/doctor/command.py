@@ -1,4 +1,4 @@
-"""`treadle doctor`: what is there and what is not, each with the command that mends it."""
+"""`treadle doctor`: check the installation, and print how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cli.doctor.checks import Check
 
 
-class Part(StrEnum):
-    """What the settings name."""
+class Component(StrEnum):
+    """A component that the settings configure."""
 
     BROKER = "broker"
     DATABASE = "database"
@@ -24,39 +24,41 @@ class Part(StrEnum):
 
 
 def doctor(
-    only: Annotated[list[Part] | None, typer.Option(help="Check this part alone; may be given again.")] = None,
+    only: Annotated[list[Component] | None, typer.Option(help="Check only this component; may be repeated.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Say what is reachable and what is not, and how to mend it.
+    """Check what is missing or cannot be reached, and print how to fix it.
 
-    Looks at this machine, and logs in to the parts that TREADLE_… name. The topology is declared on the broker
-    where it is missing; nothing else is changed. The exit status is 1 if something that is needed is broken.
+    It checks this machine, and logs in to the components that the TREADLE_… variables configure. If exchanges or
+    queues are missing on the broker, it creates them; it changes nothing else. The exit status is 1 if a required
+    component is broken.
 
-    **Example**
+    **Examples**
 
+        treadle doctor
         TREADLE_BUS_URL=amqp://guest:guest@127.0.0.1/ treadle doctor --only broker
     """
     import asyncio
 
-    from cli.doctor.checks import here, parts
+    from cli.doctor.checks import component_checks, machine_checks
     from cli.settings import read_settings
 
     settings = read_settings()
-    broken = 0 if only else _show("This machine", here())
-    broken += _show("Configured parts", asyncio.run(parts(settings, url, only or ())))
+    broken = 0 if only else _show("This machine", machine_checks())
+    broken += _show("Configured components", asyncio.run(component_checks(settings, url, only or ())))
     if broken:
         typer.secho(f"\n{broken} broken", fg=typer.colors.RED)
         raise typer.Exit(1)
-    typer.secho("\nall that is needed is there", fg=typer.colors.GREEN)
+    typer.secho("\neverything that is required works", fg=typer.colors.GREEN)
 
 
 def _show(title: str, checks: Sequence[Check]) -> int:
-    """Print the checks; how many of them found something broken."""
+    """Print the checks; return the number of broken ones."""
     typer.secho(title, bold=True)
     for check in checks:
-        typer.echo(f"  {_MARK[check.state.value]} {typer.style(f'{check.name:<13}', bold=True)} {check.found}")
-        if check.mend and check.state.value != "fine":
-            typer.secho(f"                → {check.mend}", fg=typer.colors.CYAN)
+        typer.echo(f"  {_MARK[check.state.value]} {typer.style(f'{check.name:<13}', bold=True)} {check.detail}")
+        if check.fix and check.state.value != "fine":
+            typer.secho(f"                → {check.fix}", fg=typer.colors.CYAN)
     return sum(check.state.value == "broken" for check in checks)
 
 

@@ -1,1 +1,1 @@
-"""`treadle up`, `control` and `worker`: open the parts, start the services, stop them in reverse order."""
+"""`treadle up`, `control` and `worker`: open connections, start services, and stop them in reverse order."""

@@ -1,4 +1,4 @@
-"""`treadle up`, `control` and `worker`: the services themselves."""
+"""`treadle up`, `control` and `worker`: the commands that run services."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from cli.options import made
+from cli.options import create_folder
 from contracts.tasks import Phase
 
-HOME = Path("~/.treadle/up")
-WORKERS = {phase.worker: phase for phase in Phase}
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Where HTTP answers; 0 takes a free one.")]
+DEFAULT_FOLDER = Path("~/.treadle/up")
+PHASE_OF_WORKER = {phase.worker: phase for phase in Phase}
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="HTTP port of the gateway; 0 takes a free one.")]
 
 
 class Broker(StrEnum):
-    """Which bus the local stack runs on."""
+    """The bus of the local stack."""
 
     AUTO = "auto"
     RABBITMQ = "rabbitmq"
@@ -25,15 +25,19 @@ class Broker(StrEnum):
 
 
 def up(
-    folder: Annotated[Path, typer.Option(help="Where database, artifacts and broker keep what they have.")] = HOME,
+    folder: Annotated[
+        Path, typer.Option(help="Folder for the data of database, object store and broker.")
+    ] = DEFAULT_FOLDER,
     port: Port = 8080,
-    broker: Annotated[Broker, typer.Option(help="auto: RabbitMQ where it is on this machine.")] = Broker.AUTO,
+    broker: Annotated[
+        Broker, typer.Option(help="auto takes RabbitMQ if it is installed, else in-process.")
+    ] = Broker.AUTO,
 ) -> None:
-    """Start everything on this machine, in one process.
+    """Start all services on this machine, in one process.
 
-    That is PostgreSQL, an S3 server, a broker, control with its gateway, and three workers. Nothing needs to be
-    installed or configured, all ports are on loopback, and what is in the folder is still there the next time.
-    Ctrl-C stops it cleanly; a job that runs then is ordered again at the next start.
+    It starts PostgreSQL, an S3 server, a broker, control with its gateway, and three workers. Nothing must be
+    installed or configured, all ports are on loopback, and the data in the folder is kept for the next start.
+    Ctrl-C stops everything cleanly; a job that was running is issued again at the next start.
 
     **Examples**
 
@@ -42,11 +46,11 @@ def up(
     """
     from infra.loop import run
 
-    run(_up(made(folder), port, broker))
+    run(_up(create_folder(folder), port, broker))
 
 
 async def _up(folder: Path, port: int | None, broker: Broker) -> None:
-    from cli.services.composition import running, told_to_stop
+    from cli.services.composition import running, stop_signal
     from infra.logs import configure_logs
     from infra.stack.local import LocalStack
 
@@ -55,24 +59,24 @@ async def _up(folder: Path, port: int | None, broker: Broker) -> None:
         settings = stack.settings(http_port=port)
         configure_logs(settings, "treadle")
         async with running(settings) as url:
-            for part, where in {**stack.describe(), "gateway": url, "API": f"{url}/docs"}.items():
-                typer.echo(f"  {part:<13} {where}")
-            typer.echo("Ready: treadle upload, treadle submit, treadle watch. Ctrl-C stops it.")
-            await told_to_stop()
+            for component, address in {**stack.describe(), "gateway": url, "API": f"{url}/docs"}.items():
+                typer.echo(f"  {component:<13} {address}")
+            typer.echo("Ready. Next: treadle upload, treadle submit, treadle watch. Ctrl-C stops everything.")
+            await stop_signal()
             typer.echo("Stopping …")
 
 
 def control(port: Port = None) -> None:
     """Run one control process with its gateway.
 
-    TREADLE_BUS_URL, TREADLE_DATABASE_URL and TREADLE_S3_… name the parts that it runs on. Any number of control
-    processes may run side by side.
+    The variables TREADLE_BUS_URL, TREADLE_DATABASE_URL and TREADLE_S3_… configure its broker, database and object
+    store. Several control processes may run at the same time.
 
     **Example**
 
         TREADLE_DATABASE_URL=postgresql://treadle:…@db/treadle treadle control --port 8080
     """
-    from cli.services.composition import running, told_to_stop
+    from cli.services.composition import running, stop_signal
     from cli.settings import read_settings
     from infra.logs import configure_logs
     from infra.loop import run
@@ -83,31 +87,36 @@ def control(port: Port = None) -> None:
     async def serve() -> None:
         async with running(settings, phases=()) as url:
             typer.echo(f"control answers at {url}", err=True)
-            await told_to_stop()
+            await stop_signal()
 
     run(serve())
 
 
-def _known(kind: str) -> str:
-    if kind not in WORKERS:
-        raise typer.BadParameter(f"{kind!r} is not one of {', '.join(WORKERS)}")
+def _check_kind(kind: str) -> str:
+    if kind not in PHASE_OF_WORKER:
+        raise typer.BadParameter(f"expected one of {', '.join(PHASE_OF_WORKER)}, found {kind!r}")
     return kind
 
 
 def worker(
-    kind: Annotated[str, typer.Argument(callback=_known, help=f"One of {', '.join(WORKERS)}.")],
-    slots: Annotated[int | None, typer.Option(min=1, help="Jobs at the same time.")] = None,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            callback=_check_kind, metavar="|".join(PHASE_OF_WORKER), help=f"One of {', '.join(PHASE_OF_WORKER)}."
+        ),
+    ],
+    slots: Annotated[int | None, typer.Option(min=1, help="Number of jobs to run at the same time.")] = None,
 ) -> None:
-    """Run one worker.
+    """Run one worker, which executes the commands of one phase.
 
-    TREADLE_BUS_URL and TREADLE_S3_… name the broker and the object store that it runs on. It needs no database.
-    SIGTERM stops it cleanly; start as many as there are machines.
+    The variables TREADLE_BUS_URL and TREADLE_S3_… configure its broker and object store; it needs no database.
+    SIGTERM stops it cleanly. Any number of workers may run, on any number of machines.
 
     **Example**
 
         TREADLE_BUS_URL=amqp://treadle:…@broker/ treadle worker trainer
     """
-    from cli.services import composition as stack
+    from cli.services.composition import running_worker, stop_signal
     from cli.settings import read_settings
     from infra.logs import configure_logs
     from infra.loop import run
@@ -116,8 +125,8 @@ def worker(
     configure_logs(settings, kind)
 
     async def serve() -> None:
-        async with stack.running_worker(settings, WORKERS[kind]):
-            typer.echo(f"the {kind} takes commands", err=True)
-            await stack.told_to_stop()
+        async with running_worker(settings, PHASE_OF_WORKER[kind]):
+            typer.echo(f"the {kind} is ready for commands", err=True)
+            await stop_signal()
 
     run(serve())

@@ -1,4 +1,4 @@
-"""The composition root: control and workers in this process, on whatever parts the settings name."""
+"""The composition root: starts control and workers in this process, as the settings configure them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.tasks import Phase
 from infra.bus.connect import connect
 from infra.bus.port import Bus
 from infra.bus.traced import TracedBus
-from infra.garbage_collection import settle
+from infra.garbage_collection import tune_garbage_collection
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.telemetry import Tracing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from control.service import Control
     from infra.worker.plan import PhaseWorker
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def phase_worker(phase: Phase) -> PhaseWorker[Any]:
@@ -34,8 +34,8 @@ def phase_worker(phase: Phase) -> PhaseWorker[Any]:
     return {worker.phase: worker for worker in (OPTIMIZER, TRAINER, EVALUATOR)}[phase]
 
 
-class Assembly:
-    """Opens what services stand on and starts them; `stack` ends all of it, in reverse order."""
+class Composition:
+    """Opens connections and starts services; `stack` closes all of them in reverse order."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
@@ -43,21 +43,21 @@ class Assembly:
         self._shared: Bus | None = None
 
     async def control(self) -> Control:
-        """Control, consuming."""
-        from control.service import Control, Parts
+        """Start control."""
+        from control.service import Control, ControlParts
         from control.store.postgres import PostgresStore
 
         settings, tracing = self._settings, self._tracing("control")
         store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
         self._stack.push_async_callback(store.close)
-        control = Control(Parts(settings, await self._bus(tracing), store, await self._objects(), tracing))
+        control = Control(ControlParts(settings, await self._bus(tracing), store, await self._objects(), tracing))
         self._stack.push_async_callback(control.stop)
         await control.start()
         return control
 
     async def gateway(self, control: Control) -> str:
-        """The gateway of this control process, serving; its address."""
-        from cli.services.http_server import served
+        """Start the gateway of this control process; return its address."""
+        from cli.services.http_server import serve
         from control.gateway.app import build_app
         from control.gateway.parts import GatewayParts
 
@@ -67,16 +67,16 @@ class Assembly:
                 parts.store,
                 control.submissions,
                 parts.objects,
-                control.live,
+                control.progress_hub,
                 control.gauges.scrape,
                 control.readiness,
             )
         )
-        server = served(app, self._settings.http_host, self._settings.http_port, control.live.close)
+        server = serve(app, self._settings.http_host, self._settings.http_port, control.progress_hub.close)
         return await self._stack.enter_async_context(server)
 
     async def worker(self, phase: Phase) -> None:
-        """The worker of this phase, consuming."""
+        """Start the worker of this phase."""
         from infra.worker.host import WorkerHost
 
         bus = await self._bus(self._tracing(phase.worker))
@@ -85,26 +85,26 @@ class Assembly:
         self._stack.push_async_callback(host.stop)
 
     async def _bus(self, tracing: Tracing) -> Bus:
-        """A connection of one's own; the one shared object where the bus is in process. Its messages are traced."""
-        bus = self._shared or await self._connected()
+        """A new connection for each service, or one shared object if the bus is in-process; traced if tracing is on."""
+        bus = self._shared or await self._connect()
         if self._settings.bus_url.get_secret_value() == IN_PROCESS:
             self._shared = bus
         return TracedBus(bus, tracing) if tracing.on else bus
 
-    async def _connected(self) -> Bus:
+    async def _connect(self) -> Bus:
         bus = connect(self._settings)
         await bus.start()
         self._stack.push_async_callback(bus.close)
         return bus
 
     def _tracing(self, service: str) -> Tracing:
-        """The traces of one service."""
+        """Start the tracing of one service."""
         tracing = Tracing.connect(self._settings, service, self._settings.identity(service, os.getpid()))
         self._stack.push_async_callback(tracing.close)
         return tracing
 
     async def _objects(self) -> ObjectStore:
-        """An object store of one's own."""
+        """A new object store client for each service."""
         objects = ObjectStore(self._settings)
         self._stack.push_async_callback(objects.close)
         await objects.start()
@@ -113,31 +113,31 @@ class Assembly:
 
 @asynccontextmanager
 async def running(settings: Settings, phases: Sequence[Phase] = tuple(Phase)) -> AsyncIterator[str]:
-    """Control, its gateway and these workers; the gateway's address. All end, in reverse order, on leaving."""
+    """Run control, its gateway and these workers until exit; yields the address of the gateway."""
     async with AsyncExitStack() as stack:
-        assembly = Assembly(settings, stack)
-        url = await assembly.gateway(await assembly.control())
+        composition = Composition(settings, stack)
+        url = await composition.gateway(await composition.control())
         for phase in phases:
-            await assembly.worker(phase)
-        settle()
+            await composition.worker(phase)
+        tune_garbage_collection()
         yield url
 
 
 @asynccontextmanager
 async def running_worker(settings: Settings, phase: Phase) -> AsyncIterator[None]:
-    """One worker alone."""
+    """Run one worker until exit."""
     async with AsyncExitStack() as stack:
-        await Assembly(settings, stack).worker(phase)
-        settle()
+        await Composition(settings, stack).worker(phase)
+        tune_garbage_collection()
         yield
 
 
-async def told_to_stop() -> None:
-    """Wait for SIGINT or SIGTERM. A second one does what it does anywhere: a person may lose patience."""
-    told = asyncio.Event()
+async def stop_signal() -> None:
+    """Wait for SIGINT or SIGTERM; then restore the default handlers, so that a second signal ends the process."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in STOPPING:
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)

@@ -1,1 +1,1 @@
-"""Create tasks and look at them: submit, upload, list, show, watch."""
+"""Upload data, and create, list, show and watch tasks."""

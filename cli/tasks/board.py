@@ -1,4 +1,4 @@
-"""What a person watching a task wants to know, folded from the updates of its stream. No terminal here."""
+"""The state of a task that `treadle watch` shows, built from the events of its stream without a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HISTORY, PROGRESS = "history", "progress"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One phase of the present iteration. `seconds` is there once it is done."""
+    """One phase of the current iteration; `eta` is in seconds, and `seconds` is set when the phase is done."""
 
     stage: str = ""
     done: int = 0
@@ -27,7 +27,7 @@ class Bar:
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, 0 to 1; None where the end is not known."""
+        """The completed part, 0 to 1; None if the total is unknown."""
         if self.seconds is not None:
             return 1.0
         return min(1.0, self.done / self.total) if self.total else None
@@ -44,28 +44,28 @@ class Board:
     bars: dict[Phase, Bar] = field(default_factory=dict)
     iterations: list[IterationView] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What did not go as planned: failed attempts, lost workers, pauses."""
+    """Failed attempts, lost leases, and requests such as pause or retry."""
     rows: tuple[int, int, dict[str, int]] = (0, 0, {})
-    """Of the present iteration: rows, labels drawn, the optimizer's actions."""
+    """Of the current iteration: rows, labels drawn, and rows by action of the optimizer."""
 
     @classmethod
     def of(cls, task: TaskView) -> Board:
-        """An empty board for this task; the stream's history fills it."""
+        """Create an empty board for this task; the history of the stream fills it."""
         return cls(name=task.task_name, max_iterations=task.max_iterations)
 
     @property
     def ended(self) -> bool:
-        """Whether the task is in an end state."""
+        """Whether the task has ended."""
         return self.status.terminal
 
     @property
     def best(self) -> int | None:
-        """The iteration with the highest dev score."""
-        best = max(self.iterations, key=lambda turn: (turn.dev.value, -turn.iteration), default=None)
+        """The first iteration with the highest dev score."""
+        best = max(self.iterations, key=lambda result: (result.dev.value, -result.iteration), default=None)
         return best.iteration if best else None
 
     def apply(self, kind: str, data: dict[str, Any]) -> Iterator[str]:
-        """Take one update in; yields the lines that a plain log of it has."""
+        """Apply one event; yields its lines for a plain log."""
         if kind == PROGRESS:
             self._progress(PhaseProgress.model_validate(data))
         elif kind == HISTORY:
@@ -90,7 +90,7 @@ class Board:
             yield f"iteration {self.iteration} · {phase.value} …"
 
     def _enter(self, phase: Phase) -> None:
-        """A phase begins, for the first time or again; what comes after it in this turn is not done any more."""
+        """Begin a phase, for the first time or again; later phases of the iteration lose their bars."""
         self.iteration = self.iteration or 1
         order = list(Phase)
         earlier = order[: order.index(phase)]
@@ -106,15 +106,15 @@ class Board:
             case "model_trained":
                 yield self._finish(Phase.TRAIN, event, f"{event['steps']:,} steps")
             case "model_evaluated":
-                turn = self._turn(event)
-                self.iterations.append(turn)
-                yield self._finish(Phase.EVALUATE, event, f"dev {turn.dev.value:.3f}{_tested(turn.test)}")
+                result = self._result(event)
+                self.iterations.append(result)
+                yield self._finish(Phase.EVALUATE, event, f"dev {result.dev.value:.3f}{_tested(result.test)}")
             case "phase_failed":
                 yield self._note(f"attempt {event['key']['attempt']} failed: {event['failure']}: {event['message']}")
             case "lease_lost":
-                yield self._note("a worker went silent; its attempt is ordered again")
+                yield self._note("lease lost: the worker sent no heartbeat")
             case "pause_task" | "resume_task" | "cancel_task" | "retry_task" | "kick_task" | "fail_task":
-                yield self._note(f"{kind.removesuffix('_task')} was asked for" + (f": {reason}" if reason else ""))
+                yield self._note(f"{kind.removesuffix('_task')} requested" + (f": {reason}" if reason else ""))
 
     def _finish(self, phase: Phase, event: dict[str, Any], what: str) -> str:
         seconds = float(event.get("seconds", 0.0))
@@ -126,7 +126,7 @@ class Board:
         self.notes.append(note)
         return note
 
-    def _turn(self, event: dict[str, Any]) -> IterationView:
+    def _result(self, event: dict[str, Any]) -> IterationView:
         rows, labels, actions = self.rows
         return IterationView(
             iteration=event["key"]["iteration"],

@@ -1,4 +1,4 @@
-"""A board on a terminal: three bars, the scores so far, what went wrong."""
+"""Render a board for a terminal: a bar for each phase, the scores so far, the newest notes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.tasks import Phase
 
 METRICS_SHOWN = 2
 NOTES_SHOWN = 3
-SHORT = {"tokens_per_second": "tokens/s", "rows_per_second": "rows/s", "learning_rate": "lr"}
+METRIC_LABELS = {"tokens_per_second": "tokens/s", "rows_per_second": "rows/s", "learning_rate": "lr"}
 
 
 def render(board: Board) -> RenderableType:
@@ -26,8 +26,8 @@ def render(board: Board) -> RenderableType:
 
 
 def _heading(board: Board) -> Text:
-    turn = f" · iteration {board.iteration} of at most {board.max_iterations}" if board.max_iterations > 1 else ""
-    return Text.assemble((board.name, "bold"), " · ", status_text(board.status), turn)
+    iteration = f" · iteration {board.iteration} of at most {board.max_iterations}" if board.max_iterations > 1 else ""
+    return Text.assemble((board.name, "bold"), " · ", status_text(board.status), iteration)
 
 
 def _bars(board: Board) -> Table:
@@ -66,17 +66,19 @@ def _time(bar: Bar) -> str:
 def _detail(bar: Bar) -> str:
     if bar.seconds is not None:
         return bar.stage
-    metrics = [f"{SHORT.get(name, name)} {number(value)}" for name, value in list(bar.metrics.items())[:METRICS_SHOWN]]
+    metrics = [
+        f"{METRIC_LABELS.get(name, name)} {number(value)}" for name, value in list(bar.metrics.items())[:METRICS_SHOWN]
+    ]
     return " · ".join([bar.stage, *metrics]) if bar.stage else ""
 
 
 def number(value: float) -> str:
-    """A metric with three digits or so: `33,120`, `1.23`, `0.0003`."""
+    """Format a metric with about three digits: `33,120`, `1.23`, `0.0003`."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8s`, `3m`, `2h`."""
+    """Format seconds in one unit: `8s`, `3m`, `2h`."""
     if seconds < 100:
         return f"{seconds:.0f}s"
     minutes = seconds / 60

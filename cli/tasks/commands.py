@@ -1,4 +1,4 @@
-"""`treadle submit`, `tasks` and `show`: tasks are made, listed and looked at."""
+"""`treadle submit`, `tasks` and `show`: create, list and show tasks."""
 
 from __future__ import annotations
 
@@ -7,46 +7,57 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.durations import START_IN, seconds, spoken
+from cli.durations import START_IN, format_duration, seconds
 from cli.options import DEFAULT_URL, AsJson, TaskId, Url
 
 
 def submit(
     ctx: typer.Context,
     model: Annotated[
-        str | None, typer.Option(help="A path, a hub id, a configured name, or task:ID/ITERATION.")
+        str | None, typer.Option(help="Base model: a path, a hub id, a name of TREADLE_MODELS, or task:ID/ITERATION.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="A dataset's id, as `treadle upload` printed it.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the task.")] = None,
-    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="The body as JSON.")] = None,
-    continuous: Annotated[bool | None, typer.Option("--continuous/--standard", help="Loop, or once through.")] = None,
-    dev: Annotated[str | None, typer.Option(help="The dataset whose bad cases feed the optimizer.")] = None,
-    test: Annotated[str | None, typer.Option(help="The sealed dataset: only numbers leave it.")] = None,
-    pool: Annotated[str | None, typer.Option(help="The dataset that rows may be drawn from.")] = None,
-    stage: Annotated[str | None, typer.Option(help="pt (plain text) or sft (answers).")] = None,
-    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Id of the dataset, as printed by `treadle upload`.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="JSON file with the request body.")
+    ] = None,
+    continuous: Annotated[
+        bool | None, typer.Option("--continuous/--standard", help="Loop, or run each phase once.")
+    ] = None,
+    dev: Annotated[str | None, typer.Option(help="Dev dataset: its bad cases guide the optimizer.")] = None,
+    test: Annotated[str | None, typer.Option(help="Sealed test dataset: only its scores are reported.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Dataset from which the optimizer may draw rows.")] = None,
+    stage: Annotated[str | None, typer.Option(help="pt (train on plain text) or sft (train on answers).")] = None,
+    method: Annotated[str | None, typer.Option(help="full (train all weights) or lora.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
-    metric: Annotated[str | None, typer.Option(help="exact_match, token_f1, rouge_l or perplexity.")] = None,
-    arm: Annotated[str | None, typer.Option(help="Rows from the pool: targeted, random or none.")] = None,
-    label_budget: Annotated[int | None, typer.Option(help="Rows that one iteration may draw.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="At most so many turns of the loop.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Stop at this dev score, between 0 and 1.")] = None,
-    plateau: Annotated[int | None, typer.Option(help="Stop after so many iterations without gain.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Training passes over the rows.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Score: exact_match, token_f1, rouge_l or perplexity.")] = None,
+    arm: Annotated[str | None, typer.Option(help="How rows are drawn from the pool: targeted, random or none.")] = None,
+    label_budget: Annotated[int | None, typer.Option(help="Maximum number of rows that one iteration draws.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Maximum number of iterations.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Stop when the dev score reaches this value, between 0 and 1.")
+    ] = None,
+    plateau: Annotated[
+        int | None, typer.Option(help="Stop after this many iterations without a significant gain.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same splits and draws.")] = None,
-    start: Annotated[bool | None, typer.Option("--start/--no-start", help="Start it at once.")] = None,
+    start: Annotated[bool | None, typer.Option("--start/--no-start", help="Start the task at once.")] = None,
     start_in: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help=START_IN)] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: the same request is done once.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Idempotency key: a repeated request creates no second task.")
+    ] = None,
     user: Annotated[
-        int | None, typer.Option(min=0, envvar="TREADLE_USER", help="On whose behalf; 1 by default.")
+        int | None, typer.Option(min=0, envvar="TREADLE_USER", help="Id of the user who owns it; 1 by default.")
     ] = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Create a task, from options, from a JSON file, or from a file with options on top.
+    """Create a task from options, from a JSON file, or from both; options override the file.
 
-    The file holds the body of POST /api/tasks/standard or /continuous, in camelCase or snake_case; "mode" in it
-    says which. What has no option here (max_length, lora_rank, …) is set in the file.
+    The file holds the body of POST /api/tasks/standard or /continuous, in camelCase or snake_case, and may set "mode"
+    to STANDARD or CONTINUOUS. --iterations, --threshold and --plateau imply --continuous. Settings without an option
+    here (max_length, lora_rank, …) can be set in the file.
 
     **Examples**
 
@@ -62,44 +73,49 @@ def submit(
 
 
 async def _create(url: str, mode: str, body: dict[str, Any], key: str | None, as_json: bool) -> None:
-    """Create the task and say what to do next."""
-    from cli.client import Gateway
+    """Create the task; print its id, and the next command on standard error."""
+    from cli.client import GatewayClient
 
-    async with Gateway(url) as gateway:
+    async with GatewayClient(url) as gateway:
         task = await gateway.submit(mode, body, key=key)
     if as_json:
         typer.echo(task.model_dump_json(by_alias=True))
         return
     typer.echo(task.task_id)
-    then = "watch" if body.get("auto_start") else "start"
+    next_command = "watch" if body.get("auto_start") else "start"
     after = body.get("start_after_seconds")
-    stands = f"starts in {spoken(after)}" if after else f"is {task.status}"
-    typer.echo(f"{task.task_name} {stands}; next: treadle {then} {task.task_id}", err=True)
+    state = f"starts in {format_duration(after)}" if after else f"is {task.status}"
+    typer.echo(f"{task.task_name} {state}; next: treadle {next_command} {task.task_id}", err=True)
 
 
 def tasks(
-    status: Annotated[str | None, typer.Option(help="Only those: PENDING, TRAINING, COMPLETED, FAILED, …")] = None,
-    user: Annotated[int | None, typer.Option(help="Only this user's.")] = None,
-    page: Annotated[int, typer.Option(min=1)] = 1,
-    size: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    status: Annotated[
+        str | None, typer.Option(help="Only this status: PENDING, TRAINING, COMPLETED, FAILED, …")
+    ] = None,
+    user: Annotated[int | None, typer.Option(help="Only tasks of the user with this id.")] = None,
+    page: Annotated[int, typer.Option(min=1, help="Page to show.")] = 1,
+    size: Annotated[int, typer.Option(min=1, max=100, help="Tasks on a page.")] = 20,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """List tasks, newest first.
 
-    **Example**
+    The first column is the id that other commands take as TASK.
 
+    **Examples**
+
+        treadle tasks
         treadle tasks --status FAILED
     """
     import asyncio
     import json
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from cli.tasks import view as task_view
     from contracts.http import TaskPage
 
     async def show_page() -> None:
-        async with Gateway(url) as gateway:
+        async with GatewayClient(url) as gateway:
             wanted = status.upper() if status else None
             answer = await gateway.get("/api/tasks", status=wanted, userId=user, page=page, pageSize=size)
         typer.echo(json.dumps(answer)) if as_json else task_view.show_page(TaskPage.model_validate(answer))
@@ -108,7 +124,9 @@ def tasks(
 
 
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Show one task: where it stands, why it waits, what each iteration brought, every attempt.
+    """Show one task: its status, why it waits, the result of each iteration, and every attempt.
+
+    With --json, the output has no attempts.
 
     **Example**
 
@@ -118,17 +136,17 @@ def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 
     from pydantic import TypeAdapter
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from cli.tasks import view as task_view
     from contracts.http import ExecutionView
 
     async def show_task() -> None:
-        async with Gateway(url) as gateway:
-            found = await gateway.task(task)
+        async with GatewayClient(url) as gateway:
+            detail = await gateway.task(task)
             answer = await gateway.get(f"/api/tasks/{task}/executions")
         if as_json:
-            typer.echo(found.model_dump_json(by_alias=True))
+            typer.echo(detail.model_dump_json(by_alias=True))
         else:
-            task_view.show_task(found, TypeAdapter(list[ExecutionView]).validate_python(answer))
+            task_view.show_task(detail, TypeAdapter(list[ExecutionView]).validate_python(answer))
 
     asyncio.run(show_task())

@@ -1,4 +1,4 @@
-"""The body of a new task, made of a JSON file and of options that lie on top of it."""
+"""The request body of a new task, built from a JSON file and from options that override it."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ FIELD_OF = {
     "label_budget": ("optimization", "label_budget"),
     "metric": ("evaluation", "metric"),
 }
-"""Where an option of the command line stands in the body."""
+"""For each option of the command line, the path of its field in the body."""
 LOOP_OPTIONS = ("iterations", "threshold", "plateau")
 STANDARD, CONTINUOUS = "standard", "continuous"
 
 
 def body_of(file: Path | None, options: Mapping[str, Any], continuous: bool | None) -> tuple[str, dict[str, Any]]:
-    """The mode and the body to be sent. Raises InvalidInput where the two do not go together."""
+    """The mode and the request body. Raises InvalidInput if the file is invalid or file and options contradict."""
     body = _read(file) if file else {}
     named = str(body.pop("mode", STANDARD)).lower()
     if named not in {STANDARD, CONTINUOUS}:
-        raise _refused("mode", f"{named!r} is not a mode; expected STANDARD or CONTINUOUS")
+        raise _invalid("mode", f"{named!r} is not a mode; expected STANDARD or CONTINUOUS")
     given = {name: options[name] for name in FIELD_OF if options.get(name) is not None}
     if "start_in" in given:
         given.setdefault("start", True)
     for name, value in given.items():
         _require_finite(value, f"--{name.replace('_', '-')}")
-        _lay(body, FIELD_OF[name], value)
+        _set_field(body, FIELD_OF[name], value)
     body.setdefault("user_id", 1)
     body.setdefault("task_name", f"{body.get('model_name', 'task')} on {body.get('dataset_id', 'data')}"[:200])
     for name, value in body.items():
@@ -58,8 +58,8 @@ def body_of(file: Path | None, options: Mapping[str, Any], continuous: bool | No
     return _mode(named, given, continuous), body
 
 
-def _lay(body: dict[str, Any], path: tuple[str, ...], value: object) -> None:
-    """Put a value on top of what the file says."""
+def _set_field(body: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    """Set the field at `path`, also if the file has set it."""
     if len(path) > 1:
         body[path[0]] = {**_object(body.get(path[0]), path[0]), path[1]: value}
     else:
@@ -67,9 +67,9 @@ def _lay(body: dict[str, Any], path: tuple[str, ...], value: object) -> None:
 
 
 def _require_finite(value: object, name: str) -> None:
-    """Python reads NaN and infinities from JSON and from options; JSON cannot say them."""
+    """Refuse NaN and infinities: Python reads them from JSON and from options, but JSON has no such numbers."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise _refused(name, f"expected a finite number, found {value}")
+        raise _invalid(name, f"expected a finite number, found {value}")
     if isinstance(value, dict):
         for key, item in value.items():
             _require_finite(item, f"{name}.{key}")
@@ -79,12 +79,12 @@ def _require_finite(value: object, name: str) -> None:
 
 
 def _mode(named: str, given: dict[str, Any], continuous: bool | None) -> str:
-    """What was asked for explicitly; else what the file says; an option of the loop asks for the loop."""
+    """--continuous or --standard, if given; else CONTINUOUS if an option of the loop is given; else the file's mode."""
     loops = [name for name in LOOP_OPTIONS if name in given]
     if continuous is None:
         return CONTINUOUS if loops else named
     if not continuous and loops:
-        raise _refused(loops[0], "only a continuous task loops; leave --standard or this option out")
+        raise _invalid(loops[0], "only a continuous task has this option; leave out this option or --standard")
     return CONTINUOUS if continuous else STANDARD
 
 
@@ -92,22 +92,22 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         body = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _refused(str(file), f"expected a JSON object: {error}") from error
+        raise _invalid(str(file), f"expected a JSON object: {error}") from error
     if not isinstance(body, dict):
-        raise _refused(str(file), f"expected a JSON object, found {type(body).__name__}")
+        raise _invalid(str(file), f"expected a JSON object, found {type(body).__name__}")
     return {to_snake(name): value for name, value in body.items()}
 
 
 def _object(value: object, name: str) -> dict[str, Any]:
-    """A nested object of the file in snake_case, so that an option replaces it whatever its spelling."""
+    """A nested object of the file with snake_case keys, so that an option replaces a field in either spelling."""
     try:
         parsed = json.loads(value) if isinstance(value, str) else value or {}
     except ValueError as error:
-        raise _refused(name, f"expected an object, or a string that holds one as JSON: {error}") from error
+        raise _invalid(name, f"expected an object, or a string that holds one as JSON: {error}") from error
     if not isinstance(parsed, dict):
-        raise _refused(name, "expected an object")
+        raise _invalid(name, "expected an object")
     return {to_snake(key): item for key, item in parsed.items()}
 
 
-def _refused(field: str, message: str) -> InvalidInput:
+def _invalid(field: str, message: str) -> InvalidInput:
     return InvalidInput((FieldError(field=field, message=message),))

@@ -1,4 +1,4 @@
-"""`treadle upload`: a file becomes a dataset."""
+"""`treadle upload`: upload a file as a dataset."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from cli.options import DEFAULT_URL, AsJson, Url, UserId
 
 
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file to upload.")],
-    name: Annotated[str | None, typer.Option(help="What to call it; the file's name by default.")] = None,
-    kind: Annotated[str, typer.Option("--type", help="What it is for: training, dev, test, pool, …")] = "training",
-    domain: Annotated[str | None, typer.Option(help="The field of knowledge, e.g. banking.")] = None,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File to upload.")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; the file name by default.")] = None,
+    kind: Annotated[str, typer.Option("--type", help="Purpose: training, dev, test, pool, …")] = "training",
+    domain: Annotated[str | None, typer.Option(help="Subject of the data, e.g. banking.")] = None,
     user: UserId = 1,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a file as a dataset, and print its id.
+    """Upload a file as a dataset and print its id.
 
-    Read are alpaca, ShareGPT and OpenAI-messages rows (JSON or JSON lines) and text,category CSV. Nothing is
-    parsed yet: the optimizer reads it when a task starts, and puts bad lines in quarantine with their reasons.
+    Supported formats are alpaca, ShareGPT and OpenAI messages (JSON or JSON lines), and CSV with the columns
+    text,category. The upload does not check the rows: the optimizer reads the file when a task starts, and puts
+    invalid lines in quarantine with the reason.
 
     **Example**
 
@@ -30,10 +31,10 @@ def upload(
     """
     import asyncio
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
 
     async def send() -> None:
-        async with Gateway(url) as gateway:
+        async with GatewayClient(url) as gateway:
             dataset = await gateway.upload(file, name=name or file.name, dataset_type=kind, domain=domain, user_id=user)
         if as_json:
             typer.echo(dataset.model_dump_json(by_alias=True))

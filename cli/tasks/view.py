@@ -1,4 +1,4 @@
-"""Tasks, iterations and attempts as tables."""
+"""Print tasks, iterations and attempts as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cli.durations import spoken
+from cli.durations import format_duration
 from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
 from contracts.tasks import TaskStatus
@@ -26,7 +26,7 @@ COLOUR = {
 
 
 def status_text(status: TaskStatus) -> Text:
-    """A status in its colour; what is under way is cyan."""
+    """A status in its colour; cyan while the task is in progress."""
     return Text(status.value, COLOUR.get(status, "cyan"))
 
 
@@ -36,44 +36,44 @@ def score_text(score: Score | None) -> str:
 
 
 def _by_weight(item: tuple[str, int]) -> tuple[bool, int, str]:
-    """What changed most rows first; that spaces were tidied comes last."""
+    """Sort key: actions on many rows first, tidied whitespace last."""
     return item[0].endswith("tidied"), -item[1], item[0]
 
 
 def actions_text(actions: dict[str, int]) -> str:
-    """What the optimizer did most, e.g. `120 added targeted, 12 exact duplicate`."""
-    done = sorted((item for item in actions.items() if item[1]), key=_by_weight)
-    named = [f"{count} {rule.replace('_', ' ')}" for rule, count in done[:ACTIONS_SHOWN]]
-    return ", ".join(named) + (", …" if len(done) > ACTIONS_SHOWN else "")
+    """The most frequent actions of the optimizer, e.g. `120 added targeted, 12 exact duplicate`."""
+    ordered = sorted((item for item in actions.items() if item[1]), key=_by_weight)
+    named = [f"{count} {rule.replace('_', ' ')}" for rule, count in ordered[:ACTIONS_SHOWN]]
+    return ", ".join(named) + (", …" if len(ordered) > ACTIONS_SHOWN else "")
 
 
 def waiting_text(waiting: WaitingView, now: datetime) -> Text:
-    """Why a task waits, and below it since when and until when, e.g. `since 03:10:22 (4m12s)`."""
+    """Why a task waits, and on a second line since when and until when, e.g. `since 03:10:22 (4m12s)`."""
     times = []
     if waiting.since is not None:
-        times.append(f"since {_clock(waiting.since)} ({spoken((now - waiting.since).total_seconds())})")
+        times.append(f"since {_clock(waiting.since)} ({format_duration((now - waiting.since).total_seconds())})")
     if waiting.until is not None:
-        times.append(f"until {_clock(waiting.until)} (in {spoken((waiting.until - now).total_seconds())})")
+        times.append(f"until {_clock(waiting.until)} (in {format_duration((waiting.until - now).total_seconds())})")
     return Text.assemble((waiting.sentence, "yellow"), "\n" if times else "", (", ".join(times), "bright_black"))
 
 
 def _clock(moment: datetime) -> str:
-    """A time as the clock on the wall shows it."""
+    """The local time of day."""
     return f"{moment.astimezone():%H:%M:%S}"
 
 
 def iterations_table(iterations: Sequence[IterationView], best: int | None) -> Table:
-    """One row an iteration; the best by dev is marked."""
+    """One row for each iteration; a star marks the best one by dev score."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", width=1)
     for name in ("iteration", "rows"):
         table.add_column(name, justify="right")
     for name in ("dev", "test", "the optimizer"):
         table.add_column(name, overflow="fold")
-    for turn in iterations:
-        mark = "★" if turn.iteration == best else ""
-        scores = (score_text(turn.dev), score_text(turn.test))
-        table.add_row(mark, str(turn.iteration), str(turn.rows), *scores, actions_text(turn.actions))
+    for result in iterations:
+        mark = "★" if result.iteration == best else ""
+        scores = (score_text(result.dev), score_text(result.test))
+        table.add_row(mark, str(result.iteration), str(result.rows), *scores, actions_text(result.actions))
     return table
 
 
@@ -86,7 +86,7 @@ def show_page(page: TaskPage) -> None:
     table.add_column("task", no_wrap=True)
     table.add_column("name", overflow="ellipsis", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    table.add_column("turn", justify="right", no_wrap=True)
+    table.add_column("iteration", justify="right", no_wrap=True)
     table.add_column("best", justify="right", no_wrap=True)
     for task in page.items:
         best = "" if task.best_score is None else f"{task.best_score:.3f}"
@@ -106,14 +106,14 @@ def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
 
 
 def _facts(task: TaskDetail) -> Table:
-    turns = f"{task.current_iteration} of {task.max_iterations}" if task.max_iterations > 1 else "once through"
+    iteration = f"{task.current_iteration} of {task.max_iterations}" if task.max_iterations > 1 else "single pass"
     facts: list[tuple[str, str | Text | None]] = [
         ("task", str(task.task_id)),
         ("name", task.task_name),
         ("status", status_text(task.status)),
         ("waiting", waiting_text(task.waiting, datetime.now(UTC)) if task.waiting else None),
         ("reason", " · ".join(part for part in (task.reason, task.message) if part) or None),
-        ("turn", turns),
+        ("iteration", iteration),
         ("model", task.model_name),
         ("dataset", task.dataset_id),
         ("latest model", task.latest_model_path),
@@ -130,12 +130,12 @@ def _facts(task: TaskDetail) -> Table:
 
 def _attempts_table(attempts: Sequence[ExecutionView]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("turn", "phase", "attempt", "status", "seconds", "worker", "message"):
+    for name in ("iteration", "phase", "attempt", "status", "seconds", "worker", "message"):
         table.add_column(name, overflow="fold")
-    for one in attempts:
+    for attempt in attempts:
         seconds = ""
-        if one.started_at and one.completed_at:
-            seconds = f"{(one.completed_at - one.started_at).total_seconds():.1f}"
-        row = (str(one.iteration), one.phase, str(one.attempt), one.status, seconds)
-        table.add_row(*row, one.worker_id or "", one.message or "")
+        if attempt.started_at and attempt.completed_at:
+            seconds = f"{(attempt.completed_at - attempt.started_at).total_seconds():.1f}"
+        row = (str(attempt.iteration), attempt.phase, str(attempt.attempt), attempt.status, seconds)
+        table.add_row(*row, attempt.worker_id or "", attempt.message or "")
     return table

@@ -1,4 +1,4 @@
-"""`treadle watch`: live bars on a terminal, one line a step in a log."""
+"""`treadle watch`: live progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from cli.tasks.board import Board
 
 REFRESH = 5
-"""Redraws a second."""
+"""Redraws per second."""
 
 
 def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
-    """Follow a task until it ends: a bar a phase with its ETA, and the score of each iteration.
+    """Follow a task until it ends: the progress and ETA of each phase, and the scores of each iteration.
 
-    The history is replayed first, so it may be started late; a lost connection is taken up where it was lost.
-    Leaving with Ctrl-C leaves the task alone. The exit status is 0 if the task completed, else 1.
+    The history of the task is printed first, so the command can be started at any time; a lost connection is
+    restored. Ctrl-C ends only this command, not the task. The exit status is 0 if the task completed, else 1.
 
     **Example**
 
@@ -33,23 +33,23 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
 
     from rich.console import Console
 
-    from cli.client import Gateway
+    from cli.client import GatewayClient
     from cli.errors import fail
     from contracts.tasks import TaskStatus
 
     async def until_end() -> None:
-        async with Gateway(url) as gateway:
+        async with GatewayClient(url) as gateway:
             board = await follow(gateway, task, Console())
             if board.status is not TaskStatus.COMPLETED:
-                found = await gateway.task(task)
-                why = f": {found.message or found.reason}" if found.status is TaskStatus.FAILED else ""
-                fail(f"{found.task_name} is {found.status}{why}")
+                ended = await gateway.task(task)
+                why = f": {ended.message or ended.reason}" if ended.status is TaskStatus.FAILED else ""
+                fail(f"{ended.task_name} is {ended.status}{why}")
 
     asyncio.run(until_end())
 
 
-async def follow(gateway: Gateway, task_id: str, console: Console, *, transient: bool = False) -> Board:
-    """Show a task's stream on `console` until the task ends; the board as it was then. `transient`: wipe it off."""
+async def follow(gateway: GatewayClient, task_id: str, console: Console, *, transient: bool = False) -> Board:
+    """Show a task on `console` until it ends; returns the final board. `transient` clears the display at the end."""
     from cli.tasks.board import Board
 
     board = Board.of(await gateway.task(task_id))
@@ -60,8 +60,8 @@ async def follow(gateway: Gateway, task_id: str, console: Console, *, transient:
     return board
 
 
-async def _lines(gateway: Gateway, task_id: str, board: Board) -> AsyncIterator[str]:
-    """Fold the stream into the board; the lines that a plain log of it has."""
+async def _lines(gateway: GatewayClient, task_id: str, board: Board) -> AsyncIterator[str]:
+    """Apply the stream to the board; yields the lines for a plain log."""
     async for update in gateway.follow(task_id):
         for line in board.apply(update.kind, update.data):
             yield line
@@ -70,7 +70,7 @@ async def _lines(gateway: Gateway, task_id: str, board: Board) -> AsyncIterator[
 
 
 def _live(board: Board, console: Console, transient: bool) -> AbstractContextManager[Live | None]:
-    """A display that redraws itself, where there is a terminal to redraw."""
+    """A live display, or None if `console` is not a terminal."""
     if not console.is_terminal:
         return nullcontext()
     from rich.live import Live

@@ -1,4 +1,4 @@
-"""Every change to a task: loaded, decided in the pure machine, and applied if the task has not changed meanwhile."""
+"""Every change to a task: load it, decide in the machine, write the decision if the task has not changed meanwhile."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from uuid import UUID
 from contracts.events import LeaseLost, PhaseEvent
 from control.apply.batcher import Batcher
 from control.apply.relay import Relay
-from control.machine.machine import MachineEvent, Step, advance
+from control.machine.machine import MachineEvent, Transition, advance
 from control.machine.task import IllegalTransition, Task
-from control.store.port import Applied, Change, Loaded, NewTask, Store, SubmissionConflict, TaskNotFound, Times
+from control.store.port import Store, TaskNotFound
+from control.store.values import Applied, AttemptTimes, Change, Loaded, NewTask, StoredTask, SubmissionConflict
 
-NOTHING = Applied(frozenset(), (), {})
+NOTHING_APPLIED = Applied({}, (), {})
 
 
-class Outcome(StrEnum):
-    """What became of an event."""
+class EventOutcome(StrEnum):
+    """What control did with an event."""
 
     APPLIED = "applied"
     STALE = "stale"
@@ -26,17 +27,22 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The task as it stands after the event, and what became of the event."""
+class EventResult:
+    """The task after the event, and whether the event was applied."""
 
-    task: Task
-    outcome: Outcome
-    times: Times | None = None
-    """Of the attempt that the event has closed."""
+    stored: StoredTask
+    outcome: EventOutcome
+    times: AttemptTimes | None = None
+    """The times of the attempt that the event ended."""
+
+    @property
+    def task(self) -> Task:
+        """The task without its times."""
+        return self.stored.task
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PendingEvent:
     event: MachineEvent
     actor: str
     reason: str | None
@@ -46,92 +52,93 @@ class _Asked:
         return task_of(self.event)
 
 
-Listener = Callable[[Change, Answer], None]
+Listener = Callable[[Change, EventResult], None]
 Trace = Callable[[Task], Mapping[str, str]]
 
 
 class Applier:
-    """Two statements a batch. An event that lost a race is decided again, never swallowed."""
+    """Applies events in batches of two SQL statements; if another change came first, the event is decided again."""
 
-    def __init__(self, store: Store, relay: Relay, *, batch_size: int, trace: Trace = lambda _: {}) -> None:
+    def __init__(self, store: Store, relay: Relay, *, batch_size: int, trace: Trace | None = None) -> None:
         self._store = store
         self._relay = relay
         self._trace = trace
         self._listeners: list[Listener] = []
         self._duplicate_listeners: list[Callable[[], None]] = []
-        self._batcher: Batcher[_Asked, Answer] = Batcher(
+        self._batcher: Batcher[_PendingEvent, EventResult] = Batcher(
             "applier", self._flush, size=batch_size, key=lambda a: a.task_id
         )
         self.tasks = self._batcher.tasks
 
     def start(self) -> None:
-        """Begin to apply."""
+        """Start to apply events."""
         self._batcher.start()
 
     async def stop(self) -> None:
-        """Stop; what waits is cancelled."""
+        """Stop; pending calls of `submit` are cancelled."""
         await self._batcher.stop()
 
     def on_change(self, listener: Listener) -> None:
-        """Hear of every change after its commit. A listener must be quick and must not raise."""
+        """Call `listener` after the commit of every change; it must return quickly and must not raise."""
         self._listeners.append(listener)
 
     def on_duplicate(self, listener: Callable[[], None]) -> None:
-        """Hear of every event that had been decided before."""
+        """Call `listener` for every event that was handled before."""
         self._duplicate_listeners.append(listener)
 
-    async def submit(self, event: MachineEvent, *, actor: str, reason: str | None = None) -> Answer:
-        """Apply one event. Raises TaskNotFound, IllegalTransition, or StoreUnavailable (then try again)."""
-        return await self._batcher.submit(_Asked(event, actor, reason))
+    async def submit(self, event: MachineEvent, *, actor: str, reason: str | None = None) -> EventResult:
+        """Apply one event. Raises TaskNotFound, IllegalTransition, or StoreUnavailable (the caller may retry)."""
+        return await self._batcher.submit(_PendingEvent(event, actor, reason))
 
-    def first(self, task: Task, event: MachineEvent, *, actor: str) -> Change:
-        """What `event` makes of a task that is not stored yet, to be created with it. Raises IllegalTransition."""
-        return self._change(_Asked(event, actor, None), task, advance(task, event))
+    def initial_change(self, task: Task, event: MachineEvent, *, actor: str) -> Change:
+        """The change that `event` makes to a task that is not stored yet. Raises IllegalTransition."""
+        return self._change(_PendingEvent(event, actor, None), task, advance(task, event))
 
-    async def create(self, new: Sequence[NewTask]) -> Sequence[Task | SubmissionConflict]:
-        """Create tasks, and start those that have a start; an answer each, in order. Raises StoreUnavailable."""
+    async def create(self, new: Sequence[NewTask]) -> Sequence[StoredTask | SubmissionConflict]:
+        """Create tasks and start those that have a start; one answer each, in order. Raises StoreUnavailable."""
         created = await self._store.create(new)
-        self._relay.offer(created.outbox)
-        first = {one.task.task_id: one for one in reversed(new)}
-        for task_id in created.new:
-            start = first[task_id].start
-            if start is not None:
-                self._tell(start, Answer(start.after, Outcome.APPLIED))
+        self._relay.publish_soon(created.outbox)
+        created_now = set(created.new)
+        for new_task, answer in zip(new, created.answers, strict=True):
+            task_id = new_task.task.task_id
+            if new_task.start is not None and isinstance(answer, StoredTask) and task_id in created_now:
+                created_now.remove(task_id)
+                self._notify(new_task.start, EventResult(answer, EventOutcome.APPLIED))
         return created.answers
 
-    async def _flush(self, batch: Sequence[_Asked]) -> list[Answer | Exception | None]:
-        loaded = await self._store.load([(asked.task_id, asked.event.message_id) for asked in batch])
-        decided = [self._decide(asked, found) for asked, found in zip(batch, loaded, strict=True)]
+    async def _flush(self, batch: Sequence[_PendingEvent]) -> list[EventResult | Exception | None]:
+        tasks = await self._store.load([(pending.task_id, pending.event.message_id) for pending in batch])
+        decided = [self._decide(pending, loaded) for pending, loaded in zip(batch, tasks, strict=True)]
         changes = [change for change in decided if isinstance(change, Change)]
-        applied = await self._apply(changes) if changes else NOTHING
-        return [self._settle(change, applied) if isinstance(change, Change) else change for change in decided]
+        applied = await self._apply(changes) if changes else NOTHING_APPLIED
+        return [self._result(change, applied) if isinstance(change, Change) else change for change in decided]
 
-    def _decide(self, asked: _Asked, found: Loaded | None) -> Change | Answer | Exception:
-        if found is None:
-            return TaskNotFound(asked.task_id)
-        if found.seen:
+    def _decide(self, pending: _PendingEvent, loaded: Loaded | None) -> Change | EventResult | Exception:
+        if loaded is None:
+            return TaskNotFound(pending.task_id)
+        if loaded.duplicate:
             for listener in self._duplicate_listeners:
                 listener()
-            return Answer(found.task, Outcome.DUPLICATE)
-        if of_another_claim(asked.event, found):
-            return self._change(asked, found.task, Step(found.task, stale=True))
+            return EventResult(loaded.stored, EventOutcome.DUPLICATE)
+        if of_another_claim(pending.event, loaded):
+            return self._change(pending, loaded.task, Transition(loaded.task, stale=True))
         try:
-            return self._change(asked, found.task, advance(found.task, asked.event))
+            return self._change(pending, loaded.task, advance(loaded.task, pending.event))
         except IllegalTransition as error:
             return error
 
-    def _change(self, asked: _Asked, before: Task, step: Step) -> Change:
+    def _change(self, pending: _PendingEvent, before: Task, transition: Transition) -> Change:
         return Change(
             before=before,
-            after=step.task,
-            event=asked.event,
-            actor=asked.actor,
-            reason=asked.reason,
-            stale=step.stale,
-            orders=step.orders,
-            closed=step.closed,
-            signal=step.signal,
-            headers=dict(self._trace(step.task)),
+            after=transition.task,
+            event=pending.event,
+            actor=pending.actor,
+            reason=pending.reason,
+            stale=transition.stale,
+            messages=transition.messages,
+            ended_as=transition.ended_as,
+            signal=transition.signal,
+            headers=dict(self._trace(transition.task)) if self._trace else {},
         )
 
     async def _apply(self, changes: Sequence[Change]) -> Applied:
@@ -139,34 +146,35 @@ class Applier:
         try:
             applied = await self._store.apply(changes, confirmed)
         except BaseException:
-            self._relay.give_back(confirmed)
+            self._relay.restore_confirmed(confirmed)
             raise
-        self._relay.offer(applied.outbox)
+        self._relay.publish_soon(applied.outbox)
         return applied
 
-    def _settle(self, change: Change, applied: Applied) -> Answer | None:
+    def _result(self, change: Change, applied: Applied) -> EventResult | None:
         message_id = change.event.message_id
-        if message_id not in applied.made:
+        stored = applied.tasks.get(message_id)
+        if stored is None:
             return None
-        outcome = Outcome.STALE if change.stale else Outcome.APPLIED
-        answer = Answer(change.after, outcome, applied.ended.get(message_id))
-        self._tell(change, answer)
-        return answer
+        outcome = EventOutcome.STALE if change.stale else EventOutcome.APPLIED
+        result = EventResult(stored, outcome, applied.ended.get(message_id))
+        self._notify(change, result)
+        return result
 
-    def _tell(self, change: Change, answer: Answer) -> None:
+    def _notify(self, change: Change, result: EventResult) -> None:
         if change.signal is not None:
             self._relay.signal(change.signal)
         for listener in self._listeners:
-            listener(change, answer)
+            listener(change, result)
 
 
 def task_of(event: MachineEvent) -> UUID:
-    """The task that an event is about."""
+    """The id of the task that an event is about."""
     return event.key.task_id if isinstance(event, PhaseEvent | LeaseLost) else event.task_id
 
 
-def of_another_claim(event: MachineEvent, found: Loaded) -> bool:
-    """Whether an event about the newest attempt comes from a worker that does not hold it."""
+def of_another_claim(event: MachineEvent, loaded: Loaded) -> bool:
+    """Whether an event about the newest attempt was sent under another claim than the stored one."""
     if not isinstance(event, PhaseEvent | LeaseLost):
         return False
-    return event.key == found.task.key and event.claim_id != found.claim_id
+    return event.key == loaded.task.key and event.claim_id != loaded.claim_id

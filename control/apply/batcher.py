@@ -1,4 +1,4 @@
-"""Group commit: what arrives while a batch is under way makes up the next batch."""
+"""Group commit: items that arrive while a batch is being flushed form the next batch."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Flush = Callable[[Sequence[T]], Awaitable[Sequence["R | Exception | None"]]]
-"""Handles one batch and returns an answer for each item, in order. An exception is raised to the item's submitter;
+"""Handles one batch and returns one answer for each item, in order. An exception is raised to the item's submitter;
 None puts the item into the next batch."""
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[T, R]):
+class _PendingItem(Generic[T, R]):
     item: T
     answer: asyncio.Future[R]
 
 
 class Batcher(Generic[T, R]):
-    """Hands what is submitted to `flush`, one batch at a time: at most `size` items, and one of each `key`."""
+    """Passes items to `flush`, one batch at a time: at most `size` items, and one for each `key`."""
 
     def __init__(self, name: str, flush: Flush[T, R], *, size: int, key: Callable[[T], Hashable]) -> None:
         self._flush = flush
         self._size = size
         self._key = key
-        self._waiting: deque[_Waiting[T, R]] = deque()
+        self._pending: deque[_PendingItem[T, R]] = deque()
         self._wake = asyncio.Event()
         self._loop = Supervised(name, self._run)
         self.tasks = (self._loop,)
 
     def start(self) -> None:
-        """Begin to flush."""
+        """Start to flush."""
         self._loop.start()
 
     async def stop(self) -> None:
-        """Stop flushing; those who still wait are cancelled, so that their messages come again."""
+        """Stop; pending calls of `submit` are cancelled, so that their messages are delivered again."""
         await self._loop.stop()
-        for waiting in self._waiting:
-            waiting.answer.cancel()
-        self._waiting.clear()
+        for pending in self._pending:
+            pending.answer.cancel()
+        self._pending.clear()
 
     async def submit(self, item: T) -> R:
-        """The answer of `flush` for this item, once its batch is through."""
+        """The answer of `flush` for this item. Raises the exception that `flush` returned or raised for it."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, answer))
+        self._pending.append(_PendingItem(item, answer))
         self._wake.set()
         return await answer
 
@@ -63,47 +63,47 @@ class Batcher(Generic[T, R]):
                 self._wake.clear()
                 continue
             try:
-                self._settle(batch, await self._halving(batch))
+                self._resolve(batch, await self._flush_or_split(batch))
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
+                self._pending.extendleft(reversed(batch))
                 raise
 
-    def _take(self) -> list[_Waiting[T, R]]:
-        taken: dict[Hashable, _Waiting[T, R]] = {}
-        left: deque[_Waiting[T, R]] = deque()
-        while self._waiting and len(taken) < self._size:
-            waiting = self._waiting.popleft()
-            if waiting.answer.cancelled():
+    def _take(self) -> list[_PendingItem[T, R]]:
+        batch: dict[Hashable, _PendingItem[T, R]] = {}
+        skipped: deque[_PendingItem[T, R]] = deque()
+        while self._pending and len(batch) < self._size:
+            pending = self._pending.popleft()
+            if pending.answer.cancelled():
                 continue
-            key = self._key(waiting.item)
-            if key in taken:
-                left.append(waiting)
+            key = self._key(pending.item)
+            if key in batch:
+                skipped.append(pending)
             else:
-                taken[key] = waiting
-        self._waiting.extendleft(reversed(left))
-        return list(taken.values())
+                batch[key] = pending
+        self._pending.extendleft(reversed(skipped))
+        return list(batch.values())
 
-    async def _halving(self, batch: Sequence[_Waiting[T, R]]) -> Sequence[R | Exception | None]:
-        """Flush; a batch that fails is halved until the one item that fails is alone with its error."""
+    async def _flush_or_split(self, batch: Sequence[_PendingItem[T, R]]) -> Sequence[R | Exception | None]:
+        """Flush; a batch that fails is halved until each failing item is alone and gets its own error."""
         try:
-            return await self._flush([waiting.item for waiting in batch])
+            return await self._flush([pending.item for pending in batch])
         except StoreUnavailable as error:
             return [error] * len(batch)
-        except Exception as error:  # noqa: BLE001  # handed to its submitter, who must decide
+        except Exception as error:  # noqa: BLE001  # raised to the submitter of the item
             if len(batch) == 1:
                 return [error]
         middle = len(batch) // 2
-        return [*await self._halving(batch[:middle]), *await self._halving(batch[middle:])]
+        return [*await self._flush_or_split(batch[:middle]), *await self._flush_or_split(batch[middle:])]
 
-    def _settle(self, batch: Sequence[_Waiting[T, R]], answers: Sequence[R | Exception | None]) -> None:
-        again = []
-        for waiting, answer in zip(batch, answers, strict=True):
+    def _resolve(self, batch: Sequence[_PendingItem[T, R]], answers: Sequence[R | Exception | None]) -> None:
+        undecided = []
+        for pending, answer in zip(batch, answers, strict=True):
             if answer is None:
-                again.append(waiting)
-            elif waiting.answer.done():
+                undecided.append(pending)
+            elif pending.answer.done():
                 continue
             elif isinstance(answer, Exception):
-                waiting.answer.set_exception(answer)
+                pending.answer.set_exception(answer)
             else:
-                waiting.answer.set_result(answer)
-        self._waiting.extendleft(reversed(again))
+                pending.answer.set_result(answer)
+        self._pending.extendleft(reversed(undecided))

@@ -1,4 +1,4 @@
-"""From the name of a model to where it lies."""
+"""Resolve the name of a model to its location."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contracts.tasks import ModelSource
 from control.store.port import Store
 from infra.settings import Settings
 
-FIELD = "modelName"
+MODEL_FIELD = "modelName"
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _TASK = re.compile(rf"task:(?P<task>{_UUID})(/(?P<iteration>[1-9]\d{{0,8}}))?")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 async def resolve_model(name: str, store: Store, settings: Settings) -> ModelSource | FieldError:
-    """The model that `name` means, or what is wrong with it.
+    """The model that `name` means, or what is wrong with the name.
 
-    `task:<id>` is the best iteration of that task, `task:<id>/<n>` its iteration n.
+    `task:<id>` is the model of the best iteration of that task, `task:<id>/<n>` that of iteration n.
     """
     name = settings.models.get(name, name)
     if name.startswith("task:"):
@@ -29,20 +29,22 @@ async def resolve_model(name: str, store: Store, settings: Settings) -> ModelSou
         return ModelSource(base=f"path:{name}")
     if _HUB.fullmatch(name):
         return ModelSource(base=f"hub:{name}", trust_remote_code=settings.allow_remote_code)
-    known = ", ".join(sorted(settings.models)) or "none is"
+    known = ", ".join(sorted(settings.models)) or "none are defined"
     return FieldError(
-        field=FIELD,
-        message=f"{name!r} is no absolute path, no hub id (org/name), no task:<id>, "
-        f"and no name defined in TREADLE_MODELS ({known} defined there)",
+        field=MODEL_FIELD,
+        message=f"expected an absolute path, a hub id (org/name), task:<task id>, "
+        f"or a name that TREADLE_MODELS defines ({known}); got {name!r}",
     )
 
 
 async def _of_task(name: str, store: Store) -> ModelSource | FieldError:
     match = _TASK.fullmatch(name)
     if match is None:
-        return FieldError(field=FIELD, message=f"{name!r}: expected task:<task id> or task:<task id>/<iteration>")
+        message = f"expected task:<task id> or task:<task id>/<iteration>, got {name!r}"
+        return FieldError(field=MODEL_FIELD, message=message)
     iteration = match["iteration"]
     model = await store.model(UUID(match["task"]), int(iteration) if iteration else None)
     if model is None:
-        return FieldError(field=FIELD, message=f"{name!r} has trained no model; wait until that task has")
+        message = f"{name!r} has no trained model; check the id and the iteration, or wait until it is trained"
+        return FieldError(field=MODEL_FIELD, message=message)
     return model

@@ -1,4 +1,4 @@
-"""What users ask for, made whole: names are resolved, and the request goes through the machine."""
+"""Requests of users: resolve the names in them, then send them through the machine."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode, Task
 from control.apply.applier import Applier
 from control.apply.batcher import Batcher
 from control.apply.models import resolve_model
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.port import Dataset, NewTask, Store
+from control.store.port import Store
+from control.store.values import Dataset, NewTask, StoredTask
 from infra.settings import Settings
 
-REMEMBERED = 10_000
-"""Datasets."""
-ROLES = {
+CACHE_LIMIT = 10_000
+"""Number of datasets above which the cache is cleared."""
+DATASET_FIELDS = {
     "train": "dataset_id",
     "dev": "dev_dataset_id",
     "test": "test_dataset_id",
     "pool": "pool_dataset_id",
 }
+"""The field of a request that names the dataset of each role."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A task that is asked for, its model's name looked up, its datasets' not yet."""
+class _PendingTask:
+    """A requested task whose model is resolved, but whose datasets are not yet."""
 
     task_id: UUID
     body: TaskBody
@@ -44,103 +46,105 @@ class _Asked:
 
     @property
     def dataset_ids(self) -> set[str]:
-        return {name for field in ROLES.values() if (name := getattr(self.body, field)) is not None}
+        return {name for field in DATASET_FIELDS.values() if (name := getattr(self.body, field)) is not None}
 
 
 class Submissions:
-    """Creation and requests, alike for HTTP and for the broker."""
+    """Creates tasks and applies requests to them, for HTTP and for the broker."""
 
     def __init__(self, store: Store, applier: Applier, settings: Settings) -> None:
         self._store = store
         self._applier = applier
         self._settings = settings
         self._uploaded: dict[str, Dataset] = {}
-        """Datasets that were asked for: uploaded ones never change and never go, as optimised ones may."""
-        self._creating: Batcher[_Asked, Task] = Batcher(
-            "submissions", self._create_all, size=settings.batch_size, key=lambda asked: asked.task_id
+        """A cache of uploaded datasets. Optimised ones are not cached, because they may be deleted."""
+        self._creating: Batcher[_PendingTask, StoredTask] = Batcher(
+            "submissions", self._create_all, size=settings.batch_size, key=lambda pending: pending.task_id
         )
         self.tasks = self._creating.tasks
 
     def start(self) -> None:
-        """Begin to create."""
+        """Start to create tasks."""
         self._creating.start()
 
     async def stop(self) -> None:
-        """Stop; what waits is cancelled."""
+        """Stop; pending calls of `create` are cancelled."""
         await self._creating.stop()
 
-    async def create(self, asked: CreateTask) -> Task:
-        """Create a task, and start it where asked. Raises InvalidInput, SubmissionConflict, StoreUnavailable.
+    async def create(self, submission: CreateTask) -> StoredTask:
+        """Create a task, and start it if `auto_start` is set; the same submission again returns the same task.
 
-        The same submission again gives the same task.
+        Raises InvalidInput, SubmissionConflict, StoreUnavailable.
         """
-        model = await resolve_model(asked.task.model_name, self._store, self._settings)
-        start = _start(asked) if asked.task.auto_start else None
-        task = await self._creating.submit(_Asked(asked.task_id, asked.task, model, asked.actor, start))
-        if start is not None and task.version == 1:  # it was there, from a time when the start came afterwards
+        body = submission.task
+        model = await resolve_model(body.model_name, self._store, self._settings)
+        start = _start(submission) if body.auto_start else None
+        stored = await self._creating.submit(_PendingTask(submission.task_id, body, model, submission.actor, start))
+        if start is not None and stored.task.version == 1:  # created by an older version, which started tasks later
             return await self.request(start)
-        return task
+        return stored
 
-    async def request(self, asked: TaskRequest) -> Task:
-        """Do what is asked of a task. Raises TaskNotFound, IllegalTransition, StoreUnavailable."""
-        known = await self._with_checkpoint(asked) if isinstance(asked, AttemptRequest) else asked
-        answer = await self._applier.submit(known, actor=asked.actor, reason=asked.reason)
-        return answer.task
+    async def request(self, request: TaskRequest) -> StoredTask:
+        """Apply a request to a task. Raises TaskNotFound, IllegalTransition, StoreUnavailable."""
+        event = await self._with_checkpoint(request) if isinstance(request, AttemptRequest) else request
+        result = await self._applier.submit(event, actor=request.actor, reason=request.reason)
+        return result.stored
 
-    async def _with_checkpoint(self, asked: PauseTask | KickTask | FailTask) -> TaskRequest:
-        """The request with the checkpoint that the running attempt's heartbeats named last, to go on from."""
-        standing = await self._store.standing(asked.task_id, within=0)
-        run = standing.run if standing else None
-        checkpoint = run.checkpoint if run and run.state is RunState.RUNNING else None
-        return asked.model_copy(update={"checkpoint": checkpoint})
+    async def _with_checkpoint(self, request: PauseTask | KickTask | FailTask) -> TaskRequest:
+        """The request with the newest checkpoint that the heartbeats of the running attempt named."""
+        wait_context = await self._store.wait_context(request.task_id, within=0)
+        attempt = wait_context.attempt if wait_context else None
+        checkpoint = attempt.checkpoint if attempt and attempt.state is AttemptState.RUNNING else None
+        return request.model_copy(update={"checkpoint": checkpoint})
 
-    async def _create_all(self, batch: Sequence[_Asked]) -> Sequence[Task | Exception]:
-        """One statement a batch, or two where a dataset is not known yet. A refusal is its own submitter's alone."""
-        there = await self._found({name for asked in batch for name in asked.dataset_ids})
-        answers = [self._new_task(asked, there) for asked in batch]
+    async def _create_all(self, batch: Sequence[_PendingTask]) -> Sequence[StoredTask | Exception]:
+        """Create a batch with one statement, or two if a dataset is not cached; an invalid task fails alone."""
+        datasets = await self._find_datasets({name for pending in batch for name in pending.dataset_ids})
+        answers = [self._new_task(pending, datasets) for pending in batch]
         created = iter(await self._applier.create([new for new in answers if isinstance(new, NewTask)]))
         return [next(created) if isinstance(answer, NewTask) else answer for answer in answers]
 
-    async def _found(self, dataset_ids: AbstractSet[str]) -> Mapping[str, Dataset]:
-        known = {name: self._uploaded[name] for name in dataset_ids & self._uploaded.keys()}
-        if len(known) == len(dataset_ids):
-            return known
-        found = await self._store.find_datasets(sorted(dataset_ids - known.keys()))
-        if len(self._uploaded) > REMEMBERED:
+    async def _find_datasets(self, dataset_ids: AbstractSet[str]) -> Mapping[str, Dataset]:
+        cached = {name: self._uploaded[name] for name in dataset_ids & self._uploaded.keys()}
+        if len(cached) == len(dataset_ids):
+            return cached
+        found = await self._store.find_datasets(sorted(dataset_ids - cached.keys()))
+        if len(self._uploaded) > CACHE_LIMIT:
             self._uploaded.clear()
         self._uploaded |= {name: dataset for name, dataset in found.items() if not dataset.is_optimized}
-        return known | found
+        return cached | found
 
-    def _new_task(self, asked: _Asked, there: Mapping[str, Dataset]) -> NewTask | InvalidInput:
-        datasets = {role: _dataset(asked.body, field, there) for role, field in ROLES.items()}
-        wrong = tuple(found for found in (asked.model, *datasets.values()) if isinstance(found, FieldError))
-        if wrong:
-            return InvalidInput(wrong)
-        digest = hashlib.sha256(asked.body.model_dump_json().encode()).hexdigest()
-        task = Task(asked.task_id, _spec(asked.body, asked.model, datasets))
-        start = self._applier.first(task, asked.start, actor=asked.actor) if asked.start else None
-        return NewTask(task, digest, asked.actor, start)
+    def _new_task(self, pending: _PendingTask, datasets: Mapping[str, Dataset]) -> NewTask | InvalidInput:
+        refs = {role: _dataset(pending.body, field, datasets) for role, field in DATASET_FIELDS.items()}
+        errors = tuple(result for result in (pending.model, *refs.values()) if isinstance(result, FieldError))
+        if errors:
+            return InvalidInput(errors)
+        digest = hashlib.sha256(pending.body.model_dump_json().encode()).hexdigest()
+        task = Task(pending.task_id, _spec(pending.body, pending.model, refs))
+        start = self._applier.initial_change(task, pending.start, actor=pending.actor) if pending.start else None
+        return NewTask(task, digest, pending.actor, start)
 
 
-def _start(asked: CreateTask) -> StartTask:
-    """The start that is asked for with a task, the same at every try."""
+def _start(submission: CreateTask) -> StartTask:
+    """The start of a new task; a repeated submission gives the same start."""
     return StartTask(
-        submission_id=derived_id(asked.submission_id, "start"),
-        actor=asked.actor,
-        task_id=asked.task_id,
-        after_seconds=asked.task.start_after_seconds,
+        submission_id=derived_id(submission.submission_id, "start"),
+        actor=submission.actor,
+        task_id=submission.task_id,
+        after_seconds=submission.task.start_after_seconds,
     )
 
 
-def _dataset(body: TaskBody, field: str, there: Mapping[str, Dataset]) -> DatasetRef | FieldError | None:
+def _dataset(body: TaskBody, field: str, datasets: Mapping[str, Dataset]) -> DatasetRef | FieldError | None:
     dataset_id: str | None = getattr(body, field)
     if dataset_id is None:
         return None
-    found = there.get(dataset_id)
-    if found is None or found.user_id != body.user_id:
+    dataset = datasets.get(dataset_id)
+    if dataset is None or dataset.user_id != body.user_id:
         alias = type(body).model_fields[field].alias or field
-        return FieldError(field=alias, message=f"user {body.user_id} has no dataset {dataset_id!r}; upload one first")
-    return DatasetRef(dataset_id=dataset_id, prefix=found.storage_path)
+        message = f"expected the id of a dataset of user {body.user_id}, got {dataset_id!r}; upload the dataset first"
+        return FieldError(field=alias, message=message)
+    return DatasetRef(dataset_id=dataset_id, prefix=dataset.storage_path)
 
 
 def _spec(

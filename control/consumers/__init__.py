@@ -1,1 +1,1 @@
-"""What control consumes: events of workers, lease requests, progress, and submissions from users."""
+"""Consumers of control: events of workers, lease requests, progress, and submissions from users."""

@@ -1,4 +1,4 @@
-"""Transient faults are waited out in place, so that a message in hand is neither lost nor given back."""
+"""Retries while the store or the bus is unavailable, so that a delivery is neither lost nor requeued."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from infra.retry import retry
 T = TypeVar("T")
 
 
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work`, tried again for as long as the store or the bus is away."""
-    return await retry(work, (StoreUnavailable, PublishFailed), longest=2.0)
+async def retry_until_available(work: Callable[[], Awaitable[T]]) -> T:
+    """The result of `work`, retried for as long as the store or the bus is unavailable."""
+    return await retry(work, (StoreUnavailable, PublishFailed), max_pause=2.0)

@@ -1,4 +1,4 @@
-"""The HTTP gateway as one FastAPI application, put together from parts that are given."""
+"""Builds the HTTP gateway as one FastAPI application."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from control.gateway.parts import GatewayParts
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status, title in {
-        404: "There is no such thing",
-        409: "Its present state, or an earlier request, forbids it",
-        413: "Too large",
-        415: "Another content type is expected",
-        422: "A field is wrong; `errors` names it",
-        503: "A part is away; ask again",
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    for status, description in {
+        404: "The task, dataset or path does not exist",
+        409: "The task's status, or an earlier request, does not allow this request",
+        413: "The body or the file is too large",
+        415: "The content type is not the expected one",
+        422: "A field is invalid; `errors` names it",
+        503: "A part of Treadle is unavailable; retry later",
     }.items()
 }
 
 
 def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
-    """The gateway. `lifespan` starts and stops what is behind it; None: the caller does."""
+    """The gateway; `lifespan` starts and stops its parts, or the caller does if it is None."""
     app = problems.GatewayApp(
         title="Treadle",
         version=version("treadle"),
         summary="A closed loop that makes language models better.",
         lifespan=lifespan,
-        responses=REFUSALS,
+        responses=ERROR_RESPONSES,
         max_body_size=problems.LARGEST_BODY,
     )
     app.state.parts = parts
     for router in (tasks.router, progress.router, datasets.router, health.router, documents.router):
         app.include_router(router)
-    problems.install(app)
+    problems.install_error_handlers(app)
     return app

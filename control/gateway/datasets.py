@@ -1,4 +1,4 @@
-"""Datasets over HTTP: upload them, look at them."""
+"""Routes to upload and read datasets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from fastapi import APIRouter, Path, Request, Response
 
 from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
-from control.gateway.errors import Refused
-from control.gateway.limits import LARGEST_UPLOAD
+from control.gateway.errors import RequestRejected
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
-from control.gateway.tasks import LARGEST_ID
 from control.gateway.upload import FILE, DatasetForm, Upload
 from control.gateway.views import dataset_view
-from control.store.port import Dataset, Store
+from control.store.port import Store
+from control.store.values import LARGEST_ID, Dataset
+
+LARGEST_UPLOAD = 2**40
+"""Bytes of the body of an upload, which is streamed; `GatewayParts.upload_limit` limits the file in it."""
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
@@ -25,7 +27,7 @@ UserId = Annotated[int, Path(alias="userId", ge=0, le=LARGEST_ID)]
 
 
 def _upload_schema() -> dict[str, Any]:
-    """The form for the OpenAPI document, for FastAPI does not see a body that is read as a stream."""
+    """The form for the OpenAPI document, because FastAPI does not know a body that is read as a stream."""
     schema = DatasetForm.model_json_schema()
     schema["properties"] = {FILE: {"type": "string", "format": "binary"}, **schema["properties"]}
     schema["required"] = [FILE, *schema["required"]]
@@ -34,33 +36,37 @@ def _upload_schema() -> dict[str, Any]:
 
 @router.post("/upload", status_code=201, openapi_extra=_upload_schema(), max_body_size=LARGEST_UPLOAD)
 async def upload(request: Request, parts: Parts, response: Response) -> DatasetView:
-    """Stream a .json, .jsonl or .csv file to the object store as a new dataset. Nothing is cleaned or parsed yet."""
-    async with Upload(parts.objects, parts.upload_limit) as taken:
+    """Stream a .json, .jsonl or .csv file to the object store as a new dataset; its rows are not parsed yet."""
+    async with Upload(parts.objects, parts.upload_limit) as new_upload:
         async for part in read_parts(request):
-            await taken.take(part)
-        form, file = await taken.finish()
-    await parts.store.add_dataset(await _dataset(taken.dataset_id, form, file, parts.store))
-    response.headers["Location"] = f"{router.prefix}/{taken.dataset_id}"
-    return await _view(parts.store, taken.dataset_id)
+            await new_upload.receive(part)
+        form, file = await new_upload.finish()
+    await parts.store.add_dataset(await _dataset(new_upload.dataset_id, form, file, parts.store))
+    response.headers["Location"] = f"{router.prefix}/{new_upload.dataset_id}"
+    return await _view(parts.store, new_upload.dataset_id)
 
 
 @router.get("/user/{userId}")
 async def of_user(user_id: UserId, parts: Parts) -> list[DatasetView]:
-    """A user's datasets, newest first."""
+    """The datasets of a user, newest first."""
     return [dataset_view(dataset) for dataset in await parts.store.datasets(user_id)]
 
 
 @router.get("/{datasetId}")
 async def show(dataset_id: DatasetId, parts: Parts) -> DatasetView:
-    """One dataset."""
+    """One dataset, by its id."""
     return await _view(parts.store, dataset_id)
 
 
 async def _view(store: Store, dataset_id: str) -> DatasetView:
-    found = await store.dataset(dataset_id)
-    if found is None:
-        raise Refused(HTTPStatus.NOT_FOUND, "datasetId", f"there is no dataset {dataset_id}")
-    return dataset_view(found)
+    dataset = await store.dataset(dataset_id)
+    if dataset is None:
+        raise RequestRejected(
+            HTTPStatus.NOT_FOUND,
+            "datasetId",
+            f"there is no dataset {dataset_id}; list the datasets of a user with GET {router.prefix}/user/{{userId}}",
+        )
+    return dataset_view(dataset)
 
 
 async def _dataset(dataset_id: str, form: DatasetForm, file: ManifestFile, store: Store) -> Dataset:

@@ -1,4 +1,4 @@
-"""The AsyncAPI document, beside FastAPI's own OpenAPI."""
+"""The route of the AsyncAPI document; FastAPI serves the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["documents"])
 
 @router.get("/asyncapi.json")
 async def asyncapi(parts: Parts) -> dict[str, Any]:
-    """The requests that Treadle takes over RabbitMQ, and its answers, as AsyncAPI 3."""
+    """The AsyncAPI 3 document of the requests over RabbitMQ and their answers."""
     return _document(parts.submissions)
 
 

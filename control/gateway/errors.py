@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem JSON that names the field; a traceback goes to the log, never to the user."""
+"""Turns every error into RFC 9457 problem JSON that names the field; tracebacks are only logged."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from contracts.errors import FieldError, InvalidInput, TreadleError, finding
+from contracts.errors import FieldError, InvalidInput, TreadleError, error_text
 from contracts.submissions import Problem
 from control.apply.problems import problem_of
 from control.machine.task import IllegalTransition
-from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
+from control.store.port import StoreUnavailable, TaskNotFound
+from control.store.values import SubmissionConflict
 from infra.objects import ObjectStoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
-"""Seconds after which a client may ask again when a part is away."""
+"""Seconds after which a client may retry when the database or the object store is unavailable."""
 LARGEST_BODY = 2**20
-"""Bytes of a JSON body, which is held in memory whole."""
-CLIENT_GONE = 499
-_PLACES = frozenset({"body", "query", "path", "header"})
+"""Bytes of a JSON body, which is held in memory completely."""
+CLIENT_CLOSED_REQUEST = 499
+"""The status that nginx logs for a client that disconnects early; no standard status exists."""
+_LOCATIONS = frozenset({"body", "query", "path", "header"})
 
 log = structlog.get_logger(__name__)
 
 
-class Refused(TreadleError):
-    """A request that is refused for what one field of it holds."""
+class RequestRejected(TreadleError):
+    """A request that is refused because of the value of one field."""
 
     def __init__(self, status: HTTPStatus, field: str, message: str) -> None:
         self.status = status
@@ -40,8 +42,8 @@ class Refused(TreadleError):
         super().__init__(f"{field}: {message}")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of this app with a problem."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Register the handlers that answer every error of this app with a problem."""
     app.add_exception_handler(TreadleError, _on_treadle_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -50,7 +52,7 @@ def install(app: FastAPI) -> None:
 
 
 class GatewayApp(FastAPI):
-    """FastAPI, with a problem in place of the plain text by which Starlette refuses a `Content-Length` too large."""
+    """FastAPI, but a too large `Content-Length` is refused with a problem instead of Starlette's plain text."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -68,13 +70,13 @@ class GatewayApp(FastAPI):
         await super().__call__(scope, receive, send_problem)
 
 
-def about(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
-    """A problem under the status's own title."""
+def status_problem(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
+    """A problem whose title is the standard phrase of `status`."""
     return Problem(title=status.phrase, status=status, detail=detail, errors=errors)
 
 
-def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a response; its `instance` is the path that was asked for."""
+def problem_response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as a response; its `instance` is the path of the request."""
     located = problem.model_copy(update={"instance": request.url.path})
     return Response(
         located.model_dump_json(exclude_none=True),
@@ -86,14 +88,14 @@ def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None
 
 async def _on_treadle_error(request: Request, error: Exception) -> Response:
     match error:
-        case Refused():
-            named = FieldError(field=error.field, message=error.message)
-            return answer(request, about(error.status, str(error), named))
+        case RequestRejected():
+            field_error = FieldError(field=error.field, message=error.message)
+            return problem_response(request, status_problem(error.status, str(error), field_error))
         case InvalidInput() | TaskNotFound() | IllegalTransition() | SubmissionConflict():
-            return answer(request, problem_of(error))
+            return problem_response(request, problem_of(error))
         case StoreUnavailable() | ObjectStoreUnavailable():
-            log.warning("request_not_served", path=request.url.path, error=str(error))
-            return answer(request, _away(error), {"Retry-After": RETRY_AFTER})
+            log.warning("request_unavailable", path=request.url.path, error=str(error))
+            return problem_response(request, _unavailable(error), {"Retry-After": RETRY_AFTER})
         case _:
             log.error("request_failed", path=request.url.path, exc_info=error)
             return await _on_unexpected(request, error)
@@ -103,7 +105,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = tuple(_field_error(item) for item in error.errors())
     detail = "; ".join(f"{e.field}: {e.message}" for e in errors)
-    return answer(request, about(HTTPStatus.UNPROCESSABLE_ENTITY, detail, *errors))
+    return problem_response(request, status_problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, *errors))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -113,45 +115,50 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         case HTTPStatus.NO_CONTENT:
             return Response(status_code=status)
         case HTTPStatus.NOT_FOUND:
-            field, detail = "path", f"there is nothing at {path}; /docs lists what is"
+            field, detail = "path", f"the path {path} does not exist; open /docs for a list of all paths"
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (error.headers or {}).get("Allow", "another method")
-            field, detail = "method", f"{request.method} is not allowed at {path}; expected {allowed}"
+            field, detail = "method", f"{request.method} is not allowed for {path}; expected {allowed}"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return _too_large(request)
         case _:
             field, detail = "body", str(error.detail)
-    return answer(request, about(status, detail, FieldError(field=field, message=detail)), error.headers)
+    return problem_response(
+        request, status_problem(status, detail, FieldError(field=field, message=detail)), error.headers
+    )
 
 
 async def _on_disconnect(request: Request, _: Exception) -> Response:
     log.info("client_disconnected", path=request.url.path)
-    return Response(status_code=CLIENT_GONE)
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _on_unexpected(request: Request, _: Exception) -> Response:
-    """The server raises an unexpected error again after this answer, and so logs it."""
-    return answer(
-        request, about(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of control says what")
+    """Starlette raises the error again after this response, so that the server logs it."""
+    return problem_response(
+        request,
+        status_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error occurred; see the log of control"),
     )
 
 
 def _too_large(request: Request) -> Response:
-    detail = f"expected at most {LARGEST_BODY} bytes"
-    return answer(request, about(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, FieldError(field="body", message=detail)))
+    detail = f"expected a body of at most {LARGEST_BODY} bytes"
+    return problem_response(
+        request, status_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, FieldError(field="body", message=detail))
+    )
 
 
-def _away(error: TreadleError) -> Problem:
+def _unavailable(error: TreadleError) -> Problem:
     part = "database" if isinstance(error, StoreUnavailable) else "object_store"
-    detail = f"the {part.replace('_', ' ')} is away; ask again soon"
-    return about(HTTPStatus.SERVICE_UNAVAILABLE, detail, FieldError(field=part, message=detail))
+    detail = f"the {part.replace('_', ' ')} is unavailable; retry in {RETRY_AFTER} seconds"
+    return status_problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, FieldError(field=part, message=detail))
 
 
 def _field_error(item: Mapping[str, object]) -> FieldError:
-    """One of pydantic's findings; where it stands is said without "body", and a bad JSON text has no field."""
-    place = item.get("loc", ())
-    assert isinstance(place, tuple)
+    """Convert one pydantic error; the path has no prefix such as "body", but invalid JSON has the field "body"."""
+    location = item.get("loc", ())
+    assert isinstance(location, tuple)
     if item.get("type") == "json_invalid":
-        return FieldError(field="body", message=f"expected JSON; it breaks at character {place[-1]}")
-    path = place[1:] if place and place[0] in _PLACES else place
-    return FieldError(field=".".join(str(part) for part in path) or "body", message=finding(str(item.get("msg"))))
+        return FieldError(field="body", message=f"expected valid JSON; the syntax error is at character {location[-1]}")
+    path = location[1:] if location and location[0] in _LOCATIONS else location
+    return FieldError(field=".".join(str(part) for part in path) or "body", message=error_text(str(item.get("msg"))))

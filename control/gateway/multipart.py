@@ -1,4 +1,4 @@
-"""Multipart bodies read as a stream: one part at a time, in constant memory, whatever a part's size."""
+"""Reads multipart bodies as a stream: one part at a time, in constant memory for parts of any size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from control.gateway.errors import Refused
+from control.gateway.errors import RequestRejected
 
 FORM = "multipart/form-data"
 
@@ -26,8 +26,8 @@ _Event = Headers | bytes | _End
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One part; its `chunks` must be read before the next part is asked for, or are skipped."""
+class FormPart:
+    """One part; its `chunks` are skipped if they are not read before the next part is requested."""
 
     name: str
     filename: str | None
@@ -35,27 +35,29 @@ class Part:
     chunks: AsyncIterator[bytes]
 
 
-async def read_parts(request: Request) -> AsyncIterator[Part]:
-    """The parts of a request's body, in order. Raises Refused where it is not well-formed multipart."""
+async def read_parts(request: Request) -> AsyncIterator[FormPart]:
+    """The parts of a request's body, in order. Raises RequestRejected if it is not well-formed multipart."""
     events = _events(request.stream(), _boundary(request))
     async for event in events:
         if event is _End.OF_BODY:
             return
         if isinstance(event, dict):
-            part = _part(event, _until_end(events))
+            part = _part(event, _chunks(events))
             yield part
             async for _ in part.chunks:
                 pass
-    raise _malformed("it ends before its last boundary")
+    raise _malformed("the body ends before its last boundary")
 
 
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != FORM.encode():
         got = kind.decode("latin-1") or "none"
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type", f"expected {FORM}, got {got}")
+        raise RequestRejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type", f"expected {FORM}, got {got}")
     if not options.get(b"boundary"):
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Content-Type", "expected a boundary parameter")
+        raise RequestRejected(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "Content-Type", f"expected a boundary, such as {FORM}; boundary=x"
+        )
     return options[b"boundary"]
 
 
@@ -69,22 +71,22 @@ async def _events(stream: AsyncIterator[bytes], boundary: bytes) -> AsyncIterato
         raise _malformed(str(error)) from error
 
 
-async def _until_end(events: AsyncIterator[_Event]) -> AsyncIterator[bytes]:
+async def _chunks(events: AsyncIterator[_Event]) -> AsyncIterator[bytes]:
     async for event in events:
         if event is _End.OF_PART:
             return
         assert isinstance(event, bytes), "a part's headers come before its data"
         yield event
-    raise _malformed("it ends in the middle of a part")
+    raise _malformed("the body ends in the middle of a part")
 
 
-def _part(headers: Headers, chunks: AsyncIterator[bytes]) -> Part:
+def _part(headers: Headers, chunks: AsyncIterator[bytes]) -> FormPart:
     _, options = parse_options_header(headers.get("content-disposition"))
     if b"name" not in options:
         raise _malformed("a part has no name in its Content-Disposition")
     kind, _ = parse_options_header(headers.get("content-type"))
     filename = options.get(b"filename")
-    return Part(
+    return FormPart(
         name=_text(options[b"name"]),
         filename=None if filename is None else _text(filename),
         content_type=_text(kind),
@@ -96,12 +98,12 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
-def _malformed(why: str) -> Refused:
-    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "body", f"not well-formed {FORM}: {why}")
+def _malformed(why: str) -> RequestRejected:
+    return RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, "body", f"expected well-formed {FORM}: {why}")
 
 
 class _Collector:
-    """Turns the parser's callbacks into a list of what one chunk of the body holds."""
+    """Collects the parser's callbacks for one chunk of the body as a list of events."""
 
     def __init__(self, boundary: bytes) -> None:
         self._parser = MultipartParser(
@@ -111,22 +113,22 @@ class _Collector:
                 "on_header_field": self._on_field,
                 "on_header_value": self._on_value,
                 "on_header_end": self._on_header,
-                "on_headers_finished": lambda: self._found.append(self._headers),
-                "on_part_data": lambda data, start, end: self._found.append(data[start:end]),
-                "on_part_end": lambda: self._found.append(_End.OF_PART),
-                "on_end": lambda: self._found.append(_End.OF_BODY),
+                "on_headers_finished": lambda: self._collected.append(self._headers),
+                "on_part_data": lambda data, start, end: self._collected.append(data[start:end]),
+                "on_part_end": lambda: self._collected.append(_End.OF_PART),
+                "on_end": lambda: self._collected.append(_End.OF_BODY),
             },
         )
-        self._found: list[_Event] = []
+        self._collected: list[_Event] = []
         self._headers: Headers = {}
         self._field = b""
         self._value = b""
 
     def feed(self, data: bytes) -> list[_Event]:
-        """What `data` adds, in order. Raises FormParserError."""
-        self._found = []
+        """The events in `data`, in order. Raises FormParserError."""
+        self._collected = []
         self._parser.write(data)
-        return self._found
+        return self._collected
 
     def _begin(self) -> None:
         self._headers, self._field, self._value = {}, b"", b""

@@ -1,4 +1,4 @@
-"""What the gateway is made of, and how a router gets at it."""
+"""The parts that the routes use, and the dependency that provides them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from control.apply.submissions import Submissions
-from control.consumers.progress import Live
+from control.consumers.progress_hub import ProgressHub
 from control.store.port import Store
 from infra.objects import ObjectStore
 
@@ -21,18 +21,18 @@ class GatewayParts:
     store: Store
     submissions: Submissions
     objects: ObjectStore
-    live: Live
+    progress_hub: ProgressHub
     metrics: Callable[[], Awaitable[bytes]]
     """All metrics in Prometheus text format."""
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
-    """What is not ready (database, object store, consumers), by name, with why; empty: ready."""
+    """The parts that are not ready (such as the database), by name, with the reason; empty if all are ready."""
     upload_limit: int = 100 * 2**30
-    """Bytes of one uploaded file."""
+    """Largest size of one uploaded file, in bytes."""
 
 
-async def _of(request: Request) -> GatewayParts:  # async: a plain function would be called in a thread
+async def _parts(request: Request) -> GatewayParts:  # async: FastAPI calls a plain function in a thread
     parts: GatewayParts = request.app.state.parts
     return parts
 
 
-Parts = Annotated[GatewayParts, Depends(_of)]
+Parts = Annotated[GatewayParts, Depends(_parts)]

@@ -1,4 +1,4 @@
-"""A task as server-sent events: its history, replayed and then live, and the latest progress in between."""
+"""The route that streams a task's history and latest progress as server-sent events."""
 
 from __future__ import annotations
 
@@ -12,64 +12,65 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from contracts.progress import PhaseProgress
-from control.consumers.progress import Watch
+from control.consumers.progress_hub import Watcher
 from control.gateway.parts import GatewayParts, Parts
-from control.gateway.tasks import LARGEST_ID, TaskId
+from control.gateway.tasks import TaskId
 from control.gateway.views import history_view
-from control.store.port import HistoryRow
+from control.store.values import LARGEST_ID, HistoryRow
 
-POLL = 1.0
-"""Seconds between two looks at the history where nothing wakes us: another control process may have changed it."""
-RECONNECT = 2000
-"""Milliseconds after which a client that lost the stream asks again."""
-PAGE = 500
+POLL_INTERVAL = 1.0
+"""Seconds between two reads of the history without a wake-up, because another control process may have changed it."""
+RECONNECT_MILLISECONDS = 2000
+"""Milliseconds after which a client that lost the stream reconnects."""
+HISTORY_BATCH = 500
+"""History rows per read."""
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 
 
-async def _unseen(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> int:
-    """The id after which the history is wanted. Raises TaskNotFound; answers 204 if the task ended before that."""
+async def _history_start(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> int:
+    """The id after which history is sent. Raises TaskNotFound; answers 204 if the task has ended with no more rows."""
     stored = await parts.store.task(task_id)
-    seen = last_event_id > 0 and stored.task.status.terminal
-    if seen and not await parts.store.history(task_id, last_event_id, 1):
+    all_sent = last_event_id > 0 and stored.task.status.terminal
+    if all_sent and not await parts.store.history(task_id, last_event_id, 1):
         raise HTTPException(HTTPStatus.NO_CONTENT)
     return last_event_id
 
 
 @router.get("/{taskId}/progress", response_class=EventSourceResponse)
 async def progress(
-    task_id: TaskId, parts: Parts, after: Annotated[int, Depends(_unseen)]
+    task_id: TaskId, parts: Parts, after: Annotated[int, Depends(_history_start)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events `history` (its `id` is the row's) and `progress` (the newest message only), until the task has ended.
+    """Stream the events `history` (`id` is the row's id) and `progress` (only the newest) until the task has ended.
 
-    A client that reconnects after the end, as browsers do by themselves, is told to stop by 204.
+    A client that reconnects after the end, as browsers do automatically, receives 204, which means stop.
     """
-    with parts.live.watch(task_id) as watch:
+    with parts.progress_hub.watch(task_id) as watch:
         async for event in _events(parts, task_id, after, watch):
             yield event
 
 
-async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watch) -> AsyncIterator[ServerSentEvent]:
-    shown: PhaseProgress | None = None
+async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watcher) -> AsyncIterator[ServerSentEvent]:
+    sent: PhaseProgress | None = None
     ended = False
     while not watch.closed:
-        rows = await parts.store.history(task_id, after, PAGE)
+        rows = await parts.store.history(task_id, after, HISTORY_BATCH)
         for row in rows:
             after, ended = row.id, row.status.terminal
             yield _history_event(row)
-        if len(rows) == PAGE:
+        if len(rows) == HISTORY_BATCH:
             continue
         if ended:
             return
-        latest = parts.live.latest(task_id)
-        if latest is not None and latest != shown:
-            shown = latest
-            yield ServerSentEvent(raw_data=latest.model_dump_json(), event="progress", retry=RECONNECT)
-        await watch.changed(POLL)
+        latest = parts.progress_hub.latest(task_id)
+        if latest is not None and latest != sent:
+            sent = latest
+            yield ServerSentEvent(raw_data=latest.model_dump_json(), event="progress", retry=RECONNECT_MILLISECONDS)
+        await watch.changed(POLL_INTERVAL)
 
 
 def _history_event(row: HistoryRow) -> ServerSentEvent:
     data = history_view(row).model_dump_json(by_alias=True)
-    return ServerSentEvent(raw_data=data, event="history", id=str(row.id), retry=RECONNECT)
+    return ServerSentEvent(raw_data=data, event="history", id=str(row.id), retry=RECONNECT_MILLISECONDS)

@@ -1,11 +1,12 @@
-"""Tasks over HTTP: create them, ask things of them, look at them."""
+"""Routes to create, control and read tasks."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import Field
 
 from contracts.http import (
@@ -36,14 +37,26 @@ from contracts.submissions import (
 )
 from contracts.tasks import TaskMode, TaskStatus
 from contracts.waiting import TaskDetail
-from control.gateway.limits import json_only
+from control.gateway.errors import RequestRejected
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.views import execution_view, history_view, task_detail, task_view
-from control.store.port import TaskFilter
-from control.telemetry.gauges import WORKER_WINDOW
+from control.store.values import LARGEST_ID, WORKER_WINDOW, TaskFilter
 
 ACTOR = "http"
-LARGEST_ID = 2**63 - 1
+
+
+async def json_only(request: Request) -> None:
+    """A dependency that requires a JSON content type if there is a body. Raises RequestRejected.
+
+    It is async because FastAPI calls a plain function in a thread.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if has_body and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise RequestRejected(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type", f"expected application/json, got {kind or 'none'}"
+        )
+
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"], dependencies=[Depends(json_only)])
 
@@ -72,7 +85,7 @@ class HistoryQuery(Options):
 async def create_standard(
     body: StandardTaskRequest, parts: Parts, response: Response, idempotency_key: IdempotencyKey = None
 ) -> TaskView:
-    """Create a task that goes once through. The same Idempotency-Key and body answer the same task again, with 201."""
+    """Create a task that runs once. A repeated Idempotency-Key with the same body returns the same task, with 201."""
     return await _create(parts, body, response, idempotency_key)
 
 
@@ -80,87 +93,87 @@ async def create_standard(
 async def create_continuous(
     body: ContinuousTaskRequest, parts: Parts, response: Response, idempotency_key: IdempotencyKey = None
 ) -> TaskView:
-    """Create a task that loops until a stop rule holds. Idempotency as for a standard task."""
+    """Create a task that loops until a stop rule holds. Idempotency-Key works as for a standard task."""
     return await _create(parts, body, response, idempotency_key)
 
 
 @router.post("/{taskId}/start")
 async def start(task_id: TaskId, parts: Parts, body: StartRequest | None = None) -> TaskView:
-    """Begin iteration 1 of a PENDING task, now or `afterSeconds` from now."""
-    asked = body or StartRequest()
-    wanted = StartTask(task_id=task_id, actor=ACTOR, reason=asked.reason, after_seconds=asked.after_seconds)
-    return await _request(parts, wanted)
+    """Start iteration 1 of a PENDING task, now or `afterSeconds` from now."""
+    options = body or StartRequest()
+    request = StartTask(task_id=task_id, actor=ACTOR, reason=options.reason, after_seconds=options.after_seconds)
+    return await _submit(parts, request)
 
 
 @router.post("/{taskId}/pause")
 async def pause(task_id: TaskId, parts: Parts, body: PauseRequest | None = None) -> TaskView:
-    """Dispatch nothing more; `mode` says what becomes of the running attempt."""
-    asked = body or PauseRequest()
-    return await _request(parts, PauseTask(task_id=task_id, actor=ACTOR, reason=asked.reason, mode=asked.mode))
+    """Dispatch no more attempts; `mode` decides what happens to the running attempt."""
+    options = body or PauseRequest()
+    return await _submit(parts, PauseTask(task_id=task_id, actor=ACTOR, reason=options.reason, mode=options.mode))
 
 
 @router.post("/{taskId}/resume")
 async def resume(task_id: TaskId, parts: Parts, body: ReasonRequest | None = None) -> TaskView:
-    """Go on where the pause left off."""
-    return await _request(parts, ResumeTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
+    """Continue a paused task from where it was paused."""
+    return await _submit(parts, ResumeTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
 
 
 @router.post("/{taskId}/cancel")
 async def cancel(task_id: TaskId, parts: Parts, body: ReasonRequest | None = None) -> TaskView:
-    """End it; a running program is stopped."""
-    return await _request(parts, CancelTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
+    """Cancel the task; a running program is stopped."""
+    return await _submit(parts, CancelTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
 
 
 @router.post("/{taskId}/retry")
 async def retry(task_id: TaskId, parts: Parts, body: RetryRequest | None = None) -> TaskView:
-    """Try a FAILED task again: the phase that failed goes on from its checkpoint; one that is named begins afresh."""
-    asked = body or RetryRequest()
-    return await _request(parts, RetryTask(task_id=task_id, actor=ACTOR, reason=asked.reason, phase=asked.phase))
+    """Retry a FAILED task: the failed phase continues from its checkpoint; a phase given as `phase` starts afresh."""
+    options = body or RetryRequest()
+    return await _submit(parts, RetryTask(task_id=task_id, actor=ACTOR, reason=options.reason, phase=options.phase))
 
 
 @router.post("/{taskId}/kick")
 async def kick(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
-    """Fence the attempt under way, and issue the next at once from the newest checkpoint; no failure is spent.
+    """Fence the current attempt and issue the next one immediately from the newest checkpoint, without a failure count.
 
-    One that names an `attempt`, such as `1/train/a2`, is refused where the task is at another.
+    If `attempt` is given, such as `1/train/a2`, the request is refused if the task is at another attempt.
     """
-    asked = KickTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
-    return await _request(parts, asked)
+    request = KickTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
+    return await _submit(parts, request)
 
 
 @router.post("/{taskId}/fail")
 async def fail(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
-    """Fence the attempt under way, and end the task FAILED; it may be retried. `attempt` as for a kick."""
-    asked = FailTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
-    return await _request(parts, asked)
+    """Fence the current attempt and end the task as FAILED; it can be retried. `attempt` works as for a kick."""
+    request = FailTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
+    return await _submit(parts, request)
 
 
 @router.get("")
 async def list_tasks(query: Annotated[TaskQuery, Query()], parts: Parts) -> TaskPage:
     """One page of tasks, newest first."""
-    where = TaskFilter(query.status, query.user_id, query.mode)
-    found, total = await parts.store.tasks(where, query.page, query.page_size)
-    items = tuple(task_view(stored) for stored in found)
+    task_filter = TaskFilter(query.status, query.user_id, query.mode)
+    page, total = await parts.store.tasks(task_filter, query.page, query.page_size)
+    items = tuple(task_view(stored) for stored in page)
     return TaskPage(items=items, total=total, page=query.page, page_size=query.page_size)
 
 
 @router.get("/{taskId}")
 async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
-    """One task, with what each iteration brought, and what it waits for where it does not run."""
+    """One task, with the results of each iteration, and why it does not run if it does not."""
     stored = await parts.store.task(task_id)
-    return task_detail(stored, await parts.store.standing(task_id, WORKER_WINDOW))
+    return task_detail(stored, await parts.store.wait_context(task_id, WORKER_WINDOW))
 
 
 @router.get("/{taskId}/executions")
 async def executions(task_id: TaskId, parts: Parts) -> list[ExecutionView]:
     """All attempts of a task, oldest first."""
     await parts.store.task(task_id)
-    return [execution_view(run) for run in await parts.store.runs(task_id)]
+    return [execution_view(attempt) for attempt in await parts.store.attempts(task_id)]
 
 
 @router.get("/{taskId}/events")
 async def events(task_id: TaskId, query: Annotated[HistoryQuery, Query()], parts: Parts) -> list[HistoryView]:
-    """The task's history, oldest first; `after` the last id goes on."""
+    """The history of a task, oldest first; use the last id as `after` to get the next rows."""
     await parts.store.task(task_id)
     return [history_view(row) for row in await parts.store.history(task_id, query.after, query.limit)]
 
@@ -169,12 +182,11 @@ async def _create(
     parts: GatewayParts, body: StandardTaskRequest | ContinuousTaskRequest, response: Response, key: str | None
 ) -> TaskView:
     submission_id = uuid4() if key is None else derived_id("http", body.user_id, key)
-    asked = CreateTask(submission_id=submission_id, actor=f"user:{body.user_id}", task=body)
-    task = await parts.submissions.create(asked)
-    response.headers["Location"] = f"{router.prefix}/{task.task_id}"
-    return task_view(await parts.store.task(task.task_id))
+    request = CreateTask(submission_id=submission_id, actor=f"user:{body.user_id}", task=body)
+    stored = await parts.submissions.create(request)
+    response.headers["Location"] = f"{router.prefix}/{stored.task.task_id}"
+    return task_view(stored)
 
 
-async def _request(parts: GatewayParts, asked: TaskRequest) -> TaskView:
-    task = await parts.submissions.request(asked)
-    return task_view(await parts.store.task(task.task_id))
+async def _submit(parts: GatewayParts, request: TaskRequest) -> TaskView:
+    return task_view(await parts.submissions.request(request))

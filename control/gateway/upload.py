@@ -1,4 +1,4 @@
-"""One upload: its fields and its file in any order, the file straight to the object store. Nothing is parsed."""
+"""Receives one upload, with its fields and its file in any order, and stores the file without parsing it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from contracts.errors import InvalidInput
 from contracts.message import Text
 from contracts.options import Options
 from contracts.wire import field_errors
-from control.gateway.errors import Refused
-from control.gateway.multipart import Part
+from control.gateway.errors import RequestRejected
+from control.gateway.multipart import FormPart
 from infra.objects import ObjectStore
 
 FILE = "file"
@@ -33,7 +33,7 @@ CONTENT_TYPES = frozenset(
         "application/json",
         "application/jsonl",
         "application/octet-stream",
-        "application/vnd.ms-excel",  # what browsers on Windows say of a .csv
+        "application/vnd.ms-excel",  # browsers on Windows send this for .csv
         "application/x-jsonlines",
         "application/x-ndjson",
         "text/csv",
@@ -41,12 +41,12 @@ CONTENT_TYPES = frozenset(
     }
 )
 LONGEST_FIELD = 10_000
-"""Bytes of a field that is not the file."""
+"""Bytes of a form field that is not the file."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class DatasetForm(Options):
-    """The fields beside the file."""
+    """The form fields besides the file."""
 
     name: Text = Field(min_length=1, max_length=200)
     dataset_type: str = Field(default="training", pattern=r"^[\w-]{1,50}$")
@@ -55,9 +55,9 @@ class DatasetForm(Options):
 
 
 class Upload:
-    """Takes the parts one after another; `finish` writes the manifest, and only then is the dataset there.
+    """Receives the parts one after another; `finish` writes the manifest, which makes the dataset complete.
 
-    A file that comes before the fields that say where it belongs waits on disk, else it is never held.
+    The file is streamed to the object store, but buffered on disk if it arrives before the fields that decide its key.
     """
 
     def __init__(self, objects: ObjectStore, limit: int) -> None:
@@ -66,7 +66,7 @@ class Upload:
         self._limit = limit
         self._fields: dict[str, str] = {}
         self._file: ManifestFile | None = None
-        self._waiting: Path | None = None
+        self._buffered: Path | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -75,39 +75,39 @@ class Upload:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def take(self, part: Part) -> None:
-        """Take one part. Raises Refused or InvalidInput."""
+    async def receive(self, part: FormPart) -> None:
+        """Receive one part. Raises RequestRejected or InvalidInput if it is wrong or too large."""
         if part.name == FILE:
-            await self._take_file(part)
+            await self._receive_file(part)
         elif part.name in self._fields:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, part.name, "expected once, came twice")
+            raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, part.name, "expected one value, got two")
         else:
             self._fields[part.name] = await _text(part)
 
     async def finish(self) -> tuple[DatasetForm, ManifestFile]:
-        """Make the dataset complete: the file first, the manifest last. Raises Refused or InvalidInput."""
+        """Store the file, then the manifest. Raises RequestRejected or InvalidInput if a part is missing or wrong."""
         form = _form(self._fields)
         if self._file is None:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"missing; expected one file: {_known()}")
-        if self._waiting is not None:
-            await self._objects.put_file(self._key(form, self._file.name), self._waiting)
+            raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"missing; expected one {_extensions()} file")
+        if self._buffered is not None:
+            await self._objects.put_file(self._key(form, self._file.name), self._buffered)
         manifest = Manifest(files=(self._file,))
         await self._objects.put(self._key(form, MANIFEST), manifest.model_dump_json().encode())
         return form, self._file
 
-    async def _take_file(self, part: Part) -> None:
+    async def _receive_file(self, part: FormPart) -> None:
         if self._file is not None:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, "expected one file, came twice")
+            raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, "expected one file, got two")
         name = _checked_name(part)
-        form = _form_if_whole(self._fields)
+        form = _form_if_complete(self._fields)
         content = _Measured(part.chunks, self._limit)
         if form is not None:
             await self._objects.put_stream(self._key(form, name), await content.begin())
         else:
-            self._waiting = await self._hold(await content.begin())
+            self._buffered = await self._buffer(await content.begin())
         self._file = ManifestFile(name=name, size=content.size, sha256=content.sha256)
 
-    async def _hold(self, chunks: AsyncIterator[bytes]) -> Path:
+    async def _buffer(self, chunks: AsyncIterator[bytes]) -> Path:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="treadle-upload-"))
         path = Path(folder) / FILE
         async with await anyio.open_file(path, "wb") as file:
@@ -120,7 +120,7 @@ class Upload:
 
 
 class _Measured:
-    """Counts and hashes what passes through; an empty or too large file is refused."""
+    """Counts and hashes the chunks of a file; refuses an empty or too large file."""
 
     def __init__(self, chunks: AsyncIterator[bytes], limit: int) -> None:
         self._chunks = chunks
@@ -130,56 +130,68 @@ class _Measured:
 
     @property
     def sha256(self) -> str:
-        """Of what has passed so far, in hex."""
+        """The digest of the chunks so far, in hex."""
         return self._hash.hexdigest()
 
     async def begin(self) -> AsyncIterator[bytes]:
-        """The chunks, once the first is there. Raises Refused where there is none."""
+        """The chunks, once the first one has arrived. Raises RequestRejected if there is none."""
         first = await anext(self._chunks, b"")
         if not first:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"empty; expected rows as {_known()}")
-        return self._passing(first)
+            raise RequestRejected(
+                HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"the file is empty; expected rows as {_extensions()}"
+            )
+        return self._measured(first)
 
-    async def _passing(self, first: bytes) -> AsyncIterator[bytes]:
-        yield self._pass(first)
+    async def _measured(self, first: bytes) -> AsyncIterator[bytes]:
+        yield self._measure(first)
         async for chunk in self._chunks:
-            yield self._pass(chunk)
+            yield self._measure(chunk)
 
-    def _pass(self, chunk: bytes) -> bytes:
+    def _measure(self, chunk: bytes) -> bytes:
         self.size += len(chunk)
         if self.size > self._limit:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, FILE, f"expected at most {self._limit} bytes")
+            raise RequestRejected(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, FILE, f"expected a file of at most {self._limit} bytes"
+            )
         self._hash.update(chunk)
         return chunk
 
 
-async def _text(part: Part) -> str:
-    found = bytearray()
+async def _text(part: FormPart) -> str:
+    data = bytearray()
     async for chunk in part.chunks:
-        found += chunk
-        if len(found) > LONGEST_FIELD:
-            raise Refused(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, part.name, f"expected at most {LONGEST_FIELD} bytes of text"
+        data += chunk
+        if len(data) > LONGEST_FIELD:
+            raise RequestRejected(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, part.name, f"expected a text of at most {LONGEST_FIELD} bytes"
             )
     try:
-        return found.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, part.name, "expected UTF-8 text") from error
+        raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, part.name, "expected UTF-8 text") from error
 
 
-def _checked_name(part: Part) -> str:
-    """A safe object name made of the file's own, so that errors in its lines can quote it."""
+def _checked_name(part: FormPart) -> str:
+    """A safe object name, similar to the file's name so that users recognize it in errors. Raises RequestRejected."""
     if not part.filename:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"expected a file with its name: {_known()}")
-    given = PurePosixPath(part.filename.replace("\\", "/"))
-    suffix = given.suffix.lower()
-    if suffix not in EXTENSIONS:
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, FILE, f"{given.name!r} is not {_known()}")
-    if part.content_type not in CONTENT_TYPES:
-        raise Refused(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, FILE, f"its content type {part.content_type!r} is no {_known()}"
+        raise RequestRejected(
+            HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"expected a file name that ends in {_extensions()}"
         )
-    stem = _UNSAFE.sub("-", given.stem).strip("-.")[:100]
+    original = PurePosixPath(part.filename.replace("\\", "/"))
+    suffix = original.suffix.lower()
+    if suffix not in EXTENSIONS:
+        raise RequestRejected(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            FILE,
+            f"expected a file name that ends in {_extensions()}, got {original.name!r}",
+        )
+    if part.content_type not in CONTENT_TYPES:
+        raise RequestRejected(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            FILE,
+            f"expected a content type for {_extensions()}, such as text/plain; got {part.content_type!r}",
+        )
+    stem = _UNSAFE.sub("-", original.stem).strip("-.")[:100]
     return f"{stem or 'data'}{suffix}"
 
 
@@ -190,8 +202,8 @@ def _form(fields: dict[str, str]) -> DatasetForm:
         raise InvalidInput(field_errors(error)) from error
 
 
-def _form_if_whole(fields: dict[str, str]) -> DatasetForm | None:
-    """The form where nothing is missing; what is missing may come after the file. Raises InvalidInput for the rest."""
+def _form_if_complete(fields: dict[str, str]) -> DatasetForm | None:
+    """The form, or None if fields are missing, which may arrive after the file. Raises InvalidInput if one is wrong."""
     try:
         return DatasetForm.model_validate(fields)
     except ValidationError as error:
@@ -200,5 +212,5 @@ def _form_if_whole(fields: dict[str, str]) -> DatasetForm | None:
         raise InvalidInput(field_errors(error)) from error
 
 
-def _known() -> str:
+def _extensions() -> str:
     return " or ".join(EXTENSIONS)

@@ -1,4 +1,4 @@
-"""From control's values to the views of contracts.http. Pure."""
+"""Converts control's values to the views of contracts.http. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contracts.tasks import ModelSource, TaskMode
 from contracts.waiting import TaskDetail
 from control.gateway.waiting import waiting
 from control.machine.task import IterationResult, Task
-from control.store.port import Dataset, HistoryRow, Run, Standing, Stored
+from control.store.values import AttemptRecord, Dataset, HistoryRow, StoredTask, WaitContext
 
 
-def task_view(stored: Stored) -> TaskView:
-    """A task as its users see it."""
+def task_view(stored: StoredTask) -> TaskView:
+    """A task as users see it."""
     task, spec = stored.task, stored.task.spec
     return TaskView(
         task_id=task.task_id,
@@ -40,54 +40,54 @@ def task_view(stored: Stored) -> TaskView:
     )
 
 
-def task_detail(stored: Stored, standing: Standing | None) -> TaskDetail:
-    """A task, and what it waits for."""
-    return TaskDetail(**dict(task_view(stored)), waiting=waiting(stored.task, standing))
+def task_detail(stored: StoredTask, wait_context: WaitContext | None) -> TaskDetail:
+    """A task, and why it does not run."""
+    return TaskDetail(**dict(task_view(stored)), waiting=waiting(stored.task, wait_context))
 
 
-def execution_view(run: Run) -> ExecutionView:
-    """One attempt; what it brought is read from the event that ended it."""
-    event = run.event or {}
+def execution_view(attempt: AttemptRecord) -> ExecutionView:
+    """One attempt; its results come from the event that ended it."""
+    event = attempt.event or {}
     dataset, model, dev = event.get("dataset"), event.get("model"), event.get("dev")
     return ExecutionView(
-        task_id=run.key.task_id,
-        iteration=run.key.iteration,
-        phase=run.key.phase.noun,
-        attempt=run.key.attempt,
-        status=run.state.value,
-        worker_id=run.worker_id,
-        input_dataset_id=run.input_dataset_id,
+        task_id=attempt.key.task_id,
+        iteration=attempt.key.iteration,
+        phase=attempt.key.phase.noun,
+        attempt=attempt.key.attempt,
+        status=attempt.state.value,
+        worker_id=attempt.worker_id,
+        input_dataset_id=attempt.input_dataset_id,
         output_dataset_id=dataset["dataset_id"] if dataset else None,
         model_path=model_path(ModelSource.model_validate(model)) if model else None,
         evaluation_path=event.get("report"),
         score=dev["value"] if dev else None,
-        message=run.message or event.get("message"),
-        created_at=run.created_at,
-        started_at=run.claimed_at,
-        completed_at=run.ended_at,
+        message=attempt.message or event.get("message"),
+        created_at=attempt.created_at,
+        started_at=attempt.claimed_at,
+        completed_at=attempt.ended_at,
     )
 
 
 def history_view(row: HistoryRow) -> HistoryView:
-    """One row of the history."""
+    """One row of a task's history."""
     return HistoryView.model_validate(row)
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
-    """A dataset."""
+    """One dataset."""
     return DatasetView.model_validate(dataset)
 
 
 def model_path(model: ModelSource) -> str:
-    """Where the newest layer of a model lies: its last adapter, else its base."""
+    """The location of a model's newest layer: its last adapter, or its base if it has none."""
     return model.adapters[-1] if model.adapters else model.base.removeprefix("artifact:")
 
 
 def _latest(task: Task) -> Mapping[str, Any]:
-    """What the loop has brought so far: of the turn under way where it has, else of the turn before."""
-    latest, best, turn = task.latest, task.best, task.turn
-    dataset = turn.dataset or (latest.dataset if latest else None)
-    model = turn.model or (latest.model if latest else None)
+    """The newest results: of the current iteration if it has them, else of the previous one."""
+    latest, best, current = task.latest, task.best, task.current
+    dataset = current.dataset or (latest.dataset if latest else None)
+    model = current.model or (latest.model if latest else None)
     return {
         "current_dataset_id": dataset.dataset_id if dataset else None,
         "latest_model_path": model_path(model) if model else None,

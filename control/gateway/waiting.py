@@ -1,4 +1,4 @@
-"""Why a task does not run right now, told from what the store knows of it. Pure."""
+"""Explains from stored data why a task does not run now. Pure."""
 
 from __future__ import annotations
 
@@ -6,95 +6,106 @@ from datetime import datetime, timedelta
 
 from contracts.tasks import FailureKind, TaskStatus
 from contracts.waiting import WaitingReason, WaitingView
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.port import Run, Standing
+from control.store.values import AttemptRecord, WaitContext
 
 
-def waiting(task: Task, standing: Standing | None) -> WaitingView | None:
-    """What `task` waits for; None while a worker runs it, and once it has ended."""
+def waiting(task: Task, wait_context: WaitContext | None) -> WaitingView | None:
+    """Why `task` does not run; None while a worker runs it, and once it has ended."""
     match task.status:
         case TaskStatus.PENDING:
-            return _view(WaitingReason.NOT_STARTED, "nobody has started it yet")
+            sentence = f"it has not been started; start it with `treadle start {task.task_id}`"
+            return _view(WaitingReason.NOT_STARTED, sentence)
         case TaskStatus.LOOPING:
-            return _view(WaitingReason.ON_ITS_WAY, "its next iteration is on its way")
+            return _view(WaitingReason.ON_ITS_WAY, "its next iteration is about to start")
         case TaskStatus.SUSPENDED:
-            return _paused(task, standing)
+            return _paused(task, wait_context)
         case TaskStatus.FAILED if task.reason == FailureKind.DEAD_LETTERED:
-            sentence = "its command is among the dead letters: retry the task once what is wrong is mended"
+            sentence = (
+                "its command became a dead letter; see the reason with `treadle dlq list`, "
+                f"fix the cause, then retry the task with `treadle retry {task.task_id}`"
+            )
             return _view(WaitingReason.DEAD_LETTERED, sentence)
         case TaskStatus.COMPLETED | TaskStatus.FAILED | TaskStatus.CANCELLED:
             return None
-    if standing is None or standing.run.key != task.key:
-        return None  # it went on between two reads
-    return _dispatched(standing) if standing.run.state is RunState.DISPATCHED else _running(standing)
+    if wait_context is None or wait_context.attempt.key != task.key:
+        return None  # the task changed between two reads
+    return (
+        _dispatched(wait_context) if wait_context.attempt.state is AttemptState.DISPATCHED else _running(wait_context)
+    )
 
 
-def _paused(task: Task, standing: Standing | None) -> WaitingView | None:
-    if standing is None or standing.pause is None:
-        return None  # it went on between two reads
-    pause, run = standing.pause, standing.run
-    said = f"paused by {pause.actor}" + (f": {pause.reason}" if pause.reason else "")
-    if run.state is RunState.RUNNING:
-        said += "; its attempt is writing a checkpoint" if task.pausing else "; its attempt is left to end"
-    if run.state in {RunState.FAILED, RunState.LOST}:
-        said += f"; meanwhile {_ended(run)}"
-    return _view(WaitingReason.PAUSED, said, since=pause.at)
+def _paused(task: Task, wait_context: WaitContext | None) -> WaitingView | None:
+    if wait_context is None or wait_context.pause is None:
+        return None  # the task changed between two reads
+    pause, attempt = wait_context.pause, wait_context.attempt
+    sentence = f"paused by {pause.actor}" + (f": {pause.reason}" if pause.reason else "")
+    if attempt.state is AttemptState.RUNNING:
+        sentence += "; its attempt is writing a checkpoint" if task.pausing else "; its attempt runs to its end"
+    if attempt.state in {AttemptState.FAILED, AttemptState.LOST}:
+        sentence += f"; meanwhile {_failed(attempt)}"
+    return _view(WaitingReason.PAUSED, sentence, since=pause.at)
 
 
-def _dispatched(standing: Standing) -> WaitingView:
-    """Ordered, and not claimed: not due yet, or nobody took it."""
-    due, worker = standing.due_at, standing.run.key.phase.worker
-    if due > standing.now:
-        return _not_due(standing)
-    if standing.workers == 0:
-        sentence = f"no {worker} is there; start one with `treadle worker {worker}`"
+def _dispatched(wait_context: WaitContext) -> WaitingView:
+    """The command is not due yet, or no worker has claimed it."""
+    due, worker = wait_context.due_at, wait_context.attempt.key.phase.worker
+    if due > wait_context.now:
+        return _not_due(wait_context)
+    if wait_context.workers == 0:
+        sentence = f"no {worker} is connected; start one with `treadle worker {worker}`"
         return _view(WaitingReason.NO_WORKER, sentence, since=due)
-    if standing.free == 0:
-        sentence = f"no {worker} is free: all of {standing.workers} are busy, with {standing.slots} slots"
-        return _view(WaitingReason.NONE_FREE, sentence, since=due)
-    return _view(WaitingReason.ON_ITS_WAY, f"its command is on its way to the {worker}s", since=due)
+    if wait_context.free == 0:
+        sentence = f"no {worker} has a free slot (workers: {wait_context.workers}, slots: {wait_context.slots})"
+        return _view(WaitingReason.NO_FREE_SLOT, sentence, since=due)
+    return _view(WaitingReason.ON_ITS_WAY, f"its command is about to be claimed by a free {worker}", since=due)
 
 
-def _not_due(standing: Standing) -> WaitingView:
-    due, before = standing.due_at, standing.before
+def _not_due(wait_context: WaitContext) -> WaitingView:
+    due, before = wait_context.due_at, wait_context.before
     if before is None:
         return _view(WaitingReason.SCHEDULED, "its start is scheduled", until=due)
-    follows = f"{_ended(before)}, and attempt {standing.run.key.attempt} follows"
+    sentence = f"{_failed(before)}; attempt {wait_context.attempt.key.attempt} starts after a delay"
     if _failure(before) == FailureKind.DEAD_LETTERED:
-        sentence = f"its command is among the dead letters: {follows}"
+        sentence += "; see why its command became a dead letter with `treadle dlq list`"
         return _view(WaitingReason.DEAD_LETTERED, sentence, until=due)
-    return _view(WaitingReason.BACKING_OFF, f"backing off: {follows}", until=due)
+    return _view(WaitingReason.BACKING_OFF, sentence, until=due)
 
 
-def _running(standing: Standing) -> WaitingView | None:
-    """Nothing, unless its worker has been silent for too long."""
-    run, now = standing.run, standing.now
-    if run.lease_expires_at is None or not suspect(run, standing.ttl, now):
+def _running(wait_context: WaitContext) -> WaitingView | None:
+    """None, unless its heartbeats are late."""
+    attempt, now = wait_context.attempt, wait_context.now
+    if attempt.lease_expires_at is None or not lease_late(attempt, wait_context.ttl, now):
         return None
-    heard = run.lease_expires_at - timedelta(seconds=standing.ttl)
-    silent = (now - heard).total_seconds()
-    sentence = f"no heartbeat from {run.worker_id} for {silent:.0f} s; unless one comes, the next attempt is issued"
-    return _view(WaitingReason.LEASE_SUSPECT, sentence, since=heard, until=run.lease_expires_at)
+    last_heartbeat = attempt.lease_expires_at - timedelta(seconds=wait_context.ttl)
+    silence = (now - last_heartbeat).total_seconds()
+    sentence = (
+        f"no heartbeat from {attempt.worker_id} for {silence:.0f} s; "
+        "if none arrives before the lease ends, the attempt is lost and the next one starts"
+    )
+    return _view(WaitingReason.LEASE_LATE, sentence, since=last_heartbeat, until=attempt.lease_expires_at)
 
 
-def _ended(run: Run) -> str:
-    """How an attempt failed, e.g. `attempt 1 failed (bad_input): row 7 has no prompt`."""
-    return f"attempt {run.key.attempt} failed ({_failure(run)})" + (f": {run.message}" if run.message else "")
+def _failed(attempt: AttemptRecord) -> str:
+    """How an attempt failed, such as `attempt 1 failed (bad_input): row 7 has no prompt`."""
+    return f"attempt {attempt.key.attempt} failed ({_failure(attempt)})" + (
+        f": {attempt.message}" if attempt.message else ""
+    )
 
 
-def _failure(run: Run) -> str:
-    return str((run.event or {}).get("failure", FailureKind.LEASE_LOST))
+def _failure(attempt: AttemptRecord) -> str:
+    return str((attempt.event or {}).get("failure", FailureKind.LEASE_LOST))
 
 
-def suspect(run: Run, ttl: float, now: datetime) -> bool:
-    """Whether the holder of a running attempt has been silent for more than half of its lease of `ttl` seconds.
+def lease_late(attempt: AttemptRecord, ttl: float, now: datetime) -> bool:
+    """Whether the last heartbeat of a running attempt is older than half of its lease of `ttl` seconds.
 
-    `now` is by the store's clock. Heartbeats come every third of the lease, so that more than one has gone missing.
+    `now` is the time of the store's clock. Heartbeats are due every third of the lease, so at least one is missing.
     """
-    if run.state is not RunState.RUNNING or run.lease_expires_at is None:
+    if attempt.state is not AttemptState.RUNNING or attempt.lease_expires_at is None:
         return False
-    return run.lease_expires_at - now < timedelta(seconds=ttl / 2)
+    return attempt.lease_expires_at - now < timedelta(seconds=ttl / 2)
 
 
 def _view(

@@ -1,1 +1,1 @@
-"""The state machine of a task. Pure: no clock, no randomness, no input or output."""
+"""The state machine of a task: pure functions without a clock, randomness or I/O."""

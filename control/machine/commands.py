@@ -1,4 +1,4 @@
-"""What the machine asks for: commands made from a task's state, and nothing that is not derived from it."""
+"""The commands and events that the machine issues; each is derived from the task's state alone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from contracts.options import Hyperparameters
 from contracts.tasks import AttemptKey, Phase
 from control.machine.task import Task
 
-SMALLEST_BATCH = 64
-"""Tokens below which a batch is not halved any more after running out of memory."""
+SMALLEST_BATCH_TOKENS = 64
+"""A training batch is not halved below this number of tokens after an attempt ran out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A message to be published once the state that asked for it is stored, `delay` seconds later."""
+class OutboxMessage:
+    """A message to publish `delay` seconds after the state that issued it is stored."""
 
     message: Command | NextIteration
     delay: float = 0.0
 
 
 def command_for(task: Task) -> Command:
-    """The command for the newest attempt of the present phase. Asserts that there is one."""
+    """The command for the newest attempt of the current phase. Asserts that the task has one."""
     key = task.key
     assert key is not None, "a command needs an issued attempt"
     match key.phase:
@@ -37,7 +37,7 @@ def command_for(task: Task) -> Command:
 
 
 def next_iteration(task: Task) -> NextIteration:
-    """The turn of the loop that this version of the task asks for."""
+    """The event that starts the next iteration, issued by this version of the task."""
     return NextIteration(task_id=task.task_id, iteration=task.iteration, issued=task.version)
 
 
@@ -45,8 +45,8 @@ def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
     latest = task.latest
     options = task.spec.optimization
     if task.spec.stop.labels is not None:
-        left = max(0, task.spec.stop.labels - task.labels)
-        options = options.model_copy(update={"label_budget": min(options.label_budget, left)})
+        remaining = max(0, task.spec.stop.labels - task.labels)
+        options = options.model_copy(update={"label_budget": min(options.label_budget, remaining)})
     return OptimizeData(
         key=key,
         output=attempt_prefix(key),
@@ -61,20 +61,20 @@ def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
 
 
 def _train(task: Task, key: AttemptKey) -> TrainModel:
-    assert task.turn.dataset is not None, "training needs optimised rows"
+    assert task.current.dataset is not None, "training needs optimized rows"
     return TrainModel(
         key=key,
         output=attempt_prefix(key),
         seed=task.spec.seed,
         model=task.spec.model,
-        dataset=task.turn.dataset,
-        hyperparameters=_fitting(task.spec.hyperparameters, task.memory_failures),
+        dataset=task.current.dataset,
+        hyperparameters=_smaller_batch(task.spec.hyperparameters, task.memory_failures),
         resume_from=task.checkpoint,
     )
 
 
 def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
-    assert task.turn.model is not None and task.splits is not None, "evaluation needs a model and splits"
+    assert task.current.model is not None and task.splits is not None, "evaluation needs a model and splits"
     options = task.spec.evaluation
     if task.memory_failures:
         smaller = max(1, options.batch_size >> task.memory_failures)
@@ -83,15 +83,15 @@ def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
         key=key,
         output=attempt_prefix(key),
         seed=task.spec.seed,
-        model=task.turn.model,
+        model=task.current.model,
         splits=task.splits,
         hyperparameters=task.spec.hyperparameters,
         options=options,
     )
 
 
-def _fitting(wanted: Hyperparameters, memory_failures: int) -> Hyperparameters:
+def _smaller_batch(requested: Hyperparameters, memory_failures: int) -> Hyperparameters:
     if not memory_failures:
-        return wanted
-    smaller = max(min(SMALLEST_BATCH, wanted.tokens_per_batch), wanted.tokens_per_batch >> memory_failures)
-    return wanted.model_copy(update={"tokens_per_batch": smaller})
+        return requested
+    smaller = max(min(SMALLEST_BATCH_TOKENS, requested.tokens_per_batch), requested.tokens_per_batch >> memory_failures)
+    return requested.model_copy(update={"tokens_per_batch": smaller})

@@ -1,4 +1,4 @@
-"""The README's diagram, walked out of the machine: every status reached, every event that moves it on."""
+"""The status diagram of the README, computed by running the machine from PENDING through every event it accepts."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ Edge = tuple[TaskStatus, str, TaskStatus]
 
 
 def edges() -> list[Edge]:
-    """Every (from, event, to) that a standard or a continuous task can go through, in a stable order."""
-    found: dict[Edge, None] = {}
+    """Every (from, event, to) of a standard or a continuous task, in a stable order."""
+    unique: dict[Edge, None] = {}
     for mode in TaskMode:
         for edge in _walk(_task(mode)):
-            found.setdefault(edge)
+            unique.setdefault(edge)
     order = list(TaskStatus)
-    return sorted(found, key=lambda e: (order.index(e[0]), order.index(e[2]), e[1]))
+    return sorted(unique, key=lambda e: (order.index(e[0]), order.index(e[2]), e[1]))
 
 
 def mermaid() -> str:
-    """The diagram as Mermaid text; events between the same two statuses share an arrow."""
+    """The diagram as Mermaid text, with one arrow for all events between the same two statuses."""
     arrows: dict[tuple[TaskStatus, TaskStatus], list[str]] = {}
     for source, event, target in edges():
         arrows.setdefault((source, target), []).append(event.replace("_", " "))
@@ -60,24 +60,24 @@ def mermaid() -> str:
 
 
 def _walk(start: Task) -> Iterator[Edge]:
-    """Breadth first over tasks that differ in status, in what is held, or in whether an attempt is live."""
-    seen, waiting = {_shape(start)}, [start]
-    while waiting:
-        task = waiting.pop(0)
+    """The transitions of all reachable tasks, breadth first; tasks with the same `_shape` are visited once."""
+    seen, queue = {_shape(start)}, [start]
+    while queue:
+        task = queue.pop(0)
         for event in _events(task):
             after = advance(task, event).task
             yield task.status, event.kind, after.status
             if _shape(after) not in seen:
                 seen.add(_shape(after))
-                waiting.append(after)
+                queue.append(after)
 
 
 def _shape(task: Task) -> tuple[object, ...]:
-    return task.status, task.held, task.live, min(task.iteration, 3), min(task.failures, 2)
+    return task.status, task.resume_status, task.attempt_active, min(task.iteration, 3), min(task.failures, 2)
 
 
 def _events(task: Task) -> Iterator[MachineEvent]:
-    """Samples of every event that this task may be given, and that it does not call stale."""
+    """The sample events that this task accepts and that are not stale."""
     for event in _samples(task):
         if task.status in ALLOWED[type(event)] and not advance(task, event).stale:
             yield event
@@ -88,22 +88,22 @@ def _samples(task: Task) -> Iterator[MachineEvent]:
         yield request(task_id=_ID, submission_id=_ID, reason="it is stuck")
     yield NextIteration(task_id=_ID, iteration=max(task.iteration, 1), issued=task.version)
     if task.key is not None:
-        yield from _reports(task.key)
+        yield from _attempt_events(task.key)
 
 
-def _reports(key: AttemptKey) -> Iterator[MachineEvent]:
-    who = {"key": key, "claim_id": _ID, "worker_id": "w"}
+def _attempt_events(key: AttemptKey) -> Iterator[MachineEvent]:
+    sender = {"key": key, "claim_id": _ID, "worker_id": "w"}
     score = Score(metric=Metric.EXACT_MATCH, value=0.5, low=0.4, high=0.6, scored=100)
     match key.phase:
         case Phase.OPTIMIZE:
-            yield DataOptimized(**who, dataset=_ROWS, splits="s", rows=1)
+            yield DataOptimized(**sender, dataset=_ROWS, splits="s", rows=1)
         case Phase.TRAIN:
-            yield ModelTrained(**who, model=_MODEL, steps=1)
+            yield ModelTrained(**sender, model=_MODEL, steps=1)
         case Phase.EVALUATE:
-            yield ModelEvaluated(**who, report="r", dev=score)
-    yield PhaseFailed(**who, failure=FailureKind.PROGRAM_CRASHED, message="")
-    yield PhaseFailed(**who, failure=FailureKind.BAD_INPUT, message="")
-    yield PhasePaused(**who)
+            yield ModelEvaluated(**sender, report="r", dev=score)
+    yield PhaseFailed(**sender, failure=FailureKind.PROGRAM_CRASHED, message="")
+    yield PhaseFailed(**sender, failure=FailureKind.BAD_INPUT, message="")
+    yield PhasePaused(**sender)
     yield LeaseLost(key=key, claim_id=_ID)
 
 
@@ -123,7 +123,7 @@ def _task(mode: TaskMode) -> Task:
 
 def main() -> None:
     """Print the diagram: `python -m control.machine.diagram`."""
-    print(mermaid())  # noqa: T201  # printing is what it is for
+    print(mermaid())  # noqa: T201  # the command prints its result
 
 
 if __name__ == "__main__":

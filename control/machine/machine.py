@@ -1,7 +1,7 @@
-"""The state machine: `advance(task, event)` gives the next state and what to order.
+"""The state machine: `advance(task, event)` returns the next state and the messages to publish.
 
-Pure: no clock, no randomness, no I/O. Folding a task's applied events gives the same state and the same
-orders. An illegal request raises and changes nothing; a stale event changes nothing and says so.
+Pure: no clock, no randomness, no I/O, so the same events always give the same states and messages. A request that the
+task's state does not allow raises IllegalTransition; a stale event changes nothing and is marked as stale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contracts.events import (
     PhaseFailed,
     PhasePaused,
 )
-from contracts.leases import AttemptSignal, Verdict
+from contracts.leases import AttemptSignal, LeaseVerdict
 from contracts.submissions import (
     AttemptRequest,
     CancelTask,
@@ -34,20 +34,21 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import ACTIVE, FailureKind, PauseMode, Phase, TaskStatus
-from control.machine.commands import Order, command_for, next_iteration
+from control.machine.commands import OutboxMessage, command_for, next_iteration
 from control.machine.stopping import stop_reason
-from control.machine.task import IllegalTransition, IterationResult, Task, Turn
+from control.machine.task import IllegalTransition, IterationResult, IterationState, Task
 
 AttemptEnded = DataOptimized | ModelTrained | ModelEvaluated | PhaseFailed | PhasePaused | LeaseLost
 MachineEvent = TaskRequest | AttemptEnded | NextIteration
 
-BACKOFF = 5.0
-"""Seconds before the attempt after the first failure; doubled for each further one."""
+FIRST_BACKOFF = 5.0
+"""Seconds before the attempt after the first failure; doubled for each further failure."""
 LONGEST_BACKOFF = 300.0
+"""Seconds; the upper limit of that delay."""
 
 
-class RunState(StrEnum):
-    """How an attempt stands, or how it ended."""
+class AttemptState(StrEnum):
+    """The state of an attempt: sent out, running, or how it ended."""
 
     DISPATCHED = "dispatched"
     RUNNING = "running"
@@ -60,14 +61,14 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The answer to one event. `closed` is how the attempt that was live before ended, if it did."""
+class Transition:
+    """The result of one event; `ended_as` is set if the event ended the active attempt."""
 
     task: Task
-    orders: tuple[Order, ...] = ()
-    closed: RunState | None = None
+    messages: tuple[OutboxMessage, ...] = ()
+    ended_as: AttemptState | None = None
     signal: AttemptSignal | None = None
-    """To be fanned out at once, best effort: the next heartbeat says the same."""
+    """To be sent to all workers at once, best effort: the answer to the next heartbeat carries the same verdict."""
     stale: bool = False
 
 
@@ -87,23 +88,25 @@ ALLOWED: dict[type[MachineEvent], frozenset[TaskStatus]] = {
     LeaseLost: ACTIVE | {TaskStatus.SUSPENDED},
     NextIteration: frozenset({TaskStatus.LOOPING}),
 }
-"""Where each event may be applied. Elsewhere a request is illegal and a fact is stale."""
+"""The statuses in which each event may be applied. In any other, a request is illegal and another event is stale."""
 
 
-def advance(task: Task, event: MachineEvent) -> Step:
-    """The next state of `task` after `event`. Raises IllegalTransition for a request it does not allow."""
+def advance(task: Task, event: MachineEvent) -> Transition:
+    """The transition of `task` by `event`. Raises IllegalTransition if the task's state does not allow a request."""
     if task.status not in ALLOWED[type(event)]:
-        return _not_here(task, event)
+        return _not_allowed(task, event)
     if not isinstance(event, TaskRequest) and not _is_current(task, event):
-        return Step(task, stale=True)
+        return Transition(task, stale=True)
     if isinstance(event, Intervention):
         _require_attempt(task, event)
-    task = replace(task, version=task.version + 1, gpu_seconds=task.gpu_seconds + _spent(event))
+    task = replace(task, version=task.version + 1, gpu_seconds=task.gpu_seconds + _gpu_seconds(event))
     match event:
         case StartTask():
-            return _enter(replace(task, iteration=1), TaskStatus.OPTIMIZING, task.turn, delay=event.after_seconds)
+            return _start_phase(
+                replace(task, iteration=1), TaskStatus.OPTIMIZING, task.current, delay=event.after_seconds
+            )
         case PauseTask():
-            return _pause(_keep(task, event), event.mode)
+            return _pause(_with_checkpoint(task, event), event.mode)
         case ResumeTask():
             return _resume(task)
         case CancelTask():
@@ -111,204 +114,238 @@ def advance(task: Task, event: MachineEvent) -> Step:
         case RetryTask():
             return _retry(task, event)
         case KickTask():
-            return replace(_issue(_keep(task, event), closed=RunState.FENCED), signal=_fencing(task))
+            transition = _issue_attempt(_with_checkpoint(task, event), ended_as=AttemptState.FENCED)
+            return replace(transition, signal=_fence_signal(task))
         case FailTask():
-            step = _end_failed(_keep(task, event), FailureKind.FAILED_BY_HAND, event.reason)
-            return replace(step, signal=_fencing(task))
+            transition = _end_failed(_with_checkpoint(task, event), FailureKind.FAILED_BY_HAND, event.reason)
+            return replace(transition, signal=_fence_signal(task))
         case DataOptimized() | ModelTrained() | ModelEvaluated():
             return _completed(task, event)
         case PhaseFailed():
-            return _failed(_keep(task, event), event.failure, event.message)
+            return _failed(_with_checkpoint(task, event), event.failure, event.message)
         case LeaseLost():
-            kept = _keep(task, event)
-            return _failed(kept, FailureKind.LEASE_LOST, "the worker went silent", closed=RunState.LOST)
+            updated = _with_checkpoint(task, event)
+            message = "the worker sent no heartbeat and its lease expired"
+            return _failed(updated, FailureKind.LEASE_LOST, message, ended_as=AttemptState.LOST)
         case PhasePaused():
-            return _paused(_keep(task, event))
+            return _paused(_with_checkpoint(task, event))
         case NextIteration():
-            return _enter(replace(task, iteration=task.iteration + 1), TaskStatus.OPTIMIZING, Turn())
+            return _start_phase(replace(task, iteration=task.iteration + 1), TaskStatus.OPTIMIZING, IterationState())
         case _:
             assert_never(event)
 
 
-def _not_here(task: Task, event: MachineEvent) -> Step:
+def _not_allowed(task: Task, event: MachineEvent) -> Transition:
     if not isinstance(event, TaskRequest):
-        return Step(task, stale=True)
-    allowed = " or ".join(sorted(ALLOWED[type(event)]))
+        return Transition(task, stale=True)
+    allowed = "status " + " or ".join(sorted(ALLOWED[type(event)]))
     raise IllegalTransition(task.task_id, task.status, event.kind, allowed)
 
 
 def _require_attempt(task: Task, event: Intervention) -> None:
-    """Whoever names an attempt means no other: the task may have gone on while the request was on its way."""
+    """A request that names an attempt must not reach a later one: the task may have changed since it was sent."""
     assert task.key is not None, "a task in a phase has an attempt"
     if event.attempt not in {None, task.key.name}:
-        needed = f"the task to be at attempt {event.attempt}, and it is at {task.key.name}"
+        needed = f"the task to be at attempt {event.attempt}, but it is at {task.key.name}; name that attempt, or none"
         raise IllegalTransition(task.task_id, task.status, event.kind, needed)
 
 
 def _is_current(task: Task, event: AttemptEnded | NextIteration) -> bool:
-    """Whether a fact is about the newest attempt, and that attempt may still report."""
+    """Whether the event is about the current iteration, or about the newest attempt while that may still report."""
     if isinstance(event, NextIteration):
         return event.iteration == task.iteration
-    return task.live and event.key == task.key
+    return task.attempt_active and event.key == task.key
 
 
-def _spent(event: MachineEvent) -> float:
+def _gpu_seconds(event: MachineEvent) -> float:
     return event.gpu_seconds if isinstance(event, PhaseEvent | LeaseLost) else 0.0
 
 
-def _keep(task: Task, event: PhaseFailed | PhasePaused | LeaseLost | AttemptRequest) -> Task:
-    """The next attempt goes on from the newest checkpoint there is, whichever attempt left it."""
+def _with_checkpoint(task: Task, event: PhaseFailed | PhasePaused | LeaseLost | AttemptRequest) -> Task:
+    """The next attempt goes on from the newest checkpoint, even if an earlier attempt wrote it."""
     return replace(task, checkpoint=event.checkpoint or task.checkpoint)
 
 
-def _enter(task: Task, status: TaskStatus, turn: Turn, *, delay: float = 0.0, closed: RunState | None = None) -> Step:
-    """Begin a phase afresh: its failures and checkpoint are its own."""
-    fresh = replace(task, status=status, turn=turn, held=None, failures=0, memory_failures=0, checkpoint=None)
-    return _issue(fresh, delay=delay, closed=closed)
+def _start_phase(
+    task: Task, status: TaskStatus, current: IterationState, *, delay: float = 0.0, ended_as: AttemptState | None = None
+) -> Transition:
+    """Begin a phase without failures and without a checkpoint."""
+    fresh = replace(
+        task, status=status, current=current, resume_status=None, failures=0, memory_failures=0, checkpoint=None
+    )
+    return _issue_attempt(fresh, delay=delay, ended_as=ended_as)
 
 
-def _issue(task: Task, *, delay: float = 0.0, closed: RunState | None = None) -> Step:
-    """Issue the next attempt of the present phase."""
+def _issue_attempt(task: Task, *, delay: float = 0.0, ended_as: AttemptState | None = None) -> Transition:
+    """Issue the next attempt at the current phase."""
     phase = task.phase
     assert phase is not None, "only a phase has attempts"
-    attempts = {**task.turn.attempts, phase: task.attempt + 1}
-    issued = replace(task, live=True, turn=replace(task.turn, attempts=attempts))
-    return Step(issued, (Order(command_for(issued), delay),), closed)
+    attempts = {**task.current.attempts, phase: task.attempt + 1}
+    issued = replace(task, attempt_active=True, current=replace(task.current, attempts=attempts))
+    return Transition(issued, (OutboxMessage(command_for(issued), delay),), ended_as)
 
 
-def _completed(task: Task, event: DataOptimized | ModelTrained | ModelEvaluated) -> Step:
+def _completed(task: Task, event: DataOptimized | ModelTrained | ModelEvaluated) -> Transition:
     match event:
         case DataOptimized():
-            turn = replace(
-                task.turn, dataset=event.dataset, rows=event.rows, labels=event.labels, actions=event.actions
+            current = replace(
+                task.current, dataset=event.dataset, rows=event.rows, labels=event.labels, actions=event.actions
             )
-            return _move_on(replace(task, splits=event.splits), TaskStatus.TRAINING, turn)
+            return _next_phase(replace(task, splits=event.splits), TaskStatus.TRAINING, current)
         case ModelTrained():
-            return _move_on(task, TaskStatus.EVALUATING, replace(task.turn, model=event.model))
+            return _next_phase(task, TaskStatus.EVALUATING, replace(task.current, model=event.model))
         case ModelEvaluated():
             return _evaluated(task, event)
         case _:
             assert_never(event)
 
 
-def _move_on(task: Task, status: TaskStatus, turn: Turn) -> Step:
-    """Go to the next phase; a suspended task only remembers it."""
+def _next_phase(task: Task, status: TaskStatus, current: IterationState) -> Transition:
+    """Go to the next phase; a suspended task goes there when it is resumed."""
     if task.status is TaskStatus.SUSPENDED:
-        return Step(_remember(task, status, turn), closed=RunState.COMPLETED)
-    return _enter(task, status, turn, closed=RunState.COMPLETED)
+        return Transition(_stay_suspended(task, status, current), ended_as=AttemptState.COMPLETED)
+    return _start_phase(task, status, current, ended_as=AttemptState.COMPLETED)
 
 
-def _remember(task: Task, status: TaskStatus, turn: Turn) -> Task:
-    return replace(task, held=status, turn=turn, live=False, failures=0, memory_failures=0, checkpoint=None)
+def _stay_suspended(task: Task, status: TaskStatus, current: IterationState) -> Task:
+    """Keep the task SUSPENDED; its resume goes to `status`."""
+    return replace(
+        task,
+        resume_status=status,
+        current=current,
+        attempt_active=False,
+        failures=0,
+        memory_failures=0,
+        checkpoint=None,
+    )
 
 
-def _evaluated(task: Task, event: ModelEvaluated) -> Step:
-    task = replace(task, results=(*task.results, _result(task, event)), live=False)
+def _evaluated(task: Task, event: ModelEvaluated) -> Transition:
+    task = replace(task, results=(*task.results, _result(task, event)), attempt_active=False)
     reason = stop_reason(task)
     if reason is not None:
-        done = replace(task, status=TaskStatus.COMPLETED, held=None, reason=reason.value)
-        return Step(done, closed=RunState.COMPLETED)
+        done = replace(task, status=TaskStatus.COMPLETED, resume_status=None, reason=reason.value)
+        return Transition(done, ended_as=AttemptState.COMPLETED)
     if task.status is TaskStatus.SUSPENDED:
-        return Step(_remember(task, TaskStatus.LOOPING, task.turn), closed=RunState.COMPLETED)
+        return Transition(_stay_suspended(task, TaskStatus.LOOPING, task.current), ended_as=AttemptState.COMPLETED)
     looping = replace(task, status=TaskStatus.LOOPING)
-    return Step(looping, (Order(next_iteration(looping)),), RunState.COMPLETED)
+    return Transition(looping, (OutboxMessage(next_iteration(looping)),), AttemptState.COMPLETED)
 
 
 def _result(task: Task, event: ModelEvaluated) -> IterationResult:
-    turn = task.turn
-    assert turn.dataset is not None and turn.model is not None, "evaluated without rows or model"
+    current = task.current
+    assert current.dataset is not None and current.model is not None, "an evaluation needs rows and a model"
     return IterationResult(
         iteration=task.iteration,
-        dataset=turn.dataset,
-        rows=turn.rows,
-        labels=turn.labels,
-        actions=turn.actions,
-        model=turn.model,
+        dataset=current.dataset,
+        rows=current.rows,
+        labels=current.labels,
+        actions=current.actions,
+        model=current.model,
         report=event.report,
         dev=event.dev,
         test=event.test,
     )
 
 
-def _failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
-    """Try again while that may help and failures are left; a lost lease at once, a failure after a backoff.
+def _failed(task: Task, kind: FailureKind, message: str, *, ended_as: AttemptState = AttemptState.FAILED) -> Transition:
+    """Issue another attempt if that may help and failures are left: at once after a lost lease, else after a backoff.
 
-    A paused task never fails: whoever resumes it asks for one more attempt, whatever became of the last one.
+    A suspended task never fails: its resume issues one more attempt, however the last one ended.
     """
     task = replace(
         task,
-        live=False,
+        attempt_active=False,
         failures=task.failures + 1,
         memory_failures=task.memory_failures + (kind is FailureKind.OUT_OF_MEMORY),
         checkpoint=task.checkpoint if kind.resumable else None,
     )
     if task.status is TaskStatus.SUSPENDED:
-        return Step(task, closed=closed)
+        return Transition(task, ended_as=ended_as)
     if not kind.retryable or task.failures > task.spec.max_failures:
-        return _end_failed(task, kind, message, closed=closed)
-    delay = 0.0 if closed is RunState.LOST else min(BACKOFF * 2 ** (task.failures - 1), LONGEST_BACKOFF)
-    return _issue(task, delay=delay, closed=closed)
+        return _end_failed(task, kind, message, ended_as=ended_as)
+    delay = 0.0 if ended_as is AttemptState.LOST else min(FIRST_BACKOFF * 2 ** (task.failures - 1), LONGEST_BACKOFF)
+    return _issue_attempt(task, delay=delay, ended_as=ended_as)
 
 
-def _end_failed(task: Task, kind: FailureKind, message: str, *, closed: RunState = RunState.FAILED) -> Step:
-    ended = replace(task, status=TaskStatus.FAILED, held=task.status, live=False, reason=kind.value, message=message)
-    return Step(ended, closed=closed)
+def _end_failed(
+    task: Task, kind: FailureKind, message: str, *, ended_as: AttemptState = AttemptState.FAILED
+) -> Transition:
+    ended = replace(
+        task,
+        status=TaskStatus.FAILED,
+        resume_status=task.status,
+        attempt_active=False,
+        reason=kind.value,
+        message=message,
+    )
+    return Transition(ended, ended_as=ended_as)
 
 
-def _paused(task: Task) -> Step:
-    """The attempt gave its slot back. A task that was resumed meanwhile goes on with the next attempt."""
-    task = replace(task, live=False)
+def _paused(task: Task) -> Transition:
+    """The attempt freed its slot. If the task was resumed meanwhile, the next attempt is issued."""
+    task = replace(task, attempt_active=False)
     if task.status is TaskStatus.SUSPENDED:
-        return Step(task, closed=RunState.PAUSED)
-    return _issue(task, closed=RunState.PAUSED)
+        return Transition(task, ended_as=AttemptState.PAUSED)
+    return _issue_attempt(task, ended_as=AttemptState.PAUSED)
 
 
-def _pause(task: Task, mode: PauseMode) -> Step:
-    """Order nothing more. Paused again, a task changes its mind about the attempt that was left to end."""
-    key = task.key if task.live else None
+def _pause(task: Task, mode: PauseMode) -> Transition:
+    """Issue nothing more. A second pause may set another mode for an attempt that still runs."""
+    key = task.key if task.attempt_active else None
     pausing = mode is PauseMode.CHECKPOINT
-    suspended = replace(task, status=TaskStatus.SUSPENDED, held=task.held or task.status, pausing=pausing)
+    suspended = replace(
+        task, status=TaskStatus.SUSPENDED, resume_status=task.resume_status or task.status, pausing=pausing
+    )
     if key is None or mode is PauseMode.DRAIN:
-        return Step(suspended)
+        return Transition(suspended)
     if mode is PauseMode.CHECKPOINT:
-        return Step(suspended, signal=AttemptSignal(key=key, verdict=Verdict.PAUSE))
-    return Step(
-        replace(suspended, live=False),
-        closed=RunState.FENCED,
-        signal=_fencing(task),
+        return Transition(suspended, signal=AttemptSignal(key=key, verdict=LeaseVerdict.PAUSE))
+    return Transition(
+        replace(suspended, attempt_active=False),
+        ended_as=AttemptState.FENCED,
+        signal=_fence_signal(task),
     )
 
 
-def _fencing(task: Task) -> AttemptSignal:
+def _fence_signal(task: Task) -> AttemptSignal:
     assert task.key is not None, "only an attempt that was issued can be fenced"
-    return AttemptSignal(key=task.key, verdict=Verdict.FENCED)
+    return AttemptSignal(key=task.key, verdict=LeaseVerdict.FENCED)
 
 
-def _resume(task: Task) -> Step:
-    assert task.held is not None, "a suspended task remembers where it was"
-    resumed = replace(task, status=task.held, held=None, pausing=False)
+def _resume(task: Task) -> Transition:
+    assert task.resume_status is not None, "a suspended task has a previous status"
+    resumed = replace(task, status=task.resume_status, resume_status=None, pausing=False)
     if resumed.status is TaskStatus.LOOPING:
-        return Step(resumed, (Order(next_iteration(resumed)),))
-    if resumed.live:
-        return Step(resumed, (Order(command_for(resumed)),))
-    return _issue(resumed)
+        return Transition(resumed, (OutboxMessage(next_iteration(resumed)),))
+    if resumed.attempt_active:
+        return Transition(resumed, (OutboxMessage(command_for(resumed)),))
+    return _issue_attempt(resumed)
 
 
-def _cancel(task: Task, reason: str | None) -> Step:
-    key = task.key if task.live else None
-    cancelled = replace(task, status=TaskStatus.CANCELLED, held=None, live=False, reason="cancelled", message=reason)
+def _cancel(task: Task, reason: str | None) -> Transition:
+    key = task.key if task.attempt_active else None
+    cancelled = replace(
+        task,
+        status=TaskStatus.CANCELLED,
+        resume_status=None,
+        attempt_active=False,
+        reason="cancelled",
+        message=reason,
+    )
     if key is None:
-        return Step(cancelled)
-    signal = AttemptSignal(key=key, verdict=Verdict.CANCELLED)
-    return Step(cancelled, closed=RunState.CANCELLED, signal=signal)
+        return Transition(cancelled)
+    signal = AttemptSignal(key=key, verdict=LeaseVerdict.CANCELLED)
+    return Transition(cancelled, ended_as=AttemptState.CANCELLED, signal=signal)
 
 
-def _retry(task: Task, event: RetryTask) -> Step:
-    """Without a phase, the one that failed goes on from its checkpoint; a phase that is named begins afresh."""
+def _retry(task: Task, event: RetryTask) -> Transition:
+    """Without a named phase, the failed phase goes on from its checkpoint; a named phase begins without one."""
     phase = event.phase or task.phase
     assert phase is not None and task.phase is not None, "a task fails in a phase"
     order = list(Phase)
     if order.index(phase) > order.index(task.phase):
-        raise IllegalTransition(task.task_id, task.status, event.kind, f"a phase up to {task.phase}, where it failed")
-    cleared = replace(task, held=None, status=phase.status, failures=0, reason=None, message=None)
-    return _issue(cleared) if event.phase is None else _enter(cleared, phase.status, cleared.turn)
+        needed = f"phase {task.phase}, in which it failed, or an earlier one"
+        raise IllegalTransition(task.task_id, task.status, event.kind, needed)
+    cleared = replace(task, resume_status=None, status=phase.status, failures=0, reason=None, message=None)
+    return _issue_attempt(cleared) if event.phase is None else _start_phase(cleared, phase.status, cleared.current)

@@ -1,4 +1,4 @@
-"""When a continuous task has had enough. Pure; the dev score rules."""
+"""The stop rules of a continuous task: pure functions that compare dev scores and budgets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from control.machine.task import Task
 
 
 def stop_reason(task: Task) -> StopReason | None:
-    """The first rule that holds after the newest evaluation, or None: go round again."""
+    """The first stop rule that holds after the newest evaluation, or None if another iteration follows."""
     if task.spec.mode is TaskMode.STANDARD:
         return StopReason.ONCE_THROUGH
     return next((reason for reason, holds in _RULES.items() if holds(task)), None)
@@ -28,7 +28,7 @@ def _iterations(task: Task) -> bool:
 
 
 def _plateau(task: Task) -> bool:
-    """No score of the last k lies, with its whole interval, above the best before them."""
+    """Whether the last k iterations brought no gain: a gain is a score whose interval is above the best one before."""
     k = task.spec.stop.plateau_iterations
     if k is None or len(task.results) <= k:
         return False

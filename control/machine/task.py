@@ -1,4 +1,4 @@
-"""The state of one task, as a value. Everything the machine needs to decide stands here."""
+"""The state of one task, as an immutable value with everything that the machine needs to decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from contracts.tasks import (
 
 @dataclass(frozen=True, slots=True)
 class IterationResult:
-    """What one whole turn of the loop brought. `labels` were drawn from the pool in this turn."""
+    """The result of one complete iteration; `labels` is the number of rows drawn from the pool in it."""
 
     iteration: int
     dataset: DatasetRef
@@ -33,8 +33,8 @@ class IterationResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """The iteration under way: what its phases have brought so far."""
+class IterationState:
+    """What the phases of the current iteration have produced so far."""
 
     dataset: DatasetRef | None = None
     rows: int = 0
@@ -42,63 +42,63 @@ class Turn:
     actions: dict[str, int] = field(default_factory=dict)
     model: ModelSource | None = None
     attempts: dict[Phase, int] = field(default_factory=dict)
-    """The newest attempt issued for each phase of this iteration; it only ever grows."""
+    """The number of the newest attempt issued for each phase of this iteration; it never decreases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request to make a model better, and how far it is."""
+    """One request to improve a model, with its progress."""
 
     task_id: UUID
     spec: TaskSpec
     status: TaskStatus = TaskStatus.PENDING
     version: int = 1
     iteration: int = 0
-    held: TaskStatus | None = None
-    """What SUSPENDED resumes to, or where FAILED failed; None in every other status."""
+    resume_status: TaskStatus | None = None
+    """The status that a SUSPENDED task resumes to, or in which a FAILED task failed; None in every other status."""
     pausing: bool = False
-    """Whether the last pause asked the running attempt to write a checkpoint and stop; False once resumed."""
-    live: bool = False
-    """Whether the newest attempt of the present phase may still report."""
+    """Whether the last pause asked the running attempt to write a checkpoint and stop; False after a resume."""
+    attempt_active: bool = False
+    """Whether the newest attempt at the current phase may still report."""
     failures: int = 0
-    """Failed attempts at the present phase: the retry budget that has been spent."""
+    """Failed and lost attempts at the current phase; `spec.max_failures` limits them."""
     memory_failures: int = 0
-    """Attempts of this phase that ran out of memory; each halves the batch."""
+    """Attempts at the current phase that ran out of memory; each halves the batch of the next attempt."""
     checkpoint: str | None = None
-    """Where the next attempt of the present phase may go on from."""
+    """Prefix of the checkpoint from which the next attempt at the current phase goes on."""
     splits: str | None = None
-    turn: Turn = Turn()
+    current: IterationState = IterationState()
     results: tuple[IterationResult, ...] = ()
     gpu_seconds: float = 0.0
     reason: str | None = None
-    """Why it completed (a StopReason) or failed (a FailureKind)."""
+    """Why the task ended: a StopReason if COMPLETED, a FailureKind if FAILED, `cancelled` if CANCELLED."""
     message: str | None = None
 
     @property
     def phase(self) -> Phase | None:
-        """The phase under way, or the one remembered while suspended or failed."""
-        return (self.held or self.status).phase
+        """The current phase; if the task is suspended or failed, the phase of its previous status."""
+        return (self.resume_status or self.status).phase
 
     @property
     def attempt(self) -> int:
-        """The newest attempt issued for the present phase; 0 where none was."""
-        return self.turn.attempts.get(self.phase, 0) if self.phase else 0
+        """The number of the newest attempt at the current phase; 0 if there is none."""
+        return self.current.attempts.get(self.phase, 0) if self.phase else 0
 
     @property
     def key(self) -> AttemptKey | None:
-        """The fencing token of the newest attempt; None where there is none."""
+        """The fencing token of the newest attempt; None if there is none."""
         if self.phase is None or self.attempt == 0:
             return None
         return AttemptKey(task_id=self.task_id, iteration=self.iteration, phase=self.phase, attempt=self.attempt)
 
     @property
     def latest(self) -> IterationResult | None:
-        """The newest iteration that was evaluated."""
+        """The newest evaluated iteration."""
         return self.results[-1] if self.results else None
 
     @property
     def best(self) -> IterationResult | None:
-        """The iteration with the highest dev score; the earlier one where two are equal."""
+        """The iteration with the highest dev score; the earlier one if two are equal."""
         return max(self.results, key=lambda r: (r.dev.value, -r.iteration), default=None)
 
     @property
@@ -108,7 +108,7 @@ class Task:
 
 
 class IllegalTransition(TreadleError):
-    """The task's status does not allow what was asked; nothing changed."""
+    """The task's state does not allow the request; nothing changed."""
 
     def __init__(self, task_id: UUID, status: TaskStatus, event: str, allowed: str) -> None:
         self.task_id = task_id

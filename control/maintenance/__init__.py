@@ -1,1 +1,1 @@
-"""Loops and commands that repair and clean: reaper, sweep, retention, dead letters."""
+"""Repair and clean-up by loops and commands: reaper, sweep, retention, dead letters."""

@@ -1,4 +1,4 @@
-"""What a dead letter is about, and whether it may go back to where it died. Pure: no bus and no store is asked."""
+"""Reads dead letters and decides whether they may be replayed. Pure: it uses neither the bus nor the store."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from contracts.wire import decode
 from control.apply.applier import of_another_claim, task_of
 from control.machine.machine import MachineEvent, advance
 from control.machine.task import IllegalTransition
-from control.store.port import Loaded
+from control.store.values import Loaded
 from infra.bus.dead_letter import BROKER_QUEUE, BROKER_REASON, QUEUE, REASON, REPLAYS
-from infra.bus.port import Incoming
+from infra.bus.port import IncomingMessage
 
 Replayable = Command | MachineEvent | CreateTask
-"""What may stand in a queue that keeps dead letters."""
-READ_AS: dict[str, tuple[type[Any], ...]] = {
+"""A message of a queue whose dead letters can be replayed."""
+MESSAGES_OF_QUEUE: dict[str, tuple[type[Any], ...]] = {
     **{queue.name: (COMMAND_OF[phase],) for phase, queue in PHASE_QUEUES.items()},
     CONTROL_QUEUE.name: (*get_args(WorkerEvent), NextIteration),
     SUBMISSIONS_QUEUE.name: (CreateTask, *get_args(TaskRequest)),
 }
-"""What the reader of each queue understands."""
+"""The messages that the consumer of each queue decodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message among the dead letters. What its body does not tell is None."""
+    """A message in the dead-letter queue; a field that its body does not contain is None."""
 
     id: str
-    """Its message id; of a message without one, a digest of its body."""
+    """The message id, or a digest of the body if there is none."""
     queue: str | None
-    """Where it died."""
+    """The queue from which it was dead-lettered."""
     reason: str
-    died: int
-    """How often: once more than it was replayed."""
+    failures: int
+    """How often it was dead-lettered: the number of replays plus one."""
     kind: str | None
     task_id: str | None
     attempt: str | None
-    """Iteration, phase and number, as in `2/train/a1`."""
+    """Iteration, phase and attempt number, such as `2/train/a1`."""
     published_at: datetime | None
     headers: Mapping[str, str]
     body: bytes
@@ -55,21 +55,21 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a dead letter is not replayed. `spent`: nothing will ever come of it again."""
+    """Why a dead letter is not replayed; `final` means that a later replay cannot succeed either."""
 
     reason: str
-    spent: bool = False
+    final: bool = False
 
 
-def read(message: Incoming) -> DeadLetter:
-    """The dead letter in a message, as far as it can be read."""
+def read(message: IncomingMessage) -> DeadLetter:
+    """Parse a message of the dead-letter queue as far as possible."""
     headers, raw = message.headers, _object(message.body)
     key = raw["key"] if isinstance(raw.get("key"), dict) else {}
     return DeadLetter(
         id=message.message_id or f"body-{hashlib.sha256(message.body).hexdigest()[:12]}",
         queue=headers.get(QUEUE) or headers.get(BROKER_QUEUE),
-        reason=headers.get(REASON) or f"the broker gave it up: {headers.get(BROKER_REASON, 'it does not say why')}",
-        died=_replays(headers) + 1,
+        reason=headers.get(REASON) or f"dead-lettered by the broker: {headers.get(BROKER_REASON, 'no reason given')}",
+        failures=_replays(headers) + 1,
         kind=_text(raw.get("kind")),
         task_id=_text(key.get("task_id") or raw.get("task_id")),
         attempt=f"{key.get('iteration')}/{key.get('phase')}/a{key.get('attempt')}" if key else None,
@@ -80,76 +80,80 @@ def read(message: Incoming) -> DeadLetter:
 
 
 def headers_of_replay(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a dead letter as it is sent back: those about its death go, and it is counted."""
-    about_death = {REASON, QUEUE, REPLAYS}
-    kept = {name: value for name, value in headers.items() if name not in about_death and "-death-" not in name}
+    """The headers for a replay: those about the dead-lettering are removed, and the replay is counted."""
+    about_dead_letter = {REASON, QUEUE, REPLAYS}
+    kept = {name: value for name, value in headers.items() if name not in about_dead_letter and "-death-" not in name}
     return {**kept, REPLAYS: str(_replays(headers) + 1)}
 
 
 def content(letter: DeadLetter) -> Replayable | Refusal:
-    """The message in a dead letter, as the reader of its queue would understand it."""
+    """The message in a dead letter, decoded as by the consumer of its queue, or why it cannot be replayed."""
     if letter.queue == CLAIMS_QUEUE.name:
-        return Refusal("who sent this claim has given up and asked again", spent=True)
-    classes = READ_AS.get(letter.queue or "")
+        return Refusal("a lease request is never replayed: its worker has timed out and sent a new request", final=True)
+    classes = MESSAGES_OF_QUEUE.get(letter.queue or "")
     if classes is None:
-        return Refusal("it does not say which queue it came from")
+        return Refusal(f"its queue is unknown: expected a queue of Treadle in the header {QUEUE} or {BROKER_QUEUE}")
     try:
         message: Replayable = decode(letter.body, *classes)
     except UndecodableMessage as error:
         return Refusal(str(error))
     if isinstance(message, CreateTask | TaskRequest) and "submission_id" not in message.model_fields_set:
-        return Refusal("submission_id: expected a UUID, without which every replay would be done again")
+        return Refusal("submission_id: expected a UUID; without one, every replay would repeat the request")
     return message
 
 
 def subject(message: Replayable) -> tuple[UUID, UUID]:
-    """The task and the message id that the store knows it by."""
+    """The task id and the message id for `Store.load`."""
     if isinstance(message, PhaseCommand):
         return message.key.task_id, message.message_id
     return message.task_id if isinstance(message, CreateTask) else task_of(message), message.message_id
 
 
-def refusal(message: Replayable, found: Loaded | None) -> Refusal | None:
-    """What stands against a replay, by what the store knows now; None where nothing does."""
+def refusal(message: Replayable, loaded: Loaded | None) -> Refusal | None:
+    """Why the task's present state does not allow a replay; None if it does."""
     if isinstance(message, CreateTask):
-        return _refused_creation(message, found)
-    if found is None:
+        return _refused_creation(message, loaded)
+    if loaded is None:
         return Refusal(f"there is no task {subject(message)[0]}")
     if isinstance(message, PhaseCommand):
-        return _refused_command(message, found)
-    if found.seen:
-        return Refusal("it is a duplicate: the task has heard it", spent=True)
-    return _refused_event(message, found)
+        return _refused_command(message, loaded)
+    if loaded.duplicate:
+        return Refusal("it is a duplicate: the task has already handled this message", final=True)
+    return _refused_event(message, loaded)
 
 
-def _refused_creation(asked: CreateTask, found: Loaded | None) -> Refusal | None:
-    """One that was created and never started is: its submission has half been done."""
-    if found is None or (asked.task.auto_start and found.task.version == 1):
+def _refused_creation(submission: CreateTask, loaded: Loaded | None) -> Refusal | None:
+    """A task with autoStart that was created but not started is replayed, because its submission is incomplete."""
+    if loaded is None or (submission.task.auto_start and loaded.task.version == 1):
         return None
-    return Refusal(f"its task {asked.task_id} has been created", spent=True)
+    return Refusal(f"its task {submission.task_id} already exists", final=True)
 
 
-def _refused_command(command: Command, found: Loaded) -> Refusal | None:
-    task = found.task
-    if task.live and task.key == command.key:
+def _refused_command(command: Command, loaded: Loaded) -> Refusal | None:
+    task = loaded.task
+    if task.attempt_active and task.key == command.key:
         return None
-    now = f"is at {task.key.phase} attempt {task.key.attempt}" if task.key and task.live else "runs no attempt"
-    return Refusal(f"its attempt is not the live one: the task is {task.status} and {now}", spent=True)
+    current = (
+        f"is at {task.key.phase} attempt {task.key.attempt}"
+        if task.key and task.attempt_active
+        else "has no active attempt"
+    )
+    return Refusal(f"its attempt is not the current one: the task is {task.status} and {current}", final=True)
 
 
-def _refused_event(event: MachineEvent, found: Loaded) -> Refusal | None:
-    stale = Refusal(f"it is stale: the task is {found.task.status} and has gone on without it", spent=True)
-    if of_another_claim(event, found):
+def _refused_event(event: MachineEvent, loaded: Loaded) -> Refusal | None:
+    stale = Refusal(f"it is stale: the task is {loaded.task.status} and has moved on", final=True)
+    if of_another_claim(event, loaded):
         return stale
     try:
-        return stale if advance(found.task, event).stale else None
+        return stale if advance(loaded.task, event).stale else None
     except IllegalTransition as error:
         return Refusal(str(error))
 
 
 def _replays(headers: Mapping[str, str]) -> int:
-    given = headers.get(REPLAYS, "0")
-    return int(given) if given.isdecimal() else 0
+    count = headers.get(REPLAYS, "0")
+    return int(count) if count.isdecimal() else 0
 
 
 def _object(body: bytes) -> dict[str, Any]:

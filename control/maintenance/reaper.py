@@ -1,4 +1,4 @@
-"""The reaper: an attempt whose holder went silent is adopted where its result is complete, else tried again."""
+"""The reaper: when a lease is lost, it adopts the attempt's complete result, or has the attempt retried."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from contracts.events import LeaseLost, PhaseFailed, WorkerEvent
 from contracts.tasks import AttemptKey, FailureKind
 from contracts.wire import decode
 from control.apply.applier import Applier
-from control.consumers.leases import LeaseDesk
+from control.consumers.lease_server import LeaseServer
 from control.loops import Periodic
-from control.store.port import Run, Store
+from control.store.port import Store
+from control.store.values import AttemptRecord
 from infra.artifacts import BadArtifact, read_manifest
 from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
@@ -26,49 +27,52 @@ log = structlog.get_logger(__name__)
 
 
 class Reaper(Periodic):
-    """A lease is lost when it has expired by the store's clock and claims were served for one ttl without a gap.
+    """Finds lost leases: expired by the store's clock, while claims were served for one ttl without a gap.
 
-    So an outage of control, database or broker never ends a healthy job.
+    Therefore an outage of control, the database or the broker never ends a healthy attempt.
     """
 
     def __init__(
-        self, store: Store, applier: Applier, desk: LeaseDesk, objects: ObjectStore, settings: Settings
+        self, store: Store, applier: Applier, lease_server: LeaseServer, objects: ObjectStore, settings: Settings
     ) -> None:
         super().__init__("reaper", settings.reaper_tick)
         self._store = store
         self._applier = applier
-        self._desk = desk
+        self._lease_server = lease_server
         self._objects = objects
         self._settings = settings
 
     async def tick(self) -> None:
-        """Look once."""
-        serving = self._desk.serving_for(longest_gap=3 * self._settings.reaper_tick)
-        if not await self._store.lead(self.name):
+        """Check the expired leases once."""
+        serving = self._lease_server.serving_for(longest_gap=3 * self._settings.reaper_tick)
+        if not await self._store.try_lead(self.name):
             return
-        for run in await self._store.expired(BATCH):
-            if serving >= self._settings.ttl(run.key.phase):
-                await self._reap(run)
+        for attempt in await self._store.expired(BATCH):
+            if serving >= self._settings.ttl(attempt.key.phase):
+                await self._reap(attempt)
 
-    async def _reap(self, run: Run) -> None:
-        assert run.claim_id is not None, "a running attempt has a claim"
+    async def _reap(self, attempt: AttemptRecord) -> None:
+        assert attempt.claim_id is not None, "a running attempt has a claim"
         try:
-            result = await self._result(run.key, run.claim_id)
+            result = await self._result(attempt.key, attempt.claim_id)
         except ObjectStoreUnavailable as error:
-            log.warning("reaper_waits", key=str(run.key), error=str(error))
+            log.warning("reaper_postponed", key=str(attempt.key), error=str(error))
             return
-        if result is None and not await self._is_still_silent(run):
+        if result is None and not await self._is_still_expired(attempt):
             return
-        event = result or _lost(run, run.claim_id)
-        reason = "adopted from its manifest" if result else f"no heartbeat from {run.worker_id}"
+        event = result or _lost(attempt, attempt.claim_id)
+        reason = "complete result adopted from its manifest" if result else f"no heartbeat from {attempt.worker_id}"
         await self._applier.submit(event, actor="reaper", reason=reason)
 
-    async def _is_still_silent(self, run: Run) -> bool:
-        """Whether no heartbeat came while the object store was asked."""
-        return any((now.key, now.claim_id) == (run.key, run.claim_id) for now in await self._store.expired(BATCH))
+    async def _is_still_expired(self, attempt: AttemptRecord) -> bool:
+        """Whether no heartbeat arrived during the requests to the object store."""
+        return any(
+            (expired.key, expired.claim_id) == (attempt.key, attempt.claim_id)
+            for expired in await self._store.expired(BATCH)
+        )
 
     async def _result(self, key: AttemptKey, claim_id: UUID) -> WorkerEvent | None:
-        """The completion event in the attempt's manifest, under the claim that holds the attempt now."""
+        """The completion event in the attempt's manifest, with the current claim; a failure if it is unusable."""
         try:
             manifest = await read_manifest(self._objects, attempt_prefix(key))
             if manifest is None or manifest.event is None:
@@ -81,8 +85,8 @@ class Reaper(Periodic):
         return event.model_copy(update={"claim_id": claim_id})
 
 
-def _lost(run: Run, claim_id: UUID) -> LeaseLost:
-    return LeaseLost(key=run.key, claim_id=claim_id, checkpoint=run.checkpoint, gpu_seconds=run.gpu_seconds)
+def _lost(attempt: AttemptRecord, claim_id: UUID) -> LeaseLost:
+    return LeaseLost(key=attempt.key, claim_id=claim_id, checkpoint=attempt.checkpoint, gpu_seconds=attempt.gpu_seconds)
 
 
 def _bad_result(key: AttemptKey, claim_id: UUID, why: str) -> PhaseFailed:

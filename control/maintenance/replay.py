@@ -1,4 +1,4 @@
-"""The queue of dead letters as a person works on it: look, send back to where they died, delete."""
+"""Lists, replays and deletes dead letters for an operator."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from control.maintenance.dead_letters import (
     subject,
 )
 from control.store.port import Store
-from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
+from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed
 
-MOST = 10_000
-"""Dead letters that are looked at in one go, the oldest ones."""
+MAX_DEAD_LETTERS = 10_000
+"""Dead letters read in one call, at most; the oldest are read first."""
 
 Chosen = Callable[[DeadLetter], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of a dead letter: sent back; or refused, and then kept or dropped."""
+    """The result for one dead letter: replayed, or refused and then kept or dropped."""
 
     letter: DeadLetter
     refusal: Refusal | None = None
@@ -35,64 +35,64 @@ class Replayed:
 
 
 async def dead_letters(bus: Bus) -> list[DeadLetter]:
-    """All dead letters, the oldest first. Raises BusUnavailable."""
-    async with bus.browse(DEAD_QUEUE.name, MOST) as messages:
+    """At most MAX_DEAD_LETTERS dead letters, oldest first. Raises BusUnavailable."""
+    async with bus.browse(DEAD_QUEUE.name, MAX_DEAD_LETTERS) as messages:
         return [read(message) for message in messages]
 
 
 async def purge(bus: Bus, chosen: Chosen) -> list[DeadLetter]:
-    """Delete those that are chosen, for good; which they were. Raises BusUnavailable."""
-    gone = []
-    async with bus.browse(DEAD_QUEUE.name, MOST) as messages:
+    """Permanently delete the chosen dead letters and return them. Raises BusUnavailable."""
+    deleted = []
+    async with bus.browse(DEAD_QUEUE.name, MAX_DEAD_LETTERS) as messages:
         for message in messages:
             letter = read(message)
             if chosen(letter):
                 await message.ack()
-                gone.append(letter)
-    return gone
+                deleted.append(letter)
+    return deleted
 
 
-async def replay(bus: Bus, store: Store, chosen: Chosen, *, drop_spent: bool = False) -> list[Replayed]:
-    """Send those that are chosen back to where they died, each only if the fence still lets it through.
+async def replay(bus: Bus, store: Store, chosen: Chosen, *, drop_final: bool = False) -> list[Replayed]:
+    """Publish the chosen dead letters to their queues again, each only if the present state of its task allows it.
 
-    Published and confirmed, then acked: a crash in between leaves a duplicate, which the claim or the inbox finds.
-    Refused ones stay, or are deleted where nothing will come of them any more and `drop_spent` is given.
+    Each is acknowledged after the publisher confirm: a crash in between leaves a duplicate, which the claim or the
+    inbox detects. Refused ones are kept; with `drop_final`, those that can never be replayed are deleted.
     Raises BusUnavailable, StoreUnavailable.
     """
-    async with bus.browse(DEAD_QUEUE.name, MOST) as messages:
-        taken = [(message, letter) for message in messages if chosen(letter := read(message))]
-        refusals = await _refusals(store, [letter for _, letter in taken])
+    async with bus.browse(DEAD_QUEUE.name, MAX_DEAD_LETTERS) as messages:
+        selected = [(message, letter) for message in messages if chosen(letter := read(message))]
+        refusals = await _refusals(store, [letter for _, letter in selected])
         return [
-            await _settled(bus, message, letter, against, drop_spent)
-            for (message, letter), against in zip(taken, refusals, strict=True)
+            await _replay_one(bus, message, letter, refused, drop_final)
+            for (message, letter), refused in zip(selected, refusals, strict=True)
         ]
 
 
 async def _refusals(store: Store, letters: Sequence[DeadLetter]) -> list[Refusal | None]:
-    """What stands against each; the store is asked once."""
+    """Why each cannot be replayed, or None; the store is queried once."""
     contents = [content(letter) for letter in letters]
-    readable = [found for found in contents if not isinstance(found, Refusal)]
-    known = iter(await store.load([subject(message) for message in readable]) if readable else ())
+    readable = [message for message in contents if not isinstance(message, Refusal)]
+    loaded = iter(await store.load([subject(message) for message in readable]) if readable else ())
 
-    def against(found: Replayable | Refusal) -> Refusal | None:
-        return found if isinstance(found, Refusal) else refusal(found, next(known))
+    def refused(message: Replayable | Refusal) -> Refusal | None:
+        return message if isinstance(message, Refusal) else refusal(message, next(loaded))
 
-    return [against(found) for found in contents]
+    return [refused(message) for message in contents]
 
 
-async def _settled(
-    bus: Bus, message: Incoming, letter: DeadLetter, against: Refusal | None, drop_spent: bool
+async def _replay_one(
+    bus: Bus, message: IncomingMessage, letter: DeadLetter, refused: Refusal | None, drop_final: bool
 ) -> Replayed:
-    if against is None:
-        against = await _sent_back(bus, message, letter)
-    if against is None or (against.spent and drop_spent):
+    if refused is None:
+        refused = await _publish_again(bus, message, letter)
+    if refused is None or (refused.final and drop_final):
         await message.ack()
-    return Replayed(letter, against, dropped=against is not None and against.spent and drop_spent)
+    return Replayed(letter, refused, dropped=refused is not None and refused.final and drop_final)
 
 
-async def _sent_back(bus: Bus, message: Incoming, letter: DeadLetter) -> Refusal | None:
-    """Publish it straight to its queue; why that failed."""
-    again = Outgoing(
+async def _publish_again(bus: Bus, message: IncomingMessage, letter: DeadLetter) -> Refusal | None:
+    """Publish it directly to its queue; return a refusal if that failed."""
+    again = OutgoingMessage(
         exchange="",
         routing_key=letter.queue or "",
         body=message.body,

@@ -1,4 +1,4 @@
-"""Retention: what nothing refers to any more is deleted, once it is old enough."""
+"""Retention: deletes old artifacts without references, and old inbox rows."""
 
 from __future__ import annotations
 
@@ -12,121 +12,130 @@ from contracts.artifacts import attempt_prefix
 from contracts.tasks import AttemptKey, Phase
 from control.loops import Periodic
 from control.machine.task import Task
-from control.maintenance.unreferenced import Leftover, artifact_of, leftovers
-from control.store.port import Run, Store
+from control.maintenance.unreferenced import UnreferencedArtifact, artifact_of, unreferenced
+from control.store.port import Store
+from control.store.values import AttemptRecord
 from infra.artifacts import remove
 from infra.objects import ObjectStore
 from infra.settings import Settings
 
-DAY = 86_400.0
-TICK = 3_600.0
-PAGE = 500
-"""Attempts looked at in one go."""
-INBOX_PAGE = 10_000
+SECONDS_PER_DAY = 86_400.0
+CLEAN_INTERVAL = 3_600.0
+"""Seconds between two cleanings."""
+ATTEMPTS_PER_BATCH = 500
+"""Attempts cleaned in one batch."""
+INBOX_BATCH = 10_000
+"""Inbox rows deleted in one transaction."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Cleaned:
-    """What was deleted, or would be; `inbox` counts rows."""
+    """What was deleted, or would be deleted; `inbox` is a number of rows."""
 
-    leftovers: list[Leftover] = field(default_factory=list)
+    unreferenced: list[UnreferencedArtifact] = field(default_factory=list)
     inbox: int = 0
 
     @property
     def size(self) -> int:
-        """Bytes in the object store."""
-        return sum(leftover.size for leftover in self.leftovers)
+        """Total size in the object store, in bytes."""
+        return sum(artifact.size for artifact in self.unreferenced)
 
 
 class Retention(Periodic):
-    """Cleans once an hour what is older than the settings say; one control process at a time."""
+    """Runs `clean` once an hour for everything older than `retention_after` days, in one control process at a time."""
 
     def __init__(self, store: Store, objects: ObjectStore, settings: Settings) -> None:
-        super().__init__("retention", TICK)
+        super().__init__("retention", CLEAN_INTERVAL)
         self._store = store
         self._objects = objects
-        self._older_than = settings.retention_after * DAY
+        self._older_than = settings.retention_after * SECONDS_PER_DAY
 
     async def tick(self) -> None:
-        """Clean once; never where the setting is 0."""
-        if self._older_than > 0 and await self._store.lead(self.name):
+        """Clean once, unless `retention_after` is 0."""
+        if self._older_than > 0 and await self._store.try_lead(self.name):
             cleaned = await clean(self._store, self._objects, self._older_than)
-            log.info("cleaned", artifacts=len(cleaned.leftovers), bytes=cleaned.size, inbox=cleaned.inbox)
+            log.info("retention_done", artifacts=len(cleaned.unreferenced), bytes=cleaned.size, inbox=cleaned.inbox)
 
 
-async def survey(store: Store, objects: ObjectStore, older_than: float) -> Cleaned:
+async def preview(store: Store, objects: ObjectStore, older_than: float) -> Cleaned:
     """What `clean` would delete now. Raises StoreUnavailable, ObjectStoreUnavailable."""
-    look = _Look(store, objects)
-    found = [leftover for run in await store.uncleaned(older_than) for leftover in await look.of(run)]
-    return Cleaned(found, await store.old_inbox(older_than))
+    snapshot = _ReferenceSnapshot(store, objects)
+    deletable = [
+        artifact for attempt in await store.uncleaned(older_than) for artifact in await snapshot.deletable(attempt)
+    ]
+    return Cleaned(deletable, await store.old_inbox(older_than))
 
 
 async def clean(store: Store, objects: ObjectStore, older_than: float) -> Cleaned:
-    """Delete what nothing refers to, of attempts that ended `older_than` seconds ago, and as old inbox rows.
+    """Delete artifacts without references of attempts that ended `older_than` seconds ago, and inbox rows of that age.
 
-    What was begun and broken off is gone on with by the next call. Raises StoreUnavailable, ObjectStoreUnavailable.
+    The next call continues an interrupted one. Raises StoreUnavailable, ObjectStoreUnavailable.
     """
     cleaned = Cleaned()
-    while page := await store.uncleaned(older_than, PAGE):
-        found, done = await _clean_page(store, objects, page)
-        cleaned.leftovers += found
-        if not done:
-            break  # what is left are checkpoints that may yet be resumed
-    while gone := await store.forget_inbox(older_than, INBOX_PAGE):
-        cleaned.inbox += gone
+    while page := await store.uncleaned(older_than, ATTEMPTS_PER_BATCH):
+        deleted, finished = await _clean_page(store, objects, page)
+        cleaned.unreferenced += deleted
+        if not finished:
+            break  # the remaining attempts have checkpoints that may still be resumed
+    while rows := await store.delete_inbox(older_than, INBOX_BATCH):
+        cleaned.inbox += rows
     return cleaned
 
 
-async def _clean_page(store: Store, objects: ObjectStore, page: Sequence[Run]) -> tuple[list[Leftover], int]:
-    """What was deleted, and how many attempts are done with.
+async def _clean_page(
+    store: Store, objects: ObjectStore, page: Sequence[AttemptRecord]
+) -> tuple[list[UnreferencedArtifact], int]:
+    """Clean these attempts; return what was deleted, and how many attempts are finished.
 
-    Datasets leave the register first: what a task was given in that very moment is seen when it is looked at again.
+    Datasets are deregistered first, then the references are read again: a task created meanwhile keeps its datasets.
     """
-    first = _Look(store, objects)
-    datasets = [run for run in page if run.key.phase is Phase.OPTIMIZE]
-    await store.forget_datasets([leftover.prefix for run in datasets for leftover in await first.of(run)])
-    look = _Look(store, objects)
-    found: list[Leftover] = []
-    done: list[AttemptKey] = []
-    for run in page:
-        mine = await look.of(run)
-        for leftover in mine:
-            await remove(objects, leftover.keys)
-        found += mine
-        if look.is_done_with(run):
-            done.append(run.key)
-    await store.mark_cleaned(done)
-    return found, len(done)
+    before = _ReferenceSnapshot(store, objects)
+    datasets = [attempt for attempt in page if attempt.key.phase is Phase.OPTIMIZE]
+    await store.delete_datasets(
+        [artifact.prefix for attempt in datasets for artifact in await before.deletable(attempt)]
+    )
+    after = _ReferenceSnapshot(store, objects)
+    deleted: list[UnreferencedArtifact] = []
+    finished: list[AttemptKey] = []
+    for attempt in page:
+        artifacts = await after.deletable(attempt)
+        for artifact in artifacts:
+            await remove(objects, artifact.keys)
+        deleted += artifacts
+        if after.is_finished(attempt):
+            finished.append(attempt.key)
+    await store.mark_cleaned(finished)
+    return deleted, len(finished)
 
 
-class _Look:
-    """What nothing refers to, by the references as they are when it is first asked."""
+class _ReferenceSnapshot:
+    """Finds artifacts without references, by a snapshot of the references that the first call reads."""
 
     def __init__(self, store: Store, objects: ObjectStore) -> None:
         self._store = store
         self._objects = objects
-        self._named: frozenset[str] | None = None
+        self._referenced: frozenset[str] | None = None
         self._tasks: dict[UUID, Task] = {}
         self._resumable: set[str] = set()
 
-    async def of(self, run: Run) -> list[Leftover]:
-        """The leftovers of one attempt."""
-        if self._named is None:
-            self._named = frozenset(artifact_of(name) for name in await self._store.named())
-        task = await self._task(run.key.task_id)
-        prefix = attempt_prefix(run.key)
+    async def deletable(self, attempt: AttemptRecord) -> list[UnreferencedArtifact]:
+        """The deletable artifacts of one attempt."""
+        if self._referenced is None:
+            self._referenced = frozenset(artifact_of(prefix) for prefix in await self._store.referenced_prefixes())
+        task = await self._task(attempt.key.task_id)
+        prefix = attempt_prefix(attempt.key)
         sizes = await self._objects.sizes(f"{prefix}/")
-        found = leftovers(run, task, self._named, sizes)
-        gone = {key for leftover in found for key in leftover.keys}
-        if not task.status.terminal and any("/checkpoint-" in key for key in sizes if key not in gone):
+        artifacts = unreferenced(attempt, task, self._referenced, sizes)
+        deleted = {key for artifact in artifacts for key in artifact.keys}
+        if not task.status.terminal and any("/checkpoint-" in key for key in sizes if key not in deleted):
             self._resumable.add(prefix)
-        return found
+        return artifacts
 
-    def is_done_with(self, run: Run) -> bool:
-        """Whether nothing of this attempt will have to go later."""
-        return attempt_prefix(run.key) not in self._resumable
+    def is_finished(self, attempt: AttemptRecord) -> bool:
+        """Whether this attempt needs no later cleaning."""
+        return attempt_prefix(attempt.key) not in self._resumable
 
     async def _task(self, task_id: UUID) -> Task:
         if task_id not in self._tasks:

@@ -1,4 +1,4 @@
-"""What may be deleted, decided by what refers to what. Pure: the store and the object store stand in `retention`."""
+"""Decides from the references which artifacts may be deleted. Pure: `retention` accesses the stores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from itertools import groupby
 
 from contracts.artifacts import FOLDER_OF, MANIFEST
 from contracts.tasks import ModelSource, Phase
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import IterationResult, Task
-from control.store.port import Run
+from control.store.values import AttemptRecord
 
-WITHOUT_RESULT = frozenset({RunState.FAILED, RunState.FENCED, RunState.LOST, RunState.CANCELLED})
+WITHOUT_RESULT = frozenset({AttemptState.FAILED, AttemptState.FENCED, AttemptState.LOST, AttemptState.CANCELLED})
 _ATTEMPT = rf"(?:{'|'.join(FOLDER_OF.values())})/[^/]+/[^/]+/a\d+"
 _ARTIFACT = re.compile(rf"(?:artifact:)?(?P<artifact>(?P<attempt>{_ATTEMPT})(?:/checkpoint-(?P<step>\d+))?)(?:[/#]|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
-    """An artifact that nothing refers to any more: its objects, their bytes, and why it may go."""
+class UnreferencedArtifact:
+    """An artifact without references: its object keys, their size in bytes, and the reason to delete it."""
 
     prefix: str
     reason: str
@@ -29,57 +29,61 @@ class Leftover:
 
 
 def artifact_of(reference: str) -> str:
-    """The artifact that a reference, or the key of an object, lies in: an attempt's, or one of its checkpoints."""
-    found = _ARTIFACT.match(reference)
-    return found["artifact"] if found else reference
+    """The artifact that contains a reference or an object key: an attempt's result or one of its checkpoints."""
+    match = _ARTIFACT.match(reference)
+    return match["artifact"] if match else reference
 
 
 def references(task: Task) -> frozenset[str]:
-    """The artifacts that a task refers to; of one that has ended, those that its results and a retry need."""
-    turn, datasets = task.turn, task.spec.datasets
-    given = [dataset.prefix for dataset in (datasets.train, datasets.dev, datasets.test, datasets.pool) if dataset]
-    now = [task.splits, task.checkpoint, turn.dataset.prefix if turn.dataset else None]
+    """The artifacts that a task refers to; if it has ended, those that its best and latest results and a retry need."""
+    current, datasets = task.current, task.spec.datasets
+    inputs = [dataset.prefix for dataset in (datasets.train, datasets.dev, datasets.test, datasets.pool) if dataset]
+    state = [task.splits, task.checkpoint, current.dataset.prefix if current.dataset else None]
     results = [result for result in (task.best, task.latest) if result] if task.status.terminal else task.results
-    models = [model for model in (task.spec.model, turn.model) if model]
-    named = [*given, *now, *_of_results(results), *(layer for model in models for layer in layers(model))]
-    return frozenset(artifact_of(reference) for reference in named if reference)
+    models = [model for model in (task.spec.model, current.model) if model]
+    prefixes = [*inputs, *state, *_of_results(results), *(layer for model in models for layer in layers(model))]
+    return frozenset(artifact_of(reference) for reference in prefixes if reference)
 
 
 def layers(model: ModelSource) -> tuple[str, ...]:
-    """What a model is made of: its base and its adapters."""
+    """The base and the adapters of a model."""
     return (model.base, *model.adapters)
 
 
-def leftovers(run: Run, task: Task, named: frozenset[str], sizes: Mapping[str, int]) -> list[Leftover]:
-    """What may go of an attempt that has ended, of the objects under its prefix (key to bytes).
+def unreferenced(
+    attempt: AttemptRecord, task: Task, referenced: frozenset[str], sizes: Mapping[str, int]
+) -> list[UnreferencedArtifact]:
+    """The deletable artifacts of an ended attempt; `sizes` maps the object keys under its prefix to bytes.
 
-    `named` are the artifacts that any task was given and that registered models are made of.
+    `referenced` are the artifacts that are inputs of any task or layers of registered models.
     """
-    kept = references(task) | named | _spared(run, task, sizes)
-    found = []
+    kept = references(task) | referenced | _resumable(attempt, task, sizes)
+    artifacts = []
     for artifact, keys in groupby(sorted(sizes, key=artifact_of), key=artifact_of):
-        reason = None if artifact in kept else _reason(run, task, artifact)
+        reason = None if artifact in kept else _reason(attempt, task, artifact)
         if reason is not None:
-            mine = tuple(keys)
-            found.append(Leftover(artifact, reason, mine, sum(sizes[key] for key in mine)))
-    return found
+            object_keys = tuple(keys)
+            artifacts.append(
+                UnreferencedArtifact(artifact, reason, object_keys, sum(sizes[key] for key in object_keys))
+            )
+    return artifacts
 
 
-def _reason(run: Run, task: Task, artifact: str) -> str | None:
-    """Why nothing needs an artifact that nothing refers to; None where it is kept all the same."""
+def _reason(attempt: AttemptRecord, task: Task, artifact: str) -> str | None:
+    """Why an artifact without references may be deleted; None if it is kept."""
     if _step(artifact) is not None:
         return "superseded checkpoint"
-    if run.state in WITHOUT_RESULT:
-        return f"attempt {run.state}"
-    if run.key.phase is Phase.OPTIMIZE and run.state is RunState.COMPLETED and task.status.terminal:
+    if attempt.state in WITHOUT_RESULT:
+        return f"attempt {attempt.state}"
+    if attempt.key.phase is Phase.OPTIMIZE and attempt.state is AttemptState.COMPLETED and task.status.terminal:
         return "intermediate dataset"
     return None
 
 
-def _spared(run: Run, task: Task, sizes: Mapping[str, int]) -> frozenset[str]:
-    """The newest complete checkpoint of an attempt at the phase that a task is in, and any newer: it may be resumed."""
+def _resumable(attempt: AttemptRecord, task: Task, sizes: Mapping[str, int]) -> frozenset[str]:
+    """The newest complete checkpoint, and newer ones, if the task is still in the attempt's phase and may resume it."""
     key = task.key
-    if task.status.terminal or key is None or (run.key.iteration, run.key.phase) != (key.iteration, key.phase):
+    if task.status.terminal or key is None or (attempt.key.iteration, attempt.key.phase) != (key.iteration, key.phase):
         return frozenset()
     checkpoints = dict(_checkpoints(sizes))
     complete = [step for artifact, step in checkpoints.items() if f"{artifact}/{MANIFEST}" in sizes]
@@ -95,8 +99,8 @@ def _checkpoints(keys: Iterable[str]) -> Iterator[tuple[str, int]]:
 
 
 def _step(artifact: str) -> int | None:
-    found = _ARTIFACT.match(artifact)
-    return int(found["step"]) if found and found["step"] else None
+    match = _ARTIFACT.match(artifact)
+    return int(match["step"]) if match and match["step"] else None
 
 
 def _of_results(results: Iterable[IterationResult]) -> Iterator[str]:

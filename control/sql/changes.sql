@@ -1,29 +1,30 @@
--- The hot path: two statements a batch of events. Rows are updated in task-id order, tasks before runs, so that no two
--- batches wait for each other in a ring. Everything derives from the tasks that were really updated.
+-- The hot path: two statements for each batch of events. Rows are updated in task-id order, tasks before attempts, so
+-- that two batches cannot deadlock. All other writes derive from the tasks that were really updated.
 
 -- name: load
--- $1 task ids, $2 message ids. One row for each pair whose task exists. Scalar subqueries are looked up row by row; a
--- join, or EXISTS, may be planned as a scan of the whole table.
+-- $1 task ids, $2 message ids. Returns one row for each pair whose task exists. Scalar subqueries use an index for each
+-- row; PostgreSQL may plan a join, or EXISTS, as a scan of the whole table.
 SELECT wanted.position,
        (task.state || jsonb_build_object('task_id', task.task_id, 'version', task.version, 'spec', task.spec))::text
            AS task,
-       (SELECT claim_id FROM phase_runs AS run WHERE run.task_id = task.task_id AND run.ended_at IS NULL) AS claim_id,
-       (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS seen
+       task.created_at, task.updated_at,
+       (SELECT claim_id FROM attempts AS a WHERE a.task_id = task.task_id AND a.ended_at IS NULL) AS claim_id,
+       (SELECT true FROM inbox WHERE inbox.message_id = wanted.message_id) IS NOT NULL AS duplicate
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (task_id, message_id, position)
 JOIN tasks AS task USING (task_id);
 
 -- name: apply
--- $1 changes (each with the key of the task's newest attempt), $2 orders, $3 datasets, $4 models (arrays of objects),
--- $5 outbox ids that were confirmed, $6 seconds for which rows due now are held. Gives the handled message ids, then
--- the times of the attempts that they closed, then ids of outbox rows due now.
+-- $1 changes (each with the key of the task's newest attempt), $2 outbox messages, $3 datasets, $4 models (arrays of
+-- objects), $5 ids of confirmed outbox rows, $6 seconds for which rows due now are locked. Returns the handled message
+-- ids, then the times of the attempts that they ended, then the ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb, actor text,
-        reason text, closed text, ending text, iteration integer, phase text, attempt integer
+        reason text, ended_as text, end_message text, iteration integer, phase text, attempt integer
     )
     ORDER BY task_id
-), ordered AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
+), message AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($2::jsonb) AS message (
         position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
         delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
     )
@@ -32,12 +33,12 @@ WITH change AS MATERIALIZED (
     SET version = task.version + 1, state = change.state, updated_at = now()
     FROM change
     WHERE NOT change.stale AND task.task_id = change.task_id AND task.version = change.version
-    RETURNING task.task_id, task.version, task.status, change.message_id, change.kind, change.event, change.actor,
-              change.reason, change.closed, change.ending, change.iteration, change.phase, change.attempt
+    RETURNING task.task_id, task.version, task.status, task.created_at, task.updated_at, change.message_id, change.kind, change.event, change.actor,
+              change.reason, change.ended_as, change.end_message, change.iteration, change.phase, change.attempt
 ), handled AS MATERIALIZED (
-    SELECT task_id, version, status, message_id, kind, event, actor, reason FROM updated
+    SELECT task_id, version, status, created_at, updated_at, message_id, kind, event, actor, reason FROM updated
     UNION ALL
-    SELECT task_id, NULL, task.status, message_id, kind, event, actor, reason
+    SELECT task_id, NULL, task.status, task.created_at, task.updated_at, message_id, kind, event, actor, reason
     FROM change JOIN tasks AS task USING (task_id, version)
     WHERE change.stale
 ), received AS (
@@ -52,22 +53,22 @@ WITH change AS MATERIALIZED (
     FROM handled
     WHERE version IS NOT NULL OR message_id IN (SELECT message_id FROM received)
 ), ended AS (
-    UPDATE phase_runs AS run
-    SET state = updated.closed, message = updated.ending, event = updated.event, ended_at = now(),
-        cleaned_at = CASE WHEN run.phase = 'evaluate' AND updated.closed = 'completed' THEN now() END
+    UPDATE attempts AS a
+    SET state = updated.ended_as, message = updated.end_message, event = updated.event, ended_at = now(),
+        cleaned_at = CASE WHEN a.phase = 'evaluate' AND updated.ended_as = 'completed' THEN now() END
     FROM updated
-    WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+    WHERE (a.task_id, a.iteration, a.phase, a.attempt)
         = (updated.task_id, updated.iteration, updated.phase, updated.attempt)
-      AND updated.closed IS NOT NULL
-      AND run.state IN ('dispatched', 'running')
-    RETURNING message_id, ordered_at, claimed_at, ended_at, gpu_seconds
+      AND updated.ended_as IS NOT NULL
+      AND a.state IN ('dispatched', 'running')
+    RETURNING message_id, due_at, claimed_at, ended_at, gpu_seconds
 ), dispatched AS (
-    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
-    SELECT task_id, ordered.iteration, ordered.phase, ordered.attempt, 'dispatched', ordered.message_id,
+    INSERT INTO attempts (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, due_at)
+    SELECT task_id, message.iteration, message.phase, message.attempt, 'dispatched', message.message_id,
            input_dataset_id, now() + make_interval(secs => delay)
-    FROM updated JOIN ordered USING (task_id)
-    WHERE ordered.phase IS NOT NULL
-    ON CONFLICT (task_id, iteration, phase, attempt) DO UPDATE SET ordered_at = excluded.ordered_at
+    FROM updated JOIN message USING (task_id)
+    WHERE message.phase IS NOT NULL
+    ON CONFLICT (task_id, iteration, phase, attempt) DO UPDATE SET due_at = excluded.due_at
 ), registered AS (
     INSERT INTO datasets (dataset_id, name, storage_path, file_size, sample_count, dataset_type, user_id,
                           is_optimized, source_dataset_id)
@@ -86,37 +87,38 @@ WITH change AS MATERIALIZED (
     ) USING (task_id)
     ON CONFLICT (task_id, iteration) DO UPDATE
     SET attempt = excluded.attempt, source = excluded.source, created_at = excluded.created_at
-), forgotten AS (
+), deleted AS (
     DELETE FROM outbox WHERE id = ANY ($5::bigint[])
-), put AS (
-    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
-    SELECT ordered.message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
+), stored AS (
+    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, locked_until)
+    SELECT message.message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
            now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $6::double precision END)
-    FROM updated JOIN ordered USING (task_id)
+    FROM updated JOIN message USING (task_id)
     ORDER BY position
     ON CONFLICT (message_id) DO UPDATE
-    SET available_at = least(outbox.available_at, excluded.available_at), held_until = excluded.held_until
+    SET available_at = least(outbox.available_at, excluded.available_at), locked_until = excluded.locked_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, true AS handled, NULL::bigint AS outbox_id, NULL::timestamptz AS ordered_at,
+SELECT message_id, true AS handled, created_at, updated_at, NULL::bigint AS outbox_id, NULL::timestamptz AS due_at,
        NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at, NULL::double precision AS gpu_seconds
 FROM handled
 UNION ALL
-SELECT message_id, false, NULL, ordered_at, claimed_at, ended_at, gpu_seconds FROM ended
+SELECT message_id, false, NULL, NULL, NULL, due_at, claimed_at, ended_at, gpu_seconds FROM ended
 UNION ALL
-SELECT message_id, false, id, NULL, NULL, NULL, NULL FROM put WHERE available_at <= now();
+SELECT message_id, false, NULL, NULL, id, NULL, NULL, NULL, NULL FROM stored WHERE available_at <= now();
 
 -- name: create
--- $1 tasks (an array of objects, as they are once started; `start` is null where they are not), $2 orders of those
--- starts, $3 seconds for which rows due now are held. Gives the tasks of these ids that can be seen, those created
--- now and those that were there, then ids of outbox rows due now.
+-- $1 tasks (an array of objects in their state after the start; `start` is null for a task without a start), $2 outbox
+-- messages of the starts, $3 seconds for which rows due now are locked. Returns the tasks with these ids, first those
+-- created now, then those that existed before (except tasks that another transaction commits at the same time), then
+-- the ids of outbox rows due now.
 WITH new AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
         task_id uuid, version integer, digest text, spec jsonb, state jsonb, actor text, first text,
         start_id uuid, start jsonb
     )
-), ordered AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset($2::jsonb) AS ordered (
+), message AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($2::jsonb) AS message (
         position integer, task_id uuid, message_id uuid, exchange text, routing_key text, body text, headers jsonb,
         delay double precision, iteration integer, phase text, attempt integer, input_dataset_id text
     )
@@ -124,7 +126,7 @@ WITH new AS MATERIALIZED (
     INSERT INTO tasks (task_id, version, digest, spec, state)
     SELECT task_id, version, digest, spec, state FROM new ORDER BY task_id
     ON CONFLICT (task_id) DO NOTHING
-    RETURNING task_id, version, status, digest
+    RETURNING task_id, version, status, digest, created_at, updated_at
 ), started AS MATERIALIZED (
     SELECT task_id, created.version, status, actor, start_id, start
     FROM created JOIN new USING (task_id)
@@ -137,26 +139,29 @@ WITH new AS MATERIALIZED (
     UNION ALL
     SELECT task_id, version, start ->> 'kind', 'applied', status, actor, start FROM started
 ), dispatched AS (
-    INSERT INTO phase_runs (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, ordered_at)
-    SELECT task_id, iteration, phase, attempt, 'dispatched', ordered.message_id, input_dataset_id,
+    INSERT INTO attempts (task_id, iteration, phase, attempt, state, command_id, input_dataset_id, due_at)
+    SELECT task_id, iteration, phase, attempt, 'dispatched', message.message_id, input_dataset_id,
            now() + make_interval(secs => delay)
-    FROM started JOIN ordered USING (task_id)
-), put AS (
-    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, held_until)
+    FROM started JOIN message USING (task_id)
+), stored AS (
+    INSERT INTO outbox (message_id, task_id, exchange, routing_key, body, headers, available_at, locked_until)
     SELECT message_id, task_id, exchange, routing_key, body, headers, now() + make_interval(secs => delay),
            now() + make_interval(secs => CASE WHEN delay > 0 THEN delay ELSE $3::double precision END)
-    FROM started JOIN ordered USING (task_id)
+    FROM started JOIN message USING (task_id)
     RETURNING id, message_id, available_at
 )
-SELECT task_id, digest, NULL::text AS task, NULL::bigint AS outbox_id, NULL::uuid AS message_id FROM created
+SELECT task_id, digest, NULL::text AS task, created_at, updated_at, NULL::bigint AS outbox_id,
+       NULL::uuid AS message_id
+FROM created
 UNION ALL
-SELECT there.*, NULL::bigint, NULL::uuid
+SELECT existing.*, NULL::bigint, NULL::uuid
 FROM new CROSS JOIN LATERAL (
     SELECT task_id, digest,
-           (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text
+           (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text,
+           created_at, updated_at
     FROM tasks
     WHERE tasks.task_id = new.task_id
     OFFSET 0
-) AS there
+) AS existing
 UNION ALL
-SELECT NULL::uuid, NULL::text, NULL::text, id, message_id FROM put WHERE available_at <= now();
+SELECT NULL::uuid, NULL::text, NULL::text, NULL::timestamptz, NULL::timestamptz, id, message_id FROM stored WHERE available_at <= now();

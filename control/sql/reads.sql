@@ -5,15 +5,15 @@ FROM tasks
 WHERE task_id = $1;
 
 -- name: tasks
--- $1 status, $2 user id, $3 mode (NULL: any), $4 page size, $5 rows to skip. Newest first. The page is found on an
--- index, so that only its own rows are read, which are big.
+-- $1 status, $2 user id, $3 mode (NULL: any), $4 page size, $5 rows to skip. Newest first. The subquery finds the page
+-- in an index, because rows are big and only those of the page should be read.
 SELECT (state || jsonb_build_object('task_id', task_id, 'version', version, 'spec', spec))::text AS task,
        created_at, updated_at
 FROM tasks JOIN (
     SELECT task_id
     FROM tasks
     WHERE ($1::text IS NULL OR CASE
-          WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
+          WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN final_status = $1 ELSE final_status = 'NONE' AND status = $1 END)
       AND ($2::bigint IS NULL OR user_id = $2)
       AND ($3::text IS NULL OR mode = $3)
     ORDER BY created_at DESC, task_id DESC
@@ -26,21 +26,21 @@ ORDER BY created_at DESC, task_id DESC;
 SELECT count(*)
 FROM tasks
 WHERE ($1::text IS NULL OR CASE
-      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN ending = $1 ELSE ending = 'NONE' AND status = $1 END)
+      WHEN $1 IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN final_status = $1 ELSE final_status = 'NONE' AND status = $1 END)
   AND ($2::bigint IS NULL OR user_id = $2)
   AND ($3::text IS NULL OR mode = $3);
 
 -- name: counts
-SELECT status, count(*) AS tasks FROM tasks WHERE ending = 'NONE' GROUP BY status
+SELECT status, count(*) AS tasks FROM tasks WHERE final_status = 'NONE' GROUP BY status
 UNION ALL
-SELECT ending, count(*) FROM tasks WHERE ending <> 'NONE' GROUP BY ending;
+SELECT final_status, count(*) FROM tasks WHERE final_status <> 'NONE' GROUP BY final_status;
 
--- name: runs
+-- name: attempts
 -- $1 task ids.
-SELECT * FROM phase_runs WHERE task_id = ANY ($1) ORDER BY created_at;
+SELECT * FROM attempts WHERE task_id = ANY ($1) ORDER BY created_at;
 
 -- name: history
--- $1 task id, $2 the id to begin after, $3 how many.
+-- $1 task id, $2 the id after which to begin, $3 limit.
 SELECT id, task_id, version, kind, outcome, status, actor, reason, event, at
 FROM task_events
 WHERE task_id = $1 AND id > $2
@@ -68,5 +68,5 @@ SELECT * FROM datasets WHERE user_id = $1 ORDER BY created_at DESC, dataset_id D
 SELECT source FROM models WHERE task_id = $1 AND iteration = $2;
 
 -- name: newest_model
--- $1 task id. What an evaluated task knows of its best iteration stands in its state.
+-- $1 task id. For tasks without an evaluated iteration; the best model of the others is in the state of the task.
 SELECT source FROM models WHERE task_id = $1 ORDER BY iteration DESC LIMIT 1;

@@ -1,44 +1,44 @@
--- What may be cleaned, and what it may be referred to by. An attempt is looked at until `cleaned_at` says that nothing
--- of it will have to go later.
+-- Attempts whose artifacts may be deleted, and what may refer to them. An attempt is checked again and again until
+-- `cleaned_at` is set, which means that none of its artifacts has to be deleted later.
 
 -- name: uncleaned
--- $1 seconds since the end, $2 how many. A result is left in place while its task has not ended.
-SELECT run.*
-FROM phase_runs AS run JOIN tasks AS task USING (task_id)
-WHERE run.cleaned_at IS NULL
-  AND run.ended_at < now() - make_interval(secs => $1::double precision)
-  AND (run.phase <> 'optimize' OR run.state <> 'completed' OR (
+-- $1 seconds since the end, $2 limit. A completed optimization is left out until its task has ended, too.
+SELECT a.*
+FROM attempts AS a JOIN tasks AS task USING (task_id)
+WHERE a.cleaned_at IS NULL
+  AND a.ended_at < now() - make_interval(secs => $1::double precision)
+  AND (a.phase <> 'optimize' OR a.state <> 'completed' OR (
       task.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
       AND task.updated_at < now() - make_interval(secs => $1::double precision)
   ))
-ORDER BY run.ended_at
+ORDER BY a.ended_at
 LIMIT $2;
 
--- name: named
--- Prefixes of attempts that tasks were given, and that registered models are made of.
-SELECT DISTINCT named.reference
+-- name: referenced_prefixes
+-- Prefixes of attempts that are inputs of a task or layers of a registered model.
+SELECT DISTINCT found.reference
 FROM (
     SELECT spec -> 'datasets' AS datasets, spec -> 'model' AS model FROM tasks
     UNION ALL
     SELECT NULL, source FROM models
-) AS one, LATERAL (
-    SELECT value ->> 'prefix' FROM jsonb_each(one.datasets)
+) AS source_of, LATERAL (
+    SELECT value ->> 'prefix' FROM jsonb_each(source_of.datasets)
     UNION ALL
-    SELECT one.model ->> 'base'
+    SELECT source_of.model ->> 'base'
     UNION ALL
-    SELECT jsonb_array_elements_text(one.model -> 'adapters')
-) AS named (reference)
-WHERE named.reference ~ '^(artifact:)?(optimized|models|evaluations)/';
+    SELECT jsonb_array_elements_text(source_of.model -> 'adapters')
+) AS found (reference)
+WHERE found.reference ~ '^(artifact:)?(optimized|models|evaluations)/';
 
 -- name: mark_cleaned
 -- $1 attempts (an array of objects).
-UPDATE phase_runs AS run SET cleaned_at = now()
+UPDATE attempts AS a SET cleaned_at = now()
 FROM jsonb_to_recordset($1::jsonb) AS cleaned (task_id uuid, iteration integer, phase text, attempt integer)
-WHERE (run.task_id, run.iteration, run.phase, run.attempt)
+WHERE (a.task_id, a.iteration, a.phase, a.attempt)
     = (cleaned.task_id, cleaned.iteration, cleaned.phase, cleaned.attempt);
 
--- name: forget_datasets
--- $1 prefixes. A dataset that a task was given is kept.
+-- name: delete_datasets
+-- $1 prefixes. A dataset that is an input of a task is kept.
 DELETE FROM datasets AS dataset
 WHERE is_optimized AND storage_path = ANY ($1::text[])
   AND NOT EXISTS (
@@ -47,14 +47,14 @@ WHERE is_optimized AND storage_path = ANY ($1::text[])
   );
 
 -- name: old_inbox
--- $1 age in seconds. A task that has not ended may still meet its messages again.
+-- $1 age in seconds. Rows of a task that has not ended are kept, because its messages may be delivered again.
 SELECT count(*)
 FROM inbox JOIN tasks AS task USING (task_id)
 WHERE inbox.at < now() - make_interval(secs => $1::double precision)
   AND task.status IN ('COMPLETED', 'FAILED', 'CANCELLED');
 
--- name: forget_inbox
--- $1 age in seconds, $2 how many.
+-- name: delete_inbox
+-- $1 age in seconds, $2 limit.
 DELETE FROM inbox
 WHERE message_id IN (
     SELECT message_id

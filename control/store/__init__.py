@@ -1,1 +1,1 @@
-"""Control's state as a port, with PostgreSQL behind it; the tests have a second adapter, in memory."""
+"""The store of control: a port and its PostgreSQL adapter; the tests have a second adapter, in memory."""

@@ -1,4 +1,4 @@
-"""What follows from a change besides the task itself: messages, datasets and models, as both stores write them."""
+"""What a change writes besides the task itself: outbox rows, datasets and models, the same for both adapters."""
 
 from __future__ import annotations
 
@@ -11,37 +11,16 @@ from contracts.events import DataOptimized, ModelTrained, NextIteration, PhaseFa
 from contracts.tasks import AttemptKey, ModelSource
 from contracts.topology import COMMANDS, EVENTS
 from contracts.wire import encode
-from control.machine.commands import Order
-from control.store.port import Change
+from control.machine.commands import OutboxMessage
+from control.store.values import Change, OutboxRow
 
-HOLD = 1.5
-"""Seconds for which outbox rows are held by the process that publishes them. If it dies, another takes them over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """An order as the outbox keeps it; `delay` in seconds."""
-
-    task_id: UUID
-    message_id: UUID
-    exchange: str
-    routing_key: str
-    body: bytes
-    headers: Mapping[str, str]
-    delay: float
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """An attempt that a command orders."""
-
-    key: AttemptKey
-    input_dataset_id: str | None
+OUTBOX_LOCK = 1.5
+"""Seconds for which an outbox row is locked for its publisher; after that, another process may publish the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizedDataset:
-    """An optimizer's output, to be registered as 004's Dataset."""
+    """An optimizer's output, to be registered as a dataset; `file_size` is in bytes."""
 
     task_id: UUID
     dataset_id: str
@@ -56,42 +35,34 @@ class OptimizedDataset:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The model of an iteration; a later attempt at the same iteration takes its place."""
+    """The model of an iteration; a later attempt at the same iteration replaces it."""
 
     key: AttemptKey
     source: ModelSource
 
 
-def envelope(task_id: UUID, order: Order, headers: Mapping[str, str]) -> Envelope:
-    """Where an order goes, and as what."""
-    message = order.message
-    control = isinstance(message, NextIteration)
-    return Envelope(
+def outbox_row(task_id: UUID, outbox_message: OutboxMessage, headers: Mapping[str, str]) -> OutboxRow:
+    """The outbox row of a message, with its exchange, routing key and body."""
+    message = outbox_message.message
+    to_control = isinstance(message, NextIteration)
+    return OutboxRow(
         task_id=task_id,
         message_id=message.message_id,
-        exchange=EVENTS.name if control else COMMANDS.name,
+        exchange=EVENTS.name if to_control else COMMANDS.name,
         routing_key=message.kind if isinstance(message, NextIteration) else message.key.phase.value,
         body=encode(message),
-        headers=headers,
-        delay=order.delay,
+        headers=dict(headers),
+        delay=outbox_message.delay,
     )
 
 
-def new_run(order: Order) -> NewRun | None:
-    """The attempt that an order is for; None for control's own events."""
-    message = order.message
-    if isinstance(message, NextIteration):
-        return None
-    return NewRun(message.key, _input_dataset(message))
-
-
-def ending(change: Change) -> str | None:
-    """A sentence on how the attempt ended, where there is one."""
+def end_message(change: Change) -> str | None:
+    """A sentence on how the attempt ended, or None."""
     return change.event.message if isinstance(change.event, PhaseFailed) else change.reason
 
 
 def optimized_dataset(change: Change) -> OptimizedDataset | None:
-    """The dataset that an applied DataOptimized brought."""
+    """The dataset of an applied DataOptimized; None for any other change."""
     event, spec = change.event, change.before.spec
     if change.stale or not isinstance(event, DataOptimized):
         return None
@@ -108,15 +79,15 @@ def optimized_dataset(change: Change) -> OptimizedDataset | None:
 
 
 def trained_model(change: Change) -> TrainedModel | None:
-    """The model that an applied ModelTrained brought."""
+    """The model of an applied ModelTrained; None for any other change."""
     event = change.event
     if change.stale or not isinstance(event, ModelTrained):
         return None
     return TrainedModel(event.key, event.model)
 
 
-def _input_dataset(command: Command) -> str | None:
-    """The registered dataset that an attempt reads; an evaluation reads held-out rows, which are none."""
+def input_dataset(command: Command) -> str | None:
+    """The id of the registered dataset that an attempt reads; None for an evaluation, which reads only splits."""
     match command:
         case OptimizeData():
             return (command.current or command.datasets.train).dataset_id

@@ -1,23 +1,34 @@
-"""What control needs of its store. Time comes from here; correctness rests on its guards alone."""
+"""The port of control's store. All times come from its clock, and its checks alone keep the data correct."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from contracts.errors import TreadleError
-from contracts.leases import AttemptSignal, Claim, Heartbeat, LeaseAnswer, WorkerState
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
-from control.machine.commands import Order
-from control.machine.machine import MachineEvent, RunState
-from control.machine.task import Task
+from control.machine.commands import OutboxMessage
+from control.store.values import (
+    Applied,
+    AttemptRecord,
+    Change,
+    Created,
+    Dataset,
+    HistoryRow,
+    Loaded,
+    NewTask,
+    OutboxRow,
+    StoredTask,
+    TaskFilter,
+    WaitContext,
+)
 
 
 class TaskNotFound(TreadleError):
-    """There is no task of this id."""
+    """There is no task with this id."""
 
     def __init__(self, task_id: UUID) -> None:
         self.task_id = task_id
@@ -25,265 +36,77 @@ class TaskNotFound(TreadleError):
 
 
 class StoreUnavailable(TreadleError):
-    """The database is away; what was asked may be tried again."""
-
-
-class SubmissionConflict(TreadleError):
-    """The same submission id, or Idempotency-Key, was used before with another body."""
-
-    def __init__(self, task_id: UUID) -> None:
-        self.task_id = task_id
-        super().__init__(f"this submission was used before, with another body, for task {task_id}")
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """A message that was decided and must be published, `available_at` or later."""
-
-    id: int
-    exchange: str
-    routing_key: str
-    message_id: UUID
-    body: bytes
-    headers: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a decision needs: the task, who claims its newest attempt, and whether the event was seen."""
-
-    task: Task
-    claim_id: UUID | None
-    seen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """A task to be created. `digest` is of the request's body: the same body again is the same task."""
-
-    task: Task
-    digest: str
-    actor: str
-    start: Change | None = None
-    """The start that is asked for with it: both happen, or neither does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One decided event: applied (with what follows from it) or stale (recorded, changing nothing)."""
-
-    before: Task
-    after: Task
-    event: MachineEvent
-    actor: str
-    reason: str | None
-    stale: bool
-    orders: tuple[Order, ...]
-    closed: RunState | None
-    headers: dict[str, str]
-    """Trace context, carried into the outbox rows."""
-    signal: AttemptSignal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """An answer for each task that was to be created, in order, and the outbox rows of the starts."""
-
-    answers: tuple[Task | SubmissionConflict, ...]
-    new: frozenset[UUID]
-    """Ids of the tasks that were not there before."""
-    outbox: tuple[OutboxRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """An ended attempt by the database's clock: when its command was due, when it was claimed, when it ended."""
-
-    ordered_at: datetime
-    claimed_at: datetime | None
-    ended_at: datetime
-    gpu_seconds: float
-    """What its heartbeats said that it had used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """Which changes were really made, and the outbox rows that came of them."""
-
-    made: frozenset[UUID]
-    """Their message ids."""
-    outbox: tuple[OutboxRow, ...]
-    ended: Mapping[UUID, Times]
-    """By message id: the attempt that a change has closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One attempt: a row of `phase_runs`."""
-
-    key: AttemptKey
-    state: RunState
-    worker_id: str | None
-    claim_id: UUID | None
-    message: str | None
-    event: dict[str, Any] | None
-    """The event that ended it, as on the wire."""
-    input_dataset_id: str | None
-    fraction: float | None
-    created_at: datetime
-    claimed_at: datetime | None
-    lease_expires_at: datetime | None
-    ended_at: datetime | None
-    checkpoint: str | None = None
-    """Prefix of the newest one that its heartbeats named: complete in the object store."""
-    gpu_seconds: float = 0.0
-    """What its heartbeats said that it had used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Who paused a task, when and why."""
-
-    at: datetime
-    actor: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A task's newest attempt, the one before it, and who could take it, at one moment of the store's clock."""
-
-    now: datetime
-    run: Run
-    due_at: datetime
-    """When its command was last due; in the future while it waits for that."""
-    before: Run | None
-    ttl: float
-    """Seconds of the attempt's lease."""
-    workers: int
-    """Workers of the attempt's phase that were heard of lately, the slots that they have, and those that are free."""
-    slots: int
-    free: int
-    pause: Pause | None
-    """The newest one, where the task is suspended."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
-    """One row of the append-only history."""
-
-    id: int
-    task_id: UUID
-    version: int | None
-    kind: str
-    outcome: str
-    status: TaskStatus
-    actor: str
-    reason: str | None
-    event: dict[str, Any]
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A task with the times that only the store knows."""
-
-    task: Task
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """004's Dataset."""
-
-    dataset_id: str
-    name: str
-    storage_path: str
-    file_size: int
-    sample_count: int | None
-    dataset_type: str
-    domain: str | None
-    user_id: int
-    is_optimized: bool
-    source_dataset_id: str | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """Which tasks to list; None means any."""
-
-    status: TaskStatus | None = None
-    user_id: int | None = None
-    mode: str | None = None
+    """The database cannot be reached; the caller may retry."""
 
 
 class Store(Protocol):
-    """Every method is one transaction. Any of them may raise StoreUnavailable."""
+    """The store of control. Every write is one transaction. Every method may raise StoreUnavailable."""
 
     async def create(self, new: Sequence[NewTask]) -> Created:
-        """Create tasks, each with its history row and its start where there is one; one answer each, in order.
+        """Create tasks, each with its history row and its start if it has one; one answer each, in order.
 
-        A task id that exists answers the task that is there where the digest is the same.
+        The answer for an existing task id is that task if the digest is the same, else a SubmissionConflict.
         """
         ...
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """(task id, message id) to what a decision needs, in order; None: no such task. One statement."""
+        """What a decision needs for each (task id, message id), in order; None without such a task. One statement."""
         ...
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still has the version that was read, in task-id order. One statement.
+        """Write those changes whose task still has the version that was read, in task-id order. One statement.
 
-        At most one change a task. With each: history, inbox, outbox, phase runs, dataset and model rows.
-        `published` are outbox ids that were confirmed, and are forgotten in the same transaction.
+        At most one change for each task. It also writes history, inbox, outbox, attempt, dataset and model rows.
+        `published` are ids of confirmed outbox rows, which are deleted in the same transaction.
         """
         ...
 
-    async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:
-        """Due rows that nobody holds, held by the caller for `hold` seconds: those of crashed or slow relays."""
+    async def lock_outbox(self, limit: int, lock_seconds: float) -> list[OutboxRow]:
+        """Lock unlocked due rows, those of crashed or slow relays, for `lock_seconds` seconds, and return them."""
         ...
 
-    async def forget_outbox(self, ids: Sequence[int]) -> None:
-        """Delete rows whose publication was confirmed."""
+    async def delete_outbox(self, ids: Sequence[int]) -> None:
+        """Delete rows that the broker has confirmed."""
         ...
 
     async def lease(
-        self, worker: WorkerState, claims: Sequence[Claim], beats: Sequence[Heartbeat]
+        self, worker: WorkerState, claims: Sequence[Claim], heartbeats: Sequence[Heartbeat]
     ) -> list[LeaseAnswer]:
-        """Decide claims and renew leases, and note that the worker is there. One statement. Idempotent by claim id."""
+        """Decide claims, renew leases and record the worker's state. One statement. Idempotent by claim id."""
         ...
 
-    async def expired(self, limit: int) -> list[Run]:
-        """Running attempts whose lease has ended, by the store's clock; those silent longest first."""
+    async def expired(self, limit: int) -> list[AttemptRecord]:
+        """Running attempts whose lease has expired by the store's clock; the lease that expired first comes first."""
         ...
 
-    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[Run]:
-        """Live attempts at this phase, of tasks not suspended, that nobody claimed and no outbox row will publish."""
+    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[AttemptRecord]:
+        """Dispatched attempts at this phase, due for `older_than` seconds, that no outbox row will publish.
+
+        Attempts of suspended tasks are left out.
+        """
         ...
 
     async def looping(self, older_than: float, limit: int) -> list[UUID]:
-        """Tasks LOOPING for longer than `older_than` seconds that no outbox row will turn."""
+        """Tasks LOOPING for `older_than` seconds without an outbox row that starts the next iteration."""
         ...
 
-    async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
-        """Put the orders of these tasks into the outbox again, under their own message ids."""
+    async def enqueue(self, messages: Sequence[tuple[UUID, OutboxMessage]]) -> list[OutboxRow]:
+        """Put (task id, message) into the outbox again under the same message ids; return the rows that are due now."""
         ...
 
-    async def lead(self, role: str) -> bool:
-        """Whether this control process is (or just became) the leader for `role`; held while it lives."""
+    async def try_lead(self, role: str) -> bool:
+        """Whether this control process is the leader for `role`; it becomes the leader if no other process is."""
         ...
 
-    async def task(self, task_id: UUID) -> Stored:
+    async def task(self, task_id: UUID) -> StoredTask:
         """One task. Raises TaskNotFound."""
         ...
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[Stored], int]:
-        """A page (from 1) of tasks, newest first, and how many there are in all."""
+    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+        """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         ...
 
-    async def runs(self, *task_ids: UUID) -> list[Run]:
+    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
         """All attempts of these tasks, oldest first."""
         ...
 
@@ -291,36 +114,36 @@ class Store(Protocol):
         """History rows with an id above `after`, oldest first."""
         ...
 
-    async def silence(self) -> dict[Phase, float]:
-        """Seconds since the last heartbeat of the running attempt that was silent longest, by phase."""
+    async def longest_silence(self) -> dict[Phase, float]:
+        """For each phase, the longest time in seconds since the last heartbeat of a running attempt."""
         ...
 
     async def workers(self, within: float) -> list[WorkerState]:
-        """Workers heard of in the last `within` seconds."""
+        """Workers that sent a request in the last `within` seconds, by name."""
         ...
 
-    async def standing(self, task_id: UUID, within: float) -> Standing | None:
-        """What a task waits for; `within` seconds a worker must have been heard of. None: no attempt. One statement."""
+    async def wait_context(self, task_id: UUID, within: float) -> WaitContext | None:
+        """Why a task waits, with workers seen in the last `within` seconds; None without an attempt. One statement."""
         ...
 
     async def counts(self) -> dict[TaskStatus, int]:
-        """How many tasks stand where."""
+        """The number of tasks in each status."""
         ...
 
     async def outbox_depth(self) -> tuple[int, float]:
-        """Rows waiting, and the age of the oldest due one in seconds."""
+        """The number of rows, and the seconds since the first of them was due (0 if none is)."""
         ...
 
     async def add_dataset(self, dataset: Dataset) -> None:
-        """Register a dataset; its `created_at` is replaced by the store's clock."""
+        """Register a dataset, with `created_at` by the store's clock; an id that exists is not changed."""
         ...
 
     async def dataset(self, dataset_id: str) -> Dataset | None:
-        """One dataset."""
+        """One dataset; None if there is none with this id."""
         ...
 
     async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
-        """Those of these datasets that there are, by their ids. One statement."""
+        """Those of these datasets that exist, by their ids. One statement."""
         ...
 
     async def datasets(self, user_id: int) -> list[Dataset]:
@@ -328,40 +151,41 @@ class Store(Protocol):
         ...
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
-        """The model of an iteration; without one, of the best iteration, else of the newest that trained."""
+        """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""
         ...
 
-    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[Run]:
-        """Attempts that ended `older_than` seconds ago, not marked yet, that may have left something behind.
+    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[AttemptRecord]:
+        """Attempts that ended `older_than` seconds ago and may have artifacts to delete; oldest first.
 
-        Oldest first. An optimised dataset is a leftover at the earliest when its task ended as long ago.
+        Attempts that are marked as cleaned are left out, and so is a completed optimization until its task has been
+        over for as long.
         """
         ...
 
-    async def named(self) -> frozenset[str]:
-        """Every prefix of an attempt that a task was given, or that a registered model is made of."""
+    async def referenced_prefixes(self) -> frozenset[str]:
+        """Every attempt's prefix that is an input of a task or a layer of a registered model."""
         ...
 
     async def mark_cleaned(self, keys: Sequence[AttemptKey]) -> None:
-        """Nothing of these attempts will have to go any more."""
+        """Mark these attempts: none of their artifacts has to be deleted later."""
         ...
 
-    async def forget_datasets(self, prefixes: Sequence[str]) -> None:
-        """Take the optimised datasets that lie there off the register, except those that a task was given."""
+    async def delete_datasets(self, prefixes: Sequence[str]) -> None:
+        """Delete the registry rows of optimized datasets under these prefixes, except inputs of a task."""
         ...
 
     async def old_inbox(self, older_than: float) -> int:
-        """How many messages of ended tasks were handled more than `older_than` seconds ago."""
+        """The number of inbox rows of ended tasks that are older than `older_than` seconds."""
         ...
 
-    async def forget_inbox(self, older_than: float, limit: int) -> int:
-        """Forget at most `limit` of them; how many were forgotten."""
+    async def delete_inbox(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` rows that `old_inbox` counts, and return how many were deleted."""
         ...
 
     async def now(self) -> datetime:
-        """The store's clock."""
+        """The time by the store's clock."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...

@@ -1,4 +1,4 @@
-"""The store on PostgreSQL. Statements are text in `control/sql`; correctness rests on the constraints there."""
+"""The store on PostgreSQL. The statements are in `control/sql`; the constraints there keep the data correct."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from uuid import UUID
 
 from contracts.tasks import ModelSource, Phase, TaskStatus
 from control.store.migrate import migrate
-from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, StoreUnavailable, TaskFilter, TaskNotFound
+from control.store.port import StoreUnavailable, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
 from control.store.postgres_leases import PostgresLeases
 from control.store.postgres_retention import PostgresRetention
-from control.store.rows import dataset_from, history_from, outbox_row, run_from, stored_from
+from control.store.rows import attempt_from, dataset_from, history_from, outbox_row_from, stored_from
+from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskFilter
 from infra.database import Database, DatabaseUnavailable
 
 
 class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
-    """Control's store. Any number of processes may work on one database."""
+    """The store of control; any number of processes may use one database."""
 
     @classmethod
     async def open(cls, dsn: str, ttl_of: Callable[[Phase], float]) -> PostgresStore:
-        """Connect, and bring the schema up to date. Raises StoreUnavailable, DatabaseTooNew."""
+        """Connect and migrate the schema. Raises StoreUnavailable, DatabaseTooNew."""
         try:
             database = await Database.open(dsn)
             await migrate(database)
@@ -30,52 +31,52 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         return cls(database, ttl_of)
 
     async def close(self) -> None:
-        """Step down from every role and disconnect."""
+        """Give up every leader role and disconnect."""
         await self._step_down()
         await self._database.close()
 
-    async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:
-        """Due rows that nobody holds, now held."""
-        return [outbox_row(row) for row in await self._fetch("take_outbox", limit, hold)]
+    async def lock_outbox(self, limit: int, lock_seconds: float) -> list[OutboxRow]:
+        """Lock unlocked due rows for `lock_seconds` seconds, and return them."""
+        return [outbox_row_from(row) for row in await self._fetch("lock_outbox", limit, lock_seconds)]
 
-    async def forget_outbox(self, ids: Sequence[int]) -> None:
-        """Delete confirmed rows."""
-        await self._fetch("forget_outbox", list(ids))
+    async def delete_outbox(self, ids: Sequence[int]) -> None:
+        """Delete rows that the broker has confirmed."""
+        await self._fetch("delete_outbox", list(ids))
 
     async def outbox_depth(self) -> tuple[int, float]:
-        """Rows waiting, and the age of the oldest due one in seconds."""
+        """The number of rows, and the seconds since the first of them was due (0 if none is)."""
         (row,) = await self._fetch("outbox_depth")
         return row["waiting"], row["age"]
 
-    async def task(self, task_id: UUID) -> Stored:
+    async def task(self, task_id: UUID) -> StoredTask:
         """One task. Raises TaskNotFound."""
         rows = await self._fetch("task", task_id)
         if not rows:
             raise TaskNotFound(task_id)
         return stored_from(rows[0])
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[Stored], int]:
-        """A page of tasks, newest first, and how many there are."""
+    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+        """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         matching = (where.status, where.user_id, where.mode)
         rows = await self._fetch("tasks", *matching, size, (page - 1) * size)
-        (counted,) = await self._fetch("count_tasks", *matching)
-        return [stored_from(row) for row in rows], counted["count"]
+        (total,) = await self._fetch("count_tasks", *matching)
+        return [stored_from(row) for row in rows], total["count"]
 
-    async def runs(self, *task_ids: UUID) -> list[Run]:
+    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
         """All attempts of these tasks, oldest first."""
-        return [run_from(row) for row in await self._fetch("runs", list(task_ids))]
+        return [attempt_from(row) for row in await self._fetch("attempts", list(task_ids))]
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
         return [history_from(row) for row in await self._fetch("history", task_id, after, limit)]
 
     async def counts(self) -> dict[TaskStatus, int]:
-        """How many tasks stand where; every status is there."""
-        found = {row["status"]: row["tasks"] for row in await self._fetch("counts")}
-        return {status: found.get(status.value, 0) for status in TaskStatus}
+        """The number of tasks in each status, 0 included."""
+        numbers = {row["status"]: row["tasks"] for row in await self._fetch("counts")}
+        return {status: numbers.get(status.value, 0) for status in TaskStatus}
 
     async def add_dataset(self, dataset: Dataset) -> None:
-        """Register a dataset; the same id again changes nothing."""
+        """Register a dataset; an id that exists is not changed."""
         await self._fetch(
             "add_dataset",
             dataset.dataset_id,
@@ -91,11 +92,11 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         )
 
     async def dataset(self, dataset_id: str) -> Dataset | None:
-        """One dataset."""
+        """One dataset; None if there is none with this id."""
         return (await self.find_datasets([dataset_id])).get(dataset_id)
 
     async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
-        """Those of these datasets that there are."""
+        """Those of these datasets that exist, by their ids."""
         return {row["dataset_id"]: dataset_from(row) for row in await self._fetch("find_datasets", list(dataset_ids))}
 
     async def datasets(self, user_id: int) -> list[Dataset]:
@@ -103,7 +104,7 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         return [dataset_from(row) for row in await self._fetch("datasets", user_id)]
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
-        """The model of an iteration; without one, of the best, else of the newest that trained."""
+        """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""
         if iteration is not None:
             rows = await self._fetch("model", task_id, iteration)
         else:
@@ -114,7 +115,7 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         return ModelSource.model_validate(rows[0]["source"]) if rows else None
 
     async def now(self) -> datetime:
-        """The database's clock."""
+        """The time by the database's clock."""
         (row,) = await self._fetch("now")
         moment: datetime = row["clock_timestamp"]
         return moment

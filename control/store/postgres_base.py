@@ -1,4 +1,4 @@
-"""What every part of the PostgreSQL store works on: named statements, and one error for "away"."""
+"""The base of the PostgreSQL store: named statements, and StoreUnavailable if the database cannot be reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.database import Database, DatabaseUnavailable, Row
 
 
 class PostgresBase:
-    """A database and a phase's lease in seconds."""
+    """A database, and the length of a phase's lease in seconds."""
 
     def __init__(self, database: Database, ttl_of: Callable[[Phase], float]) -> None:
         self._database = database

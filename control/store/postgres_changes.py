@@ -1,35 +1,26 @@
-"""Creation and changes in PostgreSQL: one statement a batch."""
+"""Creation and changes of tasks in PostgreSQL: one statement for each batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from control.machine.commands import Order
-from control.machine.task import Task
-from control.store.effects import HOLD
-from control.store.port import (
-    Applied,
-    Change,
-    Created,
-    Loaded,
-    NewTask,
-    OutboxRow,
-    StoreUnavailable,
-    SubmissionConflict,
-)
+from control.machine.commands import OutboxMessage
+from control.store.effects import OUTBOX_LOCK, outbox_row
+from control.store.port import StoreUnavailable
 from control.store.postgres_base import PostgresBase
 from control.store.rows import (
     change_row,
     dataset_rows,
     model_rows,
     new_task_row,
-    order_row,
-    ordered_rows,
-    task_from,
+    outbox_json,
+    stored_from,
     times_of,
 )
+from control.store.values import Applied, Change, Created, Loaded, NewTask, OutboxRow, StoredTask, SubmissionConflict
 from infra.database import Row
 
 CREATE_ATTEMPTS = 3
@@ -39,70 +30,93 @@ class PostgresChanges(PostgresBase):
     """`create`, `load`, `apply` and `enqueue`."""
 
     async def create(self, new: Sequence[NewTask]) -> Created:
-        """Create tasks; one answer each.
+        """Create tasks; one answer each, in order.
 
-        A task that another process commits at the same moment is not seen by the statement that met it: ask again.
+        The statement does not see a task that another process commits at the same time, so it is repeated then.
         """
         first: dict[UUID, NewTask] = {}
-        for one in new:
-            first.setdefault(one.task.task_id, one)
-        orders = _orders([one.start for one in first.values() if one.start])
-        rows = [new_task_row(one) for one in first.values()]
-        there: dict[UUID, Row] = {}
-        ids: dict[UUID, int] = {}
+        for new_task in new:
+            first.setdefault(new_task.task.task_id, new_task)
+        outbox = _Outbox([new_task.start for new_task in first.values() if new_task.start])
+        rows = [new_task_row(new_task) for new_task in first.values()]
+        tasks: dict[UUID, Row] = {}
         for _ in range(CREATE_ATTEMPTS):
-            found = await self._fetch("create", rows, orders, HOLD)
-            there = {row["task_id"]: row for row in found if row["outbox_id"] is None} | there
-            ids |= _ids(found)
-            if len(there) == len(first):
-                answers = tuple(self._created(one, there[one.task.task_id]) for one in new)
-                created = frozenset(row["task_id"] for row in there.values() if row["task"] is None)
-                return Created(answers, created, tuple(ordered_rows(orders, ids)))
-        raise StoreUnavailable("tasks appear and vanish while they are created; try again")
+            result = await self._fetch("create", rows, outbox.json, OUTBOX_LOCK)
+            tasks = {row["task_id"]: row for row in result if row["outbox_id"] is None} | tasks
+            outbox.set_ids(result)
+            if len(tasks) == len(first):
+                answers = tuple(_answer(new_task, tasks[new_task.task.task_id]) for new_task in new)
+                created = frozenset(row["task_id"] for row in tasks.values() if row["task"] is None)
+                return Created(answers, created, outbox.due)
+        raise StoreUnavailable("new tasks could not be read back after they were created; try again")
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """What decisions need."""
+        """What a decision needs for each (task id, message id), in order."""
         rows = await self._fetch("load", [task_id for task_id, _ in wanted], [message_id for _, message_id in wanted])
-        found: list[Loaded | None] = [None] * len(wanted)
+        loaded: list[Loaded | None] = [None] * len(wanted)
         for row in rows:
-            found[row["position"] - 1] = Loaded(task_from(row["task"]), row["claim_id"], row["seen"])
-        return found
+            loaded[row["position"] - 1] = Loaded(stored_from(row), row["claim_id"], row["duplicate"])
+        return loaded
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still has the version that was read."""
-        orders = _orders(changes)
+        """Write those changes whose task still has the version that was read."""
+        outbox = _Outbox(changes)
         rows = await self._fetch(
             "apply",
             [change_row(change) for change in changes],
-            orders,
+            outbox.json,
             dataset_rows(changes),
             model_rows(changes),
             list(published),
-            HOLD,
+            OUTBOX_LOCK,
         )
-        made = frozenset(row["message_id"] for row in rows if row["handled"])
-        return Applied(made, tuple(ordered_rows(orders, _ids(rows))), times_of(rows))
+        outbox.set_ids(rows)
+        after = {change.event.message_id: change.after for change in changes}
+        tasks = {
+            row["message_id"]: StoredTask(after[row["message_id"]], row["created_at"], row["updated_at"])
+            for row in rows
+            if row["handled"]
+        }
+        return Applied(tasks, outbox.due, times_of(rows))
 
-    async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
-        """Put orders into the outbox again."""
-        wanted = [order_row(position, task_id, order, {}) for position, (task_id, order) in enumerate(orders)]
-        return ordered_rows(wanted, _ids(await self._fetch("enqueue", wanted, HOLD)))
-
-    def _created(self, new: NewTask, row: Row) -> Task | SubmissionConflict:
-        if row["digest"] != new.digest:
-            return SubmissionConflict(new.task.task_id)
-        if row["task"] is not None:
-            return task_from(row["task"])
-        return new.start.after if new.start else new.task
-
-
-def _orders(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    return [
-        order_row(position, change.after.task_id, order, change.headers)
-        for change in changes
-        for position, order in enumerate(change.orders)
-    ]
+    async def enqueue(self, messages: Sequence[tuple[UUID, OutboxMessage]]) -> list[OutboxRow]:
+        """Put messages into the outbox again, and return the rows that are due now."""
+        outbox = _Outbox()
+        for task_id, message in messages:
+            outbox.add(task_id, message, {})
+        outbox.set_ids(await self._fetch("enqueue", outbox.json, OUTBOX_LOCK))
+        return list(outbox.due)
 
 
-def _ids(rows: Sequence[Row]) -> dict[UUID, int]:
-    return {row["message_id"]: row["outbox_id"] for row in rows if row["outbox_id"] is not None}
+class _Outbox:
+    """The outbox rows of one statement: it receives them as `json` and returns the ids of those that are due now."""
+
+    def __init__(self, changes: Sequence[Change] = ()) -> None:
+        self.json: list[dict[str, Any]] = []
+        self._rows: list[OutboxRow] = []
+        self._ids: dict[UUID, int] = {}
+        for change in changes:
+            for message in change.messages:
+                self.add(change.after.task_id, message, change.headers)
+
+    def add(self, task_id: UUID, message: OutboxMessage, headers: Mapping[str, str]) -> None:
+        row = outbox_row(task_id, message, headers)
+        self.json.append(outbox_json(len(self._rows), row, message.message))
+        self._rows.append(row)
+
+    def set_ids(self, rows: Sequence[Row]) -> None:
+        """Store the ids that the statement returned."""
+        self._ids |= {row["message_id"]: row["outbox_id"] for row in rows if row["outbox_id"] is not None}
+
+    @property
+    def due(self) -> tuple[OutboxRow, ...]:
+        """The rows with an id, which are due now."""
+        return tuple(replace(row, id=self._ids[row.message_id]) for row in self._rows if row.message_id in self._ids)
+
+
+def _answer(new: NewTask, row: Row) -> StoredTask | SubmissionConflict:
+    if row["digest"] != new.digest:
+        return SubmissionConflict(new.task.task_id)
+    if row["task"] is not None:
+        return stored_from(row)
+    return StoredTask(new.start.after if new.start else new.task, row["created_at"], row["updated_at"])

@@ -1,4 +1,4 @@
-"""Named SQL: every statement of `control/sql/*.sql`, by the name in the `-- name:` line above it."""
+"""Named SQL: each statement in `control/sql/*.sql` has its name in the `-- name:` line above it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @cache
 def queries() -> Mapping[str, str]:
-    """Each statement by its name, read once."""
+    """All statements by name; the files are read once."""
     folder = files("control") / "sql"
     texts = [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".sql")]
     return dict(pair for text in texts for pair in _statements(text))
 
 
 def migrations() -> list[tuple[int, str, str]]:
-    """Number, name and script of each migration, in order."""
+    """Number, file name and script of each migration, in order."""
     folder = files("control") / "sql" / "migrations"
-    found = [(file.name, file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(".sql")]
-    return [(int(name.split("_")[0]), name, script) for name, script in sorted(found)]
+    scripts = [(file.name, file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(".sql")]
+    return [(int(name.split("_")[0]), name, script) for name, script in sorted(scripts)]
 
 
 def _statements(text: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Between the machine's values and the rows of PostgreSQL."""
+"""Conversions between the machine's values and the rows of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,32 +9,44 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter
 
+from contracts.commands import Command
+from contracts.events import NextIteration
 from contracts.tasks import AttemptKey, Phase, TaskStatus
 from contracts.wire import encode
-from control.machine.commands import Order
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.effects import ending, envelope, new_run, optimized_dataset, trained_model
-from control.store.port import Change, Dataset, HistoryRow, NewTask, OutboxRow, Pause, Run, Standing, Stored, Times
+from control.store.effects import end_message, input_dataset, optimized_dataset, trained_model
+from control.store.values import (
+    AttemptRecord,
+    AttemptTimes,
+    Change,
+    Dataset,
+    HistoryRow,
+    NewTask,
+    OutboxRow,
+    Pause,
+    StoredTask,
+    WaitContext,
+)
 from infra.database import Row
 
 TASK: TypeAdapter[Task] = TypeAdapter(Task)
-COLUMNS = {"task_id", "spec", "version"}
-"""The fields of a Task that have columns of their own; the rest is its state."""
+OWN_COLUMNS = {"task_id", "spec", "version"}
+"""The fields of a Task that have columns of their own; the column `state` holds the others."""
 
 
 def task_from(text: str) -> Task:
-    """A task from its state, id, version and spec as one JSON object."""
+    """A task from one JSON object of its state, id, version and spec."""
     return TASK.validate_json(text)
 
 
 def state_of(task: Task) -> orjson.Fragment:
-    """What changes of a task, as JSON."""
-    return orjson.Fragment(TASK.dump_json(task, exclude=COLUMNS))
+    """The column `state` of a task: all fields that may change, as JSON."""
+    return orjson.Fragment(TASK.dump_json(task, exclude=OWN_COLUMNS))
 
 
 def change_row(change: Change) -> dict[str, Any]:
-    """A change as `apply` takes it; the attempt that it closes, if any, is the one that was newest before."""
+    """A change as a row for `apply`; its key is that of the newest attempt before the change, which it may end."""
     before = change.before
     return {
         "task_id": before.task_id,
@@ -46,8 +58,8 @@ def change_row(change: Change) -> dict[str, Any]:
         "event": orjson.Fragment(encode(change.event)),
         "actor": change.actor,
         "reason": change.reason,
-        "closed": change.closed,
-        "ending": ending(change) if change.closed else None,
+        "ended_as": change.ended_as,
+        "end_message": end_message(change) if change.ended_as else None,
         "iteration": before.iteration,
         "phase": before.phase,
         "attempt": before.attempt,
@@ -55,7 +67,7 @@ def change_row(change: Change) -> dict[str, Any]:
 
 
 def new_task_row(new: NewTask) -> dict[str, Any]:
-    """A new task as `create` takes it, as it is once it has started where it does."""
+    """A new task as a row for `create`, in its state after the start if it has one."""
     task = new.start.after if new.start else new.task
     row: dict[str, Any] = {
         "task_id": task.task_id,
@@ -71,33 +83,32 @@ def new_task_row(new: NewTask) -> dict[str, Any]:
     return row
 
 
-def order_row(position: int, task_id: UUID, order: Order, headers: dict[str, str]) -> dict[str, Any]:
-    """An order as `apply`, `create` and `enqueue` take it."""
-    message, run = envelope(task_id, order, headers), new_run(order)
-    row: dict[str, Any] = {
+def outbox_json(position: int, row: OutboxRow, message: Command | NextIteration) -> dict[str, Any]:
+    """An outbox row and the attempt of its command, as a row for `apply`, `create` and `enqueue`."""
+    fields: dict[str, Any] = {
         "position": position,
-        "task_id": task_id,
-        "message_id": message.message_id,
-        "exchange": message.exchange,
-        "routing_key": message.routing_key,
-        "body": message.body.decode(),
-        "headers": headers,
-        "delay": message.delay,
+        "task_id": row.task_id,
+        "message_id": row.message_id,
+        "exchange": row.exchange,
+        "routing_key": row.routing_key,
+        "body": row.body.decode(),
+        "headers": row.headers,
+        "delay": row.delay,
     }
-    if run is not None:
-        key = run.key
-        row |= {"iteration": key.iteration, "phase": key.phase, "attempt": key.attempt}
-        row["input_dataset_id"] = run.input_dataset_id
-    return row
+    if not isinstance(message, NextIteration):
+        key = message.key
+        fields |= {"iteration": key.iteration, "phase": key.phase, "attempt": key.attempt}
+        fields["input_dataset_id"] = input_dataset(message)
+    return fields
 
 
 def dataset_rows(changes: Sequence[Change]) -> list[Any]:
-    """The datasets that these changes bring."""
+    """The datasets that these changes register."""
     return [dataset for change in changes if (dataset := optimized_dataset(change)) is not None]
 
 
 def model_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """The models that these changes bring."""
+    """The models that these changes register."""
     models = [model for change in changes if (model := trained_model(change)) is not None]
     return [
         {
@@ -110,42 +121,26 @@ def model_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
     ]
 
 
-def ordered_rows(orders: Sequence[dict[str, Any]], ids: dict[UUID, int]) -> list[OutboxRow]:
-    """The outbox rows of those orders that were given an id, in the order they were asked for."""
-    return [
-        OutboxRow(
-            id=ids[order["message_id"]],
-            exchange=order["exchange"],
-            routing_key=order["routing_key"],
-            message_id=order["message_id"],
-            body=order["body"].encode(),
-            headers=order["headers"],
-        )
-        for order in orders
-        if order["message_id"] in ids
-    ]
-
-
-def times_of(rows: Sequence[Row]) -> dict[UUID, Times]:
-    """The times of the attempts that `apply` has closed."""
+def times_of(rows: Sequence[Row]) -> dict[UUID, AttemptTimes]:
+    """The times of the attempts that `apply` ended, by message id."""
     return {
-        row["message_id"]: Times(row["ordered_at"], row["claimed_at"], row["ended_at"], row["gpu_seconds"])
+        row["message_id"]: AttemptTimes(row["due_at"], row["claimed_at"], row["ended_at"], row["gpu_seconds"])
         for row in rows
         if row["ended_at"] is not None
     }
 
 
-def outbox_row(row: Row) -> OutboxRow:
+def outbox_row_from(row: Row) -> OutboxRow:
     """A row of `outbox`."""
     return OutboxRow(**{**row, "body": row["body"].encode()})
 
 
-def run_from(row: Row) -> Run:
-    """A row of `phase_runs`."""
+def attempt_from(row: Row) -> AttemptRecord:
+    """A row of `attempts`."""
     key = AttemptKey(task_id=row["task_id"], iteration=row["iteration"], phase=row["phase"], attempt=row["attempt"])
-    return Run(
+    return AttemptRecord(
         key=key,
-        state=RunState(row["state"]),
+        state=AttemptState(row["state"]),
         worker_id=row["worker_id"],
         claim_id=row["claim_id"],
         message=row["message"],
@@ -161,17 +156,17 @@ def run_from(row: Row) -> Run:
     )
 
 
-def standing_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> Standing | None:
-    """The rows of the statement `standing`, newest attempt first."""
+def wait_context_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> WaitContext | None:
+    """From the rows of the statement `wait_context`, newest attempt first; None without a row."""
     if not rows:
         return None
-    row, run = rows[0], run_from(rows[0])
-    return Standing(
+    row, attempt = rows[0], attempt_from(rows[0])
+    return WaitContext(
         now=row["now"],
-        run=run,
-        due_at=row["ordered_at"],
-        before=run_from(rows[1]) if len(rows) > 1 else None,
-        ttl=ttl_of(run.key.phase),
+        attempt=attempt,
+        due_at=row["due_at"],
+        before=attempt_from(rows[1]) if len(rows) > 1 else None,
+        ttl=ttl_of(attempt.key.phase),
         workers=row["workers"],
         slots=row["slots"],
         free=row["free"],
@@ -184,9 +179,9 @@ def history_from(row: Row) -> HistoryRow:
     return HistoryRow(**{**row, "status": TaskStatus(row["status"])})
 
 
-def stored_from(row: Row) -> Stored:
+def stored_from(row: Row) -> StoredTask:
     """A row of `tasks`."""
-    return Stored(task_from(row["task"]), row["created_at"], row["updated_at"])
+    return StoredTask(task_from(row["task"]), row["created_at"], row["updated_at"])
 
 
 def dataset_from(row: Row) -> Dataset:

@@ -1,1 +1,1 @@
-"""Metrics, gauges and spans of control."""
+"""Metrics, gauges and trace spans of control."""

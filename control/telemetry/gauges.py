@@ -1,4 +1,4 @@
-"""Prometheus gauges: what the store and the broker say at the scrape, the same in every control process."""
+"""Prometheus gauges, read from the store and the broker at each scrape; identical in every control process."""
 
 from __future__ import annotations
 
@@ -10,65 +10,70 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from contracts.tasks import Phase, TaskStatus
 from contracts.topology import DEAD_QUEUE
 from control.store.port import Store, StoreUnavailable
+from control.store.values import WORKER_WINDOW
 from infra.bus.port import Bus, BusUnavailable
 
-WORKER_WINDOW = 60.0
-"""Seconds of silence after which a worker's slots no longer count."""
-PATIENCE = 2.0
+BUS_TIMEOUT = 2.0
 """Seconds that a scrape waits for the broker."""
 
 
 class Gauges:
-    """How things stand: tasks, outbox, leases, slots and dead letters."""
+    """Gauges of tasks, outbox, leases, slots and dead letters."""
 
     def __init__(self, registry: CollectorRegistry, store: Store, bus: Bus) -> None:
         self._registry = registry
         self._store = store
         self._bus = bus
         self._tasks = Gauge("treadle_tasks", "Tasks by status.", ["status"], registry=registry)
-        self._outbox = Gauge("treadle_outbox_pending", "Messages decided and not confirmed.", registry=registry)
-        self._oldest = Gauge("treadle_outbox_oldest_age_seconds", "Age of the oldest due one.", registry=registry)
-        self._slots = Gauge("treadle_worker_slots", "Slots of live workers.", ["phase", "state"], registry=registry)
+        self._outbox = Gauge("treadle_outbox_pending", "Outbox messages not confirmed yet.", registry=registry)
+        self._oldest = Gauge(
+            "treadle_outbox_oldest_age_seconds", "Age of the oldest due outbox message.", registry=registry
+        )
+        self._slots = Gauge(
+            "treadle_worker_slots", "Slots of workers with a recent heartbeat.", ["phase", "state"], registry=registry
+        )
         self._silence = Gauge(
             "treadle_heartbeat_age_seconds",
-            "Age of the last heartbeat of the running attempt that was silent longest.",
+            "Longest time since the last heartbeat of a running attempt, in seconds.",
             ["phase"],
             registry=registry,
         )
         self._dead = Gauge("treadle_dead_letters", "Messages that could not be handled.", registry=registry)
-        self._store_up = Gauge("treadle_store_up", "1 where the database answered this scrape.", registry=registry)
-        self._bus_up = Gauge("treadle_bus_up", "1 where the broker answered this scrape.", registry=registry)
+        self._store_up = Gauge(
+            "treadle_store_up", "1 if the database responded to this scrape, else 0.", registry=registry
+        )
+        self._bus_up = Gauge("treadle_bus_up", "1 if the broker responded to this scrape, else 0.", registry=registry)
 
     async def scrape(self) -> bytes:
-        """The whole registry in Prometheus text format, its gauges read just now."""
-        await asyncio.gather(self._ask_store(), self._ask_bus())
+        """Read the gauges, and return the whole registry in Prometheus text format."""
+        await asyncio.gather(self._read_store(), self._read_bus())
         return generate_latest(self._registry)
 
-    async def _ask_store(self) -> None:
+    async def _read_store(self) -> None:
         try:
-            await self._read()
+            await self._set_store_gauges()
             self._store_up.set(1)
         except StoreUnavailable:
             self._store_up.set(0)
 
-    async def _ask_bus(self) -> None:
+    async def _read_bus(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(BUS_TIMEOUT):
                 self._dead.set(await self._bus.depth(DEAD_QUEUE.name))
             self._bus_up.set(1)
         except (BusUnavailable, TimeoutError):
             self._bus_up.set(0)
 
-    async def _read(self) -> None:
+    async def _set_store_gauges(self) -> None:
         counts = await self._store.counts()
         for status in TaskStatus:
             self._tasks.labels(status).set(counts.get(status, 0))
         depth, oldest = await self._store.outbox_depth()
         self._outbox.set(depth)
         self._oldest.set(oldest)
-        silence = await self._store.silence()
+        longest_silence = await self._store.longest_silence()
         for phase in Phase:
-            self._silence.labels(phase).set(silence.get(phase, 0.0))
+            self._silence.labels(phase).set(longest_silence.get(phase, 0.0))
         await self._count_slots()
 
     async def _count_slots(self) -> None:

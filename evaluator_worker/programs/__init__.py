@@ -1,1 +1,1 @@
-"""Programs that run as children; only here may heavy libraries be imported."""
+"""Programs that run as child processes; only these modules may import heavy libraries."""

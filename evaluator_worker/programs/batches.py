@@ -1,4 +1,4 @@
-"""Sequences of similar length together, so that little of a batch is padding."""
+"""Group sequences of similar length into batches, so that little of a batch is padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 
 
 def by_length(lengths: Sequence[int], rows: int, tokens: int) -> list[list[int]]:
-    """Indices of sequences in batches, longest first: at most `rows` each, and `tokens` with padding where it can."""
+    """Return batches of indices, longest sequences first, each of at most `rows` sequences and `tokens` padded tokens.
+
+    A sequence longer than `tokens` is a batch of its own.
+    """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         last = batches[-1] if batches else []
@@ -20,10 +23,10 @@ def by_length(lengths: Sequence[int], rows: int, tokens: int) -> list[list[int]]
 
 
 def padded(sequences: Sequence[Sequence[int]], fill: int, *, left: bool, device: torch.device) -> torch.Tensor:
-    """A matrix (sequences, longest) of token ids, or of 0/1 masks, filled up at one side."""
+    """Return a matrix of shape (sequences, longest) of token ids or 0/1 masks, padded with `fill` on one side."""
     longest = max(map(len, sequences))
     matrix = torch.full((len(sequences), longest), fill, dtype=torch.long)
     for line, sequence in zip(matrix, sequences, strict=True):
-        where = slice(longest - len(sequence), longest) if left else slice(0, len(sequence))
-        line[where] = torch.as_tensor(sequence, dtype=torch.long)
+        columns = slice(longest - len(sequence), longest) if left else slice(0, len(sequence))
+        line[columns] = torch.as_tensor(sequence, dtype=torch.long)
     return matrix.to(device)

@@ -1,4 +1,4 @@
-"""How likely a model finds given tokens: log-probabilities of the scored ones, given all before them."""
+"""Compute the log-probability that a model gives to each scored token, given all tokens before it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 
     from infra.models.chat_format import Rendered
 
-MOST_LOGITS = 1 << 28
-"""Logits of one batch, padding included: 1 GB in float32, however large the vocabulary."""
+MAX_BATCH_LOGITS = 1 << 28
+"""Maximum number of logits in one batch, padding included: 1 GB in float32."""
 
 
 def scored_tokens(rendered: Rendered) -> int:
-    """Tokens that a probability can be given: the scored ones, but never the first, which nothing stands before."""
+    """Count the scored tokens, except the first token of the row, which has no predecessor to predict it from."""
     return int(rendered.scored[1:].sum())
 
 
 def log_probabilities(
     model: PreTrainedModel, rendered: Sequence[Rendered], batch_size: int, job: Job, stage: str
 ) -> list[float]:
-    """For each row the sum of its scored tokens' natural log-probabilities. Raises Stopped between batches."""
-    most_tokens = MOST_LOGITS // model.config.get_text_config().vocab_size
-    batches = by_length([len(r.ids) for r in rendered], batch_size, most_tokens)
+    """Return for each row the summed log-probability of its scored tokens, in nats.
+
+    Raises Stopped between batches if a stop is requested.
+    """
+    max_tokens = MAX_BATCH_LOGITS // model.config.get_text_config().vocab_size
+    batches = by_length([len(r.ids) for r in rendered], batch_size, max_tokens)
     sums = [0.0] * len(rendered)
     for batch in job.track(batches, stage, len(batches)):
         if job.stop.is_set():
@@ -42,12 +45,12 @@ def log_probabilities(
 
 @torch.inference_mode()
 def _batch(model: PreTrainedModel, rendered: list[Rendered]) -> list[float]:
-    """Right padding: under a causal mask no scored token sees it."""
+    """Score one batch, padded on the right, which a scored token does not see under a causal mask."""
     ids = padded([r.ids.tolist() for r in rendered], 0, left=False, device=model.device)
     scored = padded([r.scored.tolist() for r in rendered], 0, left=False, device=model.device)[:, 1:]
     mask = padded([[1] * len(r.ids) for r in rendered], 0, left=False, device=model.device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     losses = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-    # Not multiplied by the mask: a token that is given no probability costs infinity, and infinity times 0 is NaN.
+    # Not multiplied by the mask: the loss of an impossible token is infinite, and infinity times 0 is NaN.
     per_row = losses.view_as(scored).masked_fill(scored == 0, 0).double().sum(dim=1)
     return [-float(loss) for loss in per_row]

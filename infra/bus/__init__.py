@@ -1,1 +1,1 @@
-"""The message bus as a port, with two adapters: RabbitMQ and in-process."""
+"""The message bus: a port and two adapters, RabbitMQ and in-process."""

@@ -1,4 +1,4 @@
-"""Which bus the settings name. The adapter is imported only when it is the one."""
+"""Creates the bus that the settings name; imports only the adapter that is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from infra.settings import IN_PROCESS, Settings
 
 
 def connect(settings: Settings) -> Bus:
-    """A bus, not started yet. `in-process` gives a new one each time: share it between the services of a process."""
+    """A bus that is not started yet.
+
+    For `in-process` each call returns a separate bus, so all services of a process must share one.
+    """
     url = settings.bus_url.get_secret_value()
     if url == IN_PROCESS:
         from infra.bus.inprocess import InProcessBus

@@ -1,4 +1,4 @@
-"""What both adapters do around a handler: a fault in it loses no message and stops no consumer."""
+"""Error handling around a message handler, for both adapters: no message is lost and no consumer stops."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from infra.bus.port import Handler, Incoming
+from infra.bus.port import Handler, IncomingMessage
 
 FAILED_HANDLER_PAUSE = 1.0
-"""Before a message whose handler raised is given back: without it a poison message spins."""
+"""Seconds before a message whose handler raised is requeued, so that it is not redelivered in a tight loop."""
 
 log = structlog.get_logger(__name__)
 
 
-async def guarded(handler: Handler, read: Callable[[], Incoming], give_back: Callable[[], Awaitable[None]]) -> None:
-    """Read a message and handle it; if that raises, log it, pause, and give the message back."""
+async def guarded(
+    handler: Handler, read: Callable[[], IncomingMessage], requeue: Callable[[], Awaitable[None]]
+) -> None:
+    """Read a message and handle it; if either raises, log the error, pause, and requeue the message."""
     message = None
     try:
         message = read()
         await handler(message)
-    except Exception:  # the boundary between the bus and whatever a handler may raise
+    except Exception:  # a handler may raise anything
         log.exception("handler_failed", message_id=message and message.message_id)
         await asyncio.sleep(FAILED_HANDLER_PAUSE)
-        await give_back()
+        await requeue()
 
 
 def serial(handler: Handler) -> Handler:
-    """`handler`, called for one message at a time in order of arrival. Each is then settled, even one that failed."""
-    turn = asyncio.Lock()
+    """Wrap `handler` to handle one message at a time, in order of arrival, and acknowledge each even if it raises."""
+    lock = asyncio.Lock()
 
-    async def handle(message: Incoming) -> None:
-        async with turn:
+    async def handle(message: IncomingMessage) -> None:
+        async with lock:
             try:
                 await handler(message)
-            except Exception:  # a listener's fault must neither end its subscription nor bring the message again
+            except Exception:  # an error must neither end the subscription nor cause a redelivery
                 log.exception("listener_failed", routing_key=message.routing_key, message_id=message.message_id)
         await message.ack()
 

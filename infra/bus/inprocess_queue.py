@@ -1,4 +1,4 @@
-"""A queue and its consumers within one process: what RabbitMQ's do, as far as Treadle relies on it."""
+"""A queue and its consumers within one process, with the RabbitMQ behaviour that Treadle relies on."""
 
 from __future__ import annotations
 
@@ -11,150 +11,152 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from infra.bus.handling import guarded
-from infra.bus.port import Handler, Incoming, Outgoing
+from infra.bus.port import Handler, IncomingMessage, OutgoingMessage
 
 Settle = Callable[[], Awaitable[None]]
+"""Acknowledges or requeues one delivery."""
 
 
 @dataclass(slots=True)
-class Letter:
-    """A message in a queue. `expires_at` is by the event loop's clock."""
+class QueuedMessage:
+    """A message in a queue; `expires_at` is a time of the event loop's clock, in seconds."""
 
-    message: Outgoing
+    message: OutgoingMessage
     expires_at: float | None
     published_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    returned: int = 0
+    requeue_count: int = 0
 
-    def incoming(self, ack: Settle, requeue: Settle) -> Incoming:
-        """What a handler gets of it."""
+    def incoming(self, ack: Settle, requeue: Settle) -> IncomingMessage:
+        """The message as its handler receives it."""
         message = self.message
-        return Incoming(
+        return IncomingMessage(
             body=message.body,
             message_id=message.message_id or None,
             routing_key=message.routing_key,
             headers=dict(message.headers),
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
-            redelivered=self.returned > 0,
+            redelivered=self.requeue_count > 0,
             ack=ack,
             requeue=requeue,
             published_at=self.published_at,
         )
 
 
-async def _wait() -> None:
-    """A letter that is browsed goes back at the end, with the others."""
+async def _requeue_later() -> None:
+    """Do nothing: a browsed message is requeued at the end of the block, together with the others."""
 
 
-class MemoryQueue:
-    """Ready letters in order, and consumers who take turns.
+class InProcessQueue:
+    """Delivers the ready messages in order, to its consumers in rotation.
 
-    A letter that expires, or that is returned more than `limit` times, goes to `bury` with the reason.
-    `unused` is called when the last consumer leaves.
+    `dead_letter` is called with a message and the reason if the message expires or is requeued more than
+    `delivery_limit` times; `on_unused` is called when the last consumer is removed.
     """
 
     def __init__(
         self,
         name: str,
-        bury: Callable[[Letter, str], None],
+        dead_letter: Callable[[QueuedMessage, str], None],
         *,
-        limit: int | None = None,
-        longest: int | None = None,
-        unused: Callable[[], None] | None = None,
+        delivery_limit: int | None = None,
+        max_length: int | None = None,
+        on_unused: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._bury = bury
-        self._unused = unused
-        self._limit = limit
-        self._ready: deque[Letter] = deque(maxlen=longest)
-        self._consumers: deque[MemoryConsumer] = deque()
+        self._dead_letter = dead_letter
+        self._on_unused = on_unused
+        self._delivery_limit = delivery_limit
+        self._ready: deque[QueuedMessage] = deque(maxlen=max_length)
+        self._consumers: deque[InProcessConsumer] = deque()
 
-    def put(self, letter: Letter) -> None:
-        """Add at the end; a full queue drops its oldest."""
-        self._ready.append(letter)
-        self.pump()
+    def put(self, queued: QueuedMessage) -> None:
+        """Add a message at the end; a full queue drops its oldest message."""
+        self._ready.append(queued)
+        self.deliver_ready()
 
-    def put_back(self, letters: list[Letter]) -> None:
-        """Return letters to where they were: the front, in their order."""
-        for letter in reversed(letters):
-            letter.returned += 1
-            if self._limit is not None and letter.returned > self._limit:
-                self._bury(letter, "delivery_limit")
+    def requeue(self, messages: list[QueuedMessage]) -> None:
+        """Put messages back at the front of the queue, in their order."""
+        for queued in reversed(messages):
+            queued.requeue_count += 1
+            if self._delivery_limit is not None and queued.requeue_count > self._delivery_limit:
+                self._dead_letter(queued, "delivery_limit")
             else:
-                self._ready.appendleft(letter)
-        self.pump()
+                self._ready.appendleft(queued)
+        self.deliver_ready()
 
     @contextmanager
-    def browse(self, limit: int) -> Iterator[list[Incoming]]:
-        """The first `limit` letters, out of the queue for the length of the block; back go those not acked."""
+    def browse(self, limit: int) -> Iterator[list[IncomingMessage]]:
+        """Take the first `limit` messages out of the queue during the block, then requeue those not acknowledged."""
         self._expire()
-        held = dict(enumerate(self._ready.popleft() for _ in range(min(limit, len(self._ready)))))
+        browsed = dict(enumerate(self._ready.popleft() for _ in range(min(limit, len(self._ready)))))
 
-        def incoming(place: int) -> Incoming:
+        def incoming(index: int) -> IncomingMessage:
             async def ack() -> None:
-                held.pop(place, None)
+                browsed.pop(index, None)
 
-            return held[place].incoming(ack, _wait)
+            return browsed[index].incoming(ack, _requeue_later)
 
         try:
-            yield [incoming(place) for place in list(held)]
+            yield [incoming(index) for index in list(browsed)]
         finally:
-            self.put_back(list(held.values()))
+            self.requeue(list(browsed.values()))
 
-    def add(self, consumer: MemoryConsumer) -> None:
-        """Let a consumer take its turns from now on."""
+    def add(self, consumer: InProcessConsumer) -> None:
+        """Start to deliver messages to a consumer."""
         self._consumers.append(consumer)
-        self.pump()
+        self.deliver_ready()
 
-    def remove(self, consumer: MemoryConsumer) -> None:
-        """Give a consumer no more."""
+    def remove(self, consumer: InProcessConsumer) -> None:
+        """Stop delivering messages to a consumer."""
         if consumer in self._consumers:
             self._consumers.remove(consumer)
-            if not self._consumers and self._unused is not None:
-                self._unused()
+            if not self._consumers and self._on_unused is not None:
+                self._on_unused()
 
     def purge(self) -> None:
-        """Forget what is ready."""
+        """Delete the ready messages."""
         self._ready.clear()
 
     def depth(self) -> int:
-        """Letters that are ready and have not expired."""
+        """The number of messages that are ready and have not expired."""
         self._expire()
         return len(self._ready)
 
-    def pump(self) -> None:
-        """Hand out ready letters while a consumer has room."""
+    def deliver_ready(self) -> None:
+        """Deliver ready messages while a consumer has capacity."""
         self._expire()
         while self._ready and (consumer := self._next_consumer()) is not None:
-            consumer.take(self._ready.popleft())
+            consumer.deliver(self._ready.popleft())
             self._expire()
 
-    def _next_consumer(self) -> MemoryConsumer | None:
+    def _next_consumer(self) -> InProcessConsumer | None:
         for _ in range(len(self._consumers)):
             self._consumers.rotate(-1)
-            if self._consumers[-1].has_room:
+            if self._consumers[-1].has_capacity:
                 return self._consumers[-1]
         return None
 
     def _expire(self) -> None:
-        """Drop what has expired at the front; further back it is looked at when it gets there."""
+        """Remove the expired messages at the front; the others are checked when they reach the front."""
         now = asyncio.get_running_loop().time()
-        while self._ready and (end := self._ready[0].expires_at) is not None and end <= now:
-            self._bury(self._ready.popleft(), "expired")
+        while self._ready and (expires_at := self._ready[0].expires_at) is not None and expires_at <= now:
+            self._dead_letter(self._ready.popleft(), "expired")
 
 
-class MemoryConsumer:
-    """A consumer with at most `prefetch` letters unsettled. It is the subscription that its caller holds.
+class InProcessConsumer:
+    """A consumer, and its subscription, with at most `prefetch` unsettled messages.
 
-    Handlers run in the context of whoever consumes: what a publisher has bound there (to its logs) is not theirs.
+    Handlers run in a copy of the context that created the consumer, so they do not inherit the log context of a
+    publisher.
     """
 
-    def __init__(self, queue: MemoryQueue, handler: Handler, prefetch: int) -> None:
+    def __init__(self, queue: InProcessQueue, handler: Handler, prefetch: int) -> None:
         self._context = copy_context()
         self._queue = queue
         self._handler = handler
         self._prefetch = prefetch
-        self._unsettled: dict[int, Letter] = {}
+        self._unsettled: dict[int, QueuedMessage] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._delivery_tag = 0
         self.attached = True
@@ -165,21 +167,21 @@ class MemoryConsumer:
         return self._queue.name
 
     @property
-    def has_room(self) -> bool:
-        """Whether it may take another letter."""
+    def has_capacity(self) -> bool:
+        """Whether it can receive another message."""
         return len(self._unsettled) < self._prefetch
 
     @property
     def closed(self) -> bool:
-        """Whether it is cancelled and all that it took is settled."""
+        """Whether it is cancelled and has no unsettled message and no running handler."""
         return not self.attached and not self._unsettled and not self._tasks
 
     async def cancel(self) -> None:
-        """Take no more; what was taken stays with its handlers."""
+        """Receive no more messages; the handlers that run are not cancelled."""
         self._detach()
 
     async def lose(self) -> None:
-        """End as by a lost connection: unsettled letters go back, handlers are cancelled."""
+        """Simulate a lost connection: requeue the unsettled messages and cancel the handlers."""
         self.sever()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
@@ -187,16 +189,16 @@ class MemoryConsumer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def sever(self) -> None:
-        """What the broker does about a lost connection: no more letters, and those not settled go back."""
+        """Do the broker's part of a lost connection: remove the consumer and requeue its unsettled messages."""
         self._detach()
-        letters, self._unsettled = list(self._unsettled.values()), {}
-        self._queue.put_back(letters)
+        unsettled, self._unsettled = list(self._unsettled.values()), {}
+        self._queue.requeue(unsettled)
 
-    def take(self, letter: Letter) -> None:
-        """Hand a letter to the handler, in a task of its own."""
+    def deliver(self, queued: QueuedMessage) -> None:
+        """Run the handler for a message, in a task of its own."""
         self._delivery_tag += 1
-        self._unsettled[self._delivery_tag] = letter
-        handling = self._handle(self._delivery_tag, letter)
+        self._unsettled[self._delivery_tag] = queued
+        handling = self._handle(self._delivery_tag, queued)
         task = asyncio.get_running_loop().create_task(handling, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -205,13 +207,13 @@ class MemoryConsumer:
         self.attached = False
         self._queue.remove(self)
 
-    async def _handle(self, tag: int, letter: Letter) -> None:
+    async def _handle(self, tag: int, queued: QueuedMessage) -> None:
         async def ack() -> None:
             if self._unsettled.pop(tag, None) is not None:
-                self._queue.pump()
+                self._queue.deliver_ready()
 
         async def requeue() -> None:
             if self._unsettled.pop(tag, None) is not None:
-                self._queue.put_back([letter])
+                self._queue.requeue([queued])
 
-        await guarded(self._handler, lambda: letter.incoming(ack, requeue), requeue)
+        await guarded(self._handler, lambda: queued.incoming(ack, requeue), requeue)

@@ -1,4 +1,4 @@
-"""What Treadle needs of a message bus. Bytes in, bytes out: contracts encode and decode them."""
+"""The message bus as Treadle uses it; bodies are bytes, which `contracts.wire` encodes and decodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.errors import TreadleError
 
 
 class PublishFailed(TreadleError):
-    """The bus did not confirm: away, full or timed out. Publishing again is safe."""
+    """The bus did not confirm a message; publishing it again is safe."""
 
 
 class Unroutable(PublishFailed):
@@ -20,12 +20,12 @@ class Unroutable(PublishFailed):
 
 
 class RequestTimedOut(TreadleError):
-    """No reply came in time."""
+    """No reply arrived within the timeout."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to be published. An empty `exchange` sends straight to the queue named by `routing_key`."""
+class OutgoingMessage:
+    """A message to publish; with an empty `exchange` it goes to the queue that `routing_key` names."""
 
     exchange: str
     routing_key: str
@@ -35,15 +35,15 @@ class Outgoing:
     correlation_id: str | None = None
     reply_to: str | None = None
     expires: float | None = None
-    """Seconds after which nobody cares any more; None: never."""
+    """Seconds after which the message expires in a queue; None: never."""
     persistent: bool = True
     mandatory: bool = True
-    """Raise Unroutable where no queue takes it. Fan-outs and progress set it to False."""
+    """Whether publishing raises Unroutable if no queue is bound for the message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message as it arrived. It stays the bus's until `ack` or `requeue` is called, once."""
+class IncomingMessage:
+    """A delivered message; it is unsettled until its handler calls `ack` or `requeue`, once."""
 
     body: bytes
     message_id: str | None
@@ -51,80 +51,86 @@ class Incoming:
     headers: Mapping[str, str]
     correlation_id: str | None
     reply_to: str | None
-    """Which queue awaits an answer, through the exchange without a name; never mandatory: nobody may be there now."""
+    """The queue for the reply; publish it to the default exchange and not mandatory, as the requester may be gone."""
     redelivered: bool
     ack: Callable[[], Awaitable[None]]
-    """Handled, for good. Raises nothing where the connection is gone: the message comes again then."""
+    """Acknowledge the message. Raises nothing if the connection is lost; the message is then redelivered."""
     requeue: Callable[[], Awaitable[None]]
-    """Give it back, for this consumer or another."""
+    """Put the message back into its queue, for this or another consumer."""
     published_at: datetime | None = None
-    """When it was published, by its publisher's clock; None where it does not say."""
+    """The time of publication by the publisher's clock; None if the message does not contain it."""
 
 
-Handler = Callable[[Incoming], Awaitable[None]]
-"""Settles its message itself. Cancelled when the bus loses the delivery or is closed."""
+Handler = Callable[[IncomingMessage], Awaitable[None]]
+"""Handles a message and settles it itself; it is cancelled when the bus loses the delivery or is closed."""
 
 
 class Subscription(Protocol):
-    """A consumer. It comes back by itself after the bus was away."""
+    """A consumer that the bus restores after a lost connection."""
 
     async def cancel(self) -> None:
-        """Take no more messages; those not settled yet stay with their handlers."""
+        """Receive no more messages; the handlers that run are not cancelled."""
         ...
 
     @property
     def attached(self) -> bool:
-        """Whether the bus really has this consumer at the moment."""
+        """Whether the consumer is registered at the broker now."""
         ...
 
 
 class Bus(Protocol):
-    """A message bus with the topology of `contracts.topology` declared on it."""
+    """A message bus on which the topology of `contracts.topology` is declared."""
 
     @property
     def name(self) -> str:
-        """Which adapter it is: "rabbitmq" or "in-process"."""
+        """The adapter: "rabbitmq" or "in-process"."""
         ...
 
     async def start(self) -> None:
-        """Connect, and declare the topology. Raises BusUnavailable with what to do about it."""
+        """Connect and declare the topology. Raises BusUnavailable if either fails."""
         ...
 
     async def close(self) -> None:
-        """Cancel the consumers and disconnect; what was not settled is delivered again, to others."""
+        """Cancel the consumers and disconnect; unsettled messages are redelivered to other consumers."""
         ...
 
-    async def publish(self, message: Outgoing) -> None:
-        """Publish and await the confirm. Raises PublishFailed or Unroutable; never waits for ever."""
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and await the confirm for a limited time. Raises PublishFailed or Unroutable."""
         ...
 
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[PublishFailed | None]:
-        """Publish all, then await all confirms together. One answer a message, in order; raises nothing."""
+    async def publish_all(self, messages: Sequence[OutgoingMessage]) -> list[PublishFailed | None]:
+        """Publish all and await the confirms together. Returns one outcome for each, in order; raises nothing."""
         ...
 
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
-        """Run `handler` for each message of a shared queue, at most `prefetch` unsettled at once."""
+        """Run `handler` for each message of a shared queue, with at most `prefetch` unsettled messages at a time."""
         ...
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
-        """The same on a private, bounded queue that vanishes with this bus; messages need no settling."""
+        """Run `handler` for each message of a private, bounded queue, which is deleted with this bus.
+
+        Messages are handled one at a time, and the bus acknowledges them after the handler returns or raises.
+        """
         ...
 
-    async def request(self, message: Outgoing, *, timeout: float) -> bytes:
-        """Publish with a private `reply_to` and await the reply's body. Raises RequestTimedOut, PublishFailed."""
+    async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
+        """Publish with a private `reply_to` and await the body of the reply.
+
+        Raises RequestTimedOut if no reply arrives within `timeout` seconds, and PublishFailed.
+        """
         ...
 
     async def depth(self, queue: str) -> int:
-        """Messages ready in a shared queue."""
+        """The number of messages ready in a shared queue. Raises BusUnavailable."""
         ...
 
-    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[Incoming]]:
-        """The oldest `limit` messages that are ready in a shared queue, nobody else's for the length of the block.
+    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
+        """The oldest `limit` ready messages of a shared queue, reserved for the caller during the block.
 
-        What was not acked goes back to its place, in its order. Raises BusUnavailable.
+        The end of the block puts unacknowledged messages back in their order. Raises BusUnavailable.
         """
         ...
 
 
 class BusUnavailable(TreadleError):
-    """The bus cannot be reached or refuses us; the text names the address and what to check."""
+    """The bus cannot be reached or refuses the request; the text says why."""

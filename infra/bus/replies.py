@@ -1,4 +1,4 @@
-"""Requests under way, each known by its correlation id."""
+"""Pending requests by correlation id."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from uuid import uuid4
 
-from infra.bus.port import Outgoing, PublishFailed, RequestTimedOut
+from infra.bus.port import OutgoingMessage, PublishFailed, RequestTimedOut
 
-Publish = Callable[[Outgoing], Awaitable[None]]
+Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
 
 class Replies:
-    """Who awaits which reply. One that nobody awaits any more is dropped."""
+    """Publishes requests and assigns each reply to its request; a reply without a pending request is ignored."""
 
     def __init__(self, publish: Publish, reply_to: str) -> None:
         self._publish = publish
         self._reply_to = reply_to
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._pending: dict[str, asyncio.Future[bytes]] = {}
 
-    async def request(self, message: Outgoing, timeout: float) -> bytes:
-        """Publish, and await the reply; the request itself expires when its asker gives up."""
+    async def request(self, message: OutgoingMessage, timeout: float) -> bytes:
+        """Publish a request and await the body of its reply.
+
+        Unless `message.expires` says otherwise, the request expires after `timeout` seconds. Raises RequestTimedOut if
+        no reply arrives within that time, and what publishing raises.
+        """
         correlation_id = message.correlation_id or uuid4().hex
         expires = timeout if message.expires is None else message.expires
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation_id] = reply
+        self._pending[correlation_id] = reply
         try:
             async with asyncio.timeout(timeout):
                 await self._publish(
@@ -33,19 +37,20 @@ class Replies:
                 )
                 return await reply
         except TimeoutError as error:
-            raise RequestTimedOut(f"no reply from {message.exchange}/{message.routing_key} in {timeout:g} s") from error
+            destination = f"{message.exchange}/{message.routing_key}"
+            raise RequestTimedOut(f"no reply from {destination} within {timeout:g} s") from error
         finally:
-            del self._waiting[correlation_id]
+            del self._pending[correlation_id]
 
     def take(self, correlation_id: str | None, body: bytes) -> None:
-        """A reply has come."""
-        reply = self._waiting.get(correlation_id or "")
+        """Deliver a received reply to its request."""
+        reply = self._pending.get(correlation_id or "")
         if reply is not None and not reply.done():
             reply.set_result(body)
 
     def fail_all(self, error: PublishFailed) -> None:
-        """Raise `error` to everyone who waits: the channel of the replies is gone."""
-        for reply in self._waiting.values():
+        """Make every pending request raise `error`, because the channel for the replies is lost."""
+        for reply in self._pending.values():
             if not reply.done():
                 reply.set_exception(error)
-                reply.exception()  # looked at: the request may fail by itself before it looks
+                reply.exception()  # mark as retrieved: a request that fails earlier never awaits its reply

@@ -1,4 +1,4 @@
-"""How an exchange decides, as RabbitMQ does it."""
+"""Routing of messages by an exchange, with the rules of RabbitMQ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contracts.topology import ExchangeKind
 
 
 def routes(kind: ExchangeKind, binding: str, routing_key: str) -> bool:
-    """Whether a queue bound with `binding` gets a message with `routing_key`."""
+    """Whether a queue bound with `binding` receives a message with `routing_key`."""
     match kind:
         case ExchangeKind.FANOUT:
             return True
@@ -20,7 +20,7 @@ def routes(kind: ExchangeKind, binding: str, routing_key: str) -> bool:
 
 
 def _topic_matches(pattern: list[str], words: list[str]) -> bool:
-    """`*` stands for one word, `#` for any number of them."""
+    """Whether a topic binding matches: `*` matches one word, `#` matches any number of words, also none."""
     if not pattern:
         return not words
     first, rest = pattern[0], pattern[1:]

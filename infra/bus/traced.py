@@ -1,6 +1,6 @@
-"""A bus whose messages leave spans, by OpenTelemetry's conventions for messaging (semantic conventions 1.37, RabbitMQ).
+"""A bus that creates spans by OpenTelemetry's conventions for messaging (semantic conventions 1.37, RabbitMQ).
 
-Only messages that carry a trace context do: commands and events; claims, heartbeats and progress stay dark.
+Only a message that carries a trace context, such as a command or an event, gets a span.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-from infra.bus.port import Bus, Handler, Incoming, Outgoing, PublishFailed, Subscription
+from infra.bus.port import Bus, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
 from infra.logs import bound
 from infra.telemetry import Tracing, as_context, extract
 
 
 class TracedBus:
-    """Passes everything on to `bus`. The context in a message's headers is its creation, and is never changed."""
+    """Delegates to `bus`; the trace context in a message's headers is its creation context and is never changed."""
 
     def __init__(self, bus: Bus, tracing: Tracing) -> None:
         self._bus = bus
@@ -25,95 +25,95 @@ class TracedBus:
 
     @property
     def name(self) -> str:
-        """Which adapter is behind it."""
+        """The name of the wrapped adapter."""
         return self._bus.name
 
     async def start(self) -> None:
-        """Start the bus behind it."""
+        """Start the wrapped bus."""
         await self._bus.start()
 
     async def close(self) -> None:
-        """Close the bus behind it."""
+        """Close the wrapped bus."""
         await self._bus.close()
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: OutgoingMessage) -> None:
         """Publish under a `publish` span."""
-        (answer,) = await self.publish_all([message])
-        if answer is not None:
-            raise answer
+        (outcome,) = await self.publish_all([message])
+        if outcome is not None:
+            raise outcome
 
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[PublishFailed | None]:
-        """Publish under a `publish` span a message, each from hand-over to confirm."""
-        spans = [self._sending(message) for message in messages]
-        answers = await self._bus.publish_all(messages)
-        for span, answer in zip(spans, answers, strict=True):
+    async def publish_all(self, messages: Sequence[OutgoingMessage]) -> list[PublishFailed | None]:
+        """Publish each message under a `publish` span, which ends when all confirms have arrived."""
+        spans = [self._publish_span(message) for message in messages]
+        outcomes = await self._bus.publish_all(messages)
+        for span, outcome in zip(spans, outcomes, strict=True):
             if span is not None:
-                _end(span, answer)
-        return answers
+                _end_span(span, outcome)
+        return outcomes
 
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
-        """Consume, each message handled under a `process` span."""
+        """Consume, and handle each message under a `process` span."""
 
-        async def traced(message: Incoming) -> None:
+        async def traced(message: IncomingMessage) -> None:
             with processing(self._tracing, self._bus.name, queue, message):
                 await handler(message)
 
         return await self._bus.consume(queue, traced, prefetch=prefetch)
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
-        """Listen; broadcasts leave no spans."""
+        """Listen without spans."""
         return await self._bus.listen(exchange, binding, handler)
 
-    async def request(self, message: Outgoing, *, timeout: float) -> bytes:
-        """Request; claims and heartbeats leave no spans."""
+    async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
+        """Send a request without spans."""
         return await self._bus.request(message, timeout=timeout)
 
     async def depth(self, queue: str) -> int:
-        """Messages ready in a shared queue."""
+        """The number of messages ready in a shared queue."""
         return await self._bus.depth(queue)
 
-    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[Incoming]]:
-        """Browse; looking leaves no spans."""
+    def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
+        """Browse without spans."""
         return self._bus.browse(queue, limit)
 
-    def _sending(self, message: Outgoing) -> Span | None:
-        creation = extract(message.headers)
-        if creation is None:
+    def _publish_span(self, message: OutgoingMessage) -> Span | None:
+        creation_context = extract(message.headers)
+        if creation_context is None:
             return None
         destination = f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
         attributes = _attributes(self._bus.name, "publish", "send", destination, message)
-        return _start(self._tracing, f"publish {destination}", SpanKind.CLIENT, creation, attributes)
+        return _start_span(self._tracing, f"publish {destination}", SpanKind.CLIENT, creation_context, attributes)
 
 
 @contextmanager
-def processing(tracing: Tracing, system: str, queue: str, message: Incoming) -> Iterator[None]:
-    """Handle a message in the block, under a `process` span if the message carries a trace context."""
-    creation = extract(message.headers)
-    if creation is None:
+def processing(tracing: Tracing, system: str, queue: str, message: IncomingMessage) -> Iterator[None]:
+    """Run the block under a `process` span if the message carries a trace context."""
+    creation_context = extract(message.headers)
+    if creation_context is None:
         yield
         return
     attributes = _attributes(system, "process", "process", queue, message)
-    span = _start(tracing, f"process {queue}", SpanKind.CONSUMER, creation, attributes)
+    span = _start_span(tracing, f"process {queue}", SpanKind.CONSUMER, creation_context, attributes)
     try:
-        with bound(trace_id=f"{creation.trace_id:032x}"):
+        with bound(trace_id=f"{creation_context.trace_id:032x}"):
             yield
     except BaseException as error:
-        _end(span, error)
+        _end_span(span, error)
         raise
-    _end(span, None)
+    _end_span(span, None)
 
 
-def _start(
-    tracing: Tracing, name: str, kind: SpanKind, creation: SpanContext, attributes: Mapping[str, AttributeValue]
+def _start_span(
+    tracing: Tracing, name: str, kind: SpanKind, creation_context: SpanContext, attributes: Mapping[str, AttributeValue]
 ) -> Span:
-    """A span in the message's own trace, linked to its creation as the conventions ask."""
+    """Start a span in the trace of the message, linked to the creation context as the conventions require."""
     return tracing.tracer(__name__).start_span(
-        name, context=as_context(creation), kind=kind, attributes=attributes, links=[Link(creation)]
+        name, context=as_context(creation_context), kind=kind, attributes=attributes, links=[Link(creation_context)]
     )
 
 
 def _attributes(
-    system: str, name: str, kind: str, destination: str, message: Outgoing | Incoming
+    system: str, name: str, kind: str, destination: str, message: OutgoingMessage | IncomingMessage
 ) -> dict[str, AttributeValue]:
     return {
         "messaging.system": system,
@@ -125,7 +125,7 @@ def _attributes(
     }
 
 
-def _end(span: Span, error: BaseException | None) -> None:
+def _end_span(span: Span, error: BaseException | None) -> None:
     if error is not None:
         span.set_attribute("error.type", type(error).__name__)
         span.set_status(Status(StatusCode.ERROR, str(error)))

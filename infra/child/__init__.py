@@ -1,5 +1,5 @@
-"""A program that runs as a child process: both ends of the pipe.
+"""Programs that run as child processes: the worker's side and the program's side.
 
-The parent's side is `process.py` (start, stop), `pipes.py`, `environment.py` and `outcome.py`; the child's side is
+The worker's side is `process.py` (start, stop), `pipes.py`, `environment.py` and `outcome.py`; the program's side is
 `program.py`, `lifeline.py` and `memory.py`.
 """

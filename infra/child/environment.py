@@ -1,4 +1,4 @@
-"""What a child may know of the environment, and how its leftovers are recognised in a later life."""
+"""The environment of child processes: secrets are left out, and a mark identifies processes that were left running."""
 
 from __future__ import annotations
 
@@ -9,44 +9,47 @@ from pathlib import Path
 import psutil
 import structlog
 
-MARK = "WORKER_FOLDER"
-"""Set in every child and inherited by what it starts: whose it is."""
-KEPT = frozenset({"HF_TOKEN", "TREADLE_DEVICE"})
-"""Needed by a program itself: to load a gated model, and to choose its device."""
-PREFIXES = ("TREADLE_", "AWS_", "AMQP", "RABBITMQ_", "MINIO_", "RCLONE_", "PG", "POSTGRES", "OTEL_", "DATABASE_")
-WORDS = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY")
-SETTINGS = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
-DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Where we set nothing else. Torch's threads spin while they wait for one another, which on cores that others use
-too (a broker, a database, another child) made a training step five times slower."""
-LONGEST_END = 5.0
+MARK_VARIABLE = "WORKER_FOLDER"
+"""Set to the worker's folder in every child process and inherited by its own child processes."""
+ALLOWED_VARIABLES = frozenset({"HF_TOKEN", "TREADLE_DEVICE"})
+"""Programs need these: to load a gated model, and to choose their device."""
+SECRET_PREFIXES = ("TREADLE_", "AWS_", "AMQP", "RABBITMQ_", "MINIO_", "RCLONE_", "PG", "POSTGRES", "OTEL_", "DATABASE_")
+SECRET_WORDS = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY")
+FIXED_VARIABLES = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+DEFAULT_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Used if the worker's environment sets no other value. Torch's threads spin while they wait for one another, which
+slows training if other processes use the same cores."""
+KILL_TIMEOUT = 5.0
+"""Seconds for which killed processes may take to end."""
 
 log = structlog.get_logger(__name__)
 
 
 def child_environment(ours: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Our environment without secrets: programs read and write their folder, and nothing else of ours."""
-    kept = {name: value for name, value in ours.items() if name in KEPT or not _may_be_secret(name)}
-    return {**DEFAULTS, **kept, **SETTINGS, MARK: str(folder)}
+    """The worker's environment without secrets: programs only read and write the job's folder."""
+    kept = {name: value for name, value in ours.items() if name in ALLOWED_VARIABLES or not _may_be_secret(name)}
+    return {**DEFAULT_VARIABLES, **kept, **FIXED_VARIABLES, MARK_VARIABLE: str(folder)}
 
 
-def end_leftovers(folder: Path) -> None:
-    """Kill what an earlier life of the worker in `folder` left running. Recycled process ids lack the mark."""
-    left = [process for process in psutil.process_iter() if _mark(process) == str(folder)]
-    for process in left:
-        log.warning("leftover_ended", pid=process.pid, worker_folder=str(folder))
+def end_orphaned_children(folder: Path) -> None:
+    """Kill processes that an earlier worker in `folder` left running; the mark distinguishes them from reused ids."""
+    leftovers = [process for process in psutil.process_iter() if _mark(process) == str(folder)]
+    for process in leftovers:
+        log.warning("orphaned_child_ended", pid=process.pid, worker_folder=str(folder))
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(left, timeout=LONGEST_END)
+    psutil.wait_procs(leftovers, timeout=KILL_TIMEOUT)
 
 
 def _may_be_secret(name: str) -> bool:
     upper = name.upper()
-    return upper.startswith(PREFIXES) or (any(word in upper for word in WORDS) and upper != "TOKENIZERS_PARALLELISM")
+    return upper.startswith(SECRET_PREFIXES) or (
+        any(word in upper for word in SECRET_WORDS) and upper != "TOKENIZERS_PARALLELISM"
+    )
 
 
 def _mark(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get(MARK)
-    except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
+        return process.environ().get(MARK_VARIABLE)
+    except (psutil.Error, OSError):  # the process has ended, or belongs to another user
         return None

@@ -1,4 +1,4 @@
-"""What ties a child process to its parent: it dies when the parent does, and its standard output is kept clean."""
+"""Ends a child process when its parent ends, and reserves its standard output for progress lines."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import threading
 from typing import TextIO
 
 PR_SET_PDEATHSIG = 1
-READ = 4096
+READ_SIZE = 4096
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent goes, even while a C extension holds the interpreter."""
+    """Make the kernel kill this process when its parent ends, even while a C extension holds the interpreter lock."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def watch_parent() -> None:
-    """End this process and its whole group when standard input ends: the parent is gone."""
+    """Kill this process and its whole group when standard input ends, because then the parent has ended."""
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
 
 
 def _watch() -> None:
-    # read by descriptor: a daemon thread inside sys.stdin would hold its lock when the interpreter ends
-    while os.read(0, READ):
+    # not sys.stdin: a daemon thread that reads it holds its lock when the interpreter exits
+    while os.read(0, READ_SIZE):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def read_line() -> str:
-    """One line of standard input, without buffering what follows; empty at its end."""
+    """One line of standard input, without buffering the bytes after it; empty at the end of the input."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte
@@ -40,7 +40,7 @@ def read_line() -> str:
 
 
 def reserve_stdout() -> TextIO:
-    """Standard output for progress lines alone: whatever a library prints goes to standard error from now on."""
+    """A copy of standard output for progress lines; what libraries print goes to standard error from now on."""
     sys.stdout.flush()
     progress = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

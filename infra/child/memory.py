@@ -1,4 +1,4 @@
-"""Running out of memory, on any device, as one typed error."""
+"""Detects out-of-memory errors on any device and raises one typed error for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from infra.errors import OutOfMemory
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Python's own, and torch's on CUDA (by its name, so that torch is not imported), on a CPU and on MPS."""
+    """Whether this is an out-of-memory error of Python, or of torch on CUDA, CPU or MPS; torch is not imported."""
     named = any(base.__name__ in {"MemoryError", "OutOfMemoryError"} for base in type(error).__mro__)
     return named or "can't allocate memory" in str(error) or "backend out of memory" in str(error)
 
 
 @contextmanager
 def memory_errors(advice: str, *, field: str) -> Iterator[None]:
-    """Raises OutOfMemory, which is tried again with a smaller batch, if memory cannot be allocated in the block."""
+    """Raises OutOfMemory, which is retried with a smaller batch, if memory cannot be allocated inside the block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -26,5 +26,5 @@ def memory_errors(advice: str, *, field: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What the error says in its first line, or its type."""
+    """The first line of the error's text, or its type if it has no text."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""How a child ended, in words: from its exit status and the files that it left."""
+"""How a child process ended, from its exit status and the files that it wrote."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from contracts.tasks import FailureKind
 from infra.child.program import FAILED
 
-TAIL = 8192
-"""Bytes at the end of the log in which the last line is looked for."""
-LONGEST_MESSAGE = 500
+LOG_TAIL = 8192
+"""Bytes at the end of the log that are searched for its last line."""
+MAX_MESSAGE_LENGTH = 500
 
 
-class Outcome(StrEnum):
-    """The three ways for a program to end."""
+class ExitKind(StrEnum):
+    """How a program ended."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -41,44 +41,44 @@ class Usage(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """`failure` is there exactly when the outcome is FAILED."""
+class ProgramExit:
+    """The end of a program; `failure` is set exactly if the outcome is FAILED."""
 
-    outcome: Outcome
+    outcome: ExitKind
     seconds: float
-    """Wall-clock time from the job's start."""
+    """Wall-clock time from the start of the job."""
     accelerators: int
     failure: Failure | None = None
 
 
-def explain(folder: Path, log: Path, status: int, seconds: float, *, stopping: bool) -> Ended:
-    """What the exit status means. `stopping`: we had told it to stop."""
-    used = _usage(folder)
+def program_exit(folder: Path, log: Path, status: int, seconds: float, *, stopping: bool) -> ProgramExit:
+    """The end of the program that had exit status `status`. `stopping`: the worker had sent it a stop signal."""
+    accelerators = _accelerators(folder)
     if status == 0 and (folder / "result.json").exists():
-        return Ended(Outcome.SUCCEEDED, seconds, used)
+        return ProgramExit(ExitKind.SUCCEEDED, seconds, accelerators)
     if stopping and status != FAILED:
-        return Ended(Outcome.STOPPED, seconds, used)
-    return Ended(Outcome.FAILED, seconds, used, _failure(folder, log, status))
+        return ProgramExit(ExitKind.STOPPED, seconds, accelerators)
+    return ProgramExit(ExitKind.FAILED, seconds, accelerators, _failure(folder, log, status))
 
 
 def _failure(folder: Path, log: Path, status: int) -> Failure:
     if status == FAILED:
-        return _typed(folder)
+        return _reported_failure(folder)
     if status == -signal.SIGKILL:
         return Failure(
             failure=FailureKind.OUT_OF_MEMORY,
             message="the program was killed by the system, most likely because memory ran out",
         )
-    return _crash(f"{_how(status)}: {last_line(log)}")
+    return _crash(f"{_exit_text(status)}: {last_line(log)}")
 
 
-def _how(status: int) -> str:
+def _exit_text(status: int) -> str:
     if status < 0:
-        return f"the program was ended by {signal.Signals(-status).name}"
+        return f"the program was killed by {signal.Signals(-status).name}"
     return f"the program crashed with status {status}"
 
 
-def _typed(folder: Path) -> Failure:
+def _reported_failure(folder: Path) -> Failure:
     try:
         return Failure.model_validate_json((folder / "error.json").read_bytes())
     except (OSError, ValidationError) as error:
@@ -86,19 +86,19 @@ def _typed(folder: Path) -> Failure:
 
 
 def _crash(message: str) -> Failure:
-    return Failure(failure=FailureKind.PROGRAM_CRASHED, message=message[:LONGEST_MESSAGE])
+    return Failure(failure=FailureKind.PROGRAM_CRASHED, message=message[:MAX_MESSAGE_LENGTH])
 
 
-def _usage(folder: Path) -> int:
+def _accelerators(folder: Path) -> int:
     try:
         return Usage.model_validate_json((folder / "usage.json").read_bytes()).accelerators
-    except (OSError, ValidationError):  # killed before it could say
+    except (OSError, ValidationError):  # killed before it wrote the file
         return 0
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; of a traceback it is the error itself."""
+    """The last line of a log that is not blank; for a traceback, this is the error itself."""
     with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL))
         lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

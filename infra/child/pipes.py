@@ -1,6 +1,6 @@
-"""A child's standard input and output.
+"""The standard input and output of a child process.
 
-Not asyncio's own pipes: with those, a child's end is noticed only once every descendant has let go of them.
+asyncio's own pipes are not used: they report the end of a child only after all its descendants have closed the pipes.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 
-LONGEST_LINE = 1024 * 1024
+MAX_LINE_LENGTH = 1024 * 1024
 
 
 class ChildPipes:
-    """Our ends. The child takes the end of its standard input for our death, so ours stays open until `close`."""
+    """The worker's ends. They stay open until `close`, because the child ends itself when its standard input ends."""
 
     def __init__(self) -> None:
-        self._their_stdin, self._stdin = os.pipe()
-        self._stdout, self._their_stdout = os.pipe()
+        self._child_stdin, self._stdin = os.pipe()
+        self._stdout, self._child_stdout = os.pipe()
         self._open = {self._stdin, self._stdout}
 
     @contextmanager
-    def theirs(self) -> Iterator[tuple[int, int]]:
-        """The child's ends, to be inherited; closed here once it has them."""
+    def child_ends(self) -> Iterator[tuple[int, int]]:
+        """The child's ends, which it inherits inside the `with` block; they are closed in this process after it."""
         try:
-            yield self._their_stdin, self._their_stdout
+            yield self._child_stdin, self._child_stdout
         except BaseException:
             self.close()
             raise
         finally:
-            os.close(self._their_stdin)
-            os.close(self._their_stdout)
+            os.close(self._child_stdin)
+            os.close(self._child_stdout)
 
     def write(self, line: str) -> None:
-        """Say one short line. A child that has died already is no error here: its status says why."""
+        """Send one short line. No error if the child has ended already, because its exit status explains that."""
         with suppress(BrokenPipeError):
             os.write(self._stdin, line.encode())
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """What the child prints, line by line; lines of more than a mebibyte are passed over."""
-        reader = asyncio.StreamReader(limit=LONGEST_LINE)
-        self._open.discard(self._stdout)  # the transport closes it from here on
+        """The lines that the child prints; lines longer than 1 MiB are skipped."""
+        reader = asyncio.StreamReader(limit=MAX_LINE_LENGTH)
+        self._open.discard(self._stdout)  # from here on the transport closes it
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._stdout, "rb", 0)
         )
@@ -56,6 +56,6 @@ class ChildPipes:
             transport.close()
 
     def close(self) -> None:
-        """Close our ends."""
+        """Close the worker's ends."""
         while self._open:
             os.close(self._open.pop())

@@ -1,4 +1,4 @@
-"""A phase's program as a child process: started warm or cold, listened to, stopped, and its end explained."""
+"""Starts a program as a child process, reads its progress, stops it, and explains how it ended."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from infra.child.environment import child_environment
-from infra.child.outcome import Ended, explain
+from infra.child.outcome import ProgramExit, program_exit
 from infra.child.pipes import ChildPipes
 
 LOG = "log.txt"
-"""A child's standard error, in its job's folder."""
-LAST_WORDS = 3.0
-"""Seconds for which the output of a child that has ended is still read."""
+"""File in the job's folder with the standard error of the child process."""
+OUTPUT_TIMEOUT = 3.0
+"""Seconds for which the output is still read after the child process has ended."""
 
 log = structlog.get_logger(__name__)
 
 
-class Step(BaseModel):
-    """One progress line."""
+class ProgressLine(BaseModel):
+    """One line of progress that a program prints."""
 
     stage: str
     done: int
     total: int = 0
     eta_seconds: float | None = None
     accelerators: int = 0
-    """How many the program holds memory of."""
+    """Number of accelerators on which the program has allocated memory."""
     metrics: dict[str, float] = {}
 
 
-class Child:
-    """One process, leader of its own session and group, that runs one job in its life."""
+class ChildProcess:
+    """One process that runs one job, the leader of its own session and process group."""
 
     def __init__(self, module: str, process: Process, pipes: ChildPipes, log: Path, grace: float) -> None:
         self.module = module
@@ -51,14 +51,14 @@ class Child:
         self._stopping = False
 
     @classmethod
-    async def start(cls, module: str, folder: Path, grace: float) -> Child:
-        """Start a warm child: it imports `module` and waits for its job. `folder` is its worker's."""
+    async def start(cls, module: str, folder: Path, grace: float) -> ChildProcess:
+        """Start a process that imports `module` and then waits for its job. `folder` is the folder of the worker."""
         log = folder / f"child-{time.monotonic_ns()}.log"
         pipes = ChildPipes()
-        with log.open("wb") as errors, pipes.theirs() as (stdin, stdout):
+        with log.open("wb") as errors, pipes.child_ends() as (stdin, stdout):
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # whatever lies in the worker's working directory is no module of ours
+                "-P",  # do not import modules from the worker's working directory
                 "-m",
                 "infra.child.program",
                 module,
@@ -72,19 +72,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also its group's."""
+        """The process id, which is also the id of the process group."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended yet."""
         return self._process.returncode is None
 
-    async def run(self, folder: Path, on_step: Callable[[Step], None]) -> Ended:
-        """Run the job in `folder` to its end. Cancelled, it stops the child as `stop` does."""
-        self._log = self._log.rename(folder / LOG)  # the open file follows its name
+    async def run(self, folder: Path, on_step: Callable[[ProgressLine], None]) -> ProgramExit:
+        """Run the job in `folder` and return how it ended. If cancelled, it stops the process as `stop` does."""
+        self._log = self._log.rename(folder / LOG)  # the process writes to the renamed file
         started = time.monotonic()
-        listening = asyncio.create_task(self._listen(on_step))
+        reading = asyncio.create_task(self._read_progress(on_step))
         try:
             self._pipes.write(f"{folder}\n")
             status = await self._process.wait()
@@ -93,12 +93,12 @@ class Child:
             raise
         finally:
             self._end_group()
-            await _last_words(listening)
+            await _finish_reading(reading)
             self._pipes.close()
-        return explain(folder, self._log, status, time.monotonic() - started, stopping=self._stopping)
+        return program_exit(folder, self._log, status, time.monotonic() - started, stopping=self._stopping)
 
     async def stop(self) -> None:
-        """SIGTERM, and after the grace SIGKILL for the whole group. Returns when the child is gone."""
+        """Send SIGTERM, and after the grace time SIGKILL to the whole group. Returns when the process has ended."""
         self._stopping = True
         try:
             if self.alive:
@@ -111,58 +111,58 @@ class Child:
         await self._process.wait()
 
     async def discard(self) -> None:
-        """End a warm child that got no job, and its log."""
+        """End a process that got no job, and delete its log."""
         self._end_group()
         await self._process.wait()
         self._pipes.close()
         self._log.unlink(missing_ok=True)
 
-    async def _listen(self, on_step: Callable[[Step], None]) -> None:
+    async def _read_progress(self, on_step: Callable[[ProgressLine], None]) -> None:
         async for line in self._pipes.lines():
-            with suppress(ValidationError):  # not a progress line of ours
-                on_step(Step.model_validate_json(line))
+            with suppress(ValidationError):  # not a progress line
+                on_step(ProgressLine.model_validate_json(line))
 
     def _end_group(self) -> None:
-        """End the child and whatever it started; harmless where nothing is left."""
+        """Kill the process and all processes in its group; no error if none is left."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-async def _last_words(listening: asyncio.Task[None]) -> None:
-    """Hear what a dead child had still said, but not for ever: a daemon that it started may hold its output."""
+async def _finish_reading(reading: asyncio.Task[None]) -> None:
+    """Read the rest of the output, with a timeout, because a daemon that the child started may keep it open."""
     try:
-        await asyncio.wait_for(listening, LAST_WORDS)
+        await asyncio.wait_for(reading, OUTPUT_TIMEOUT)
     except TimeoutError:
-        log.warning("output_held_after_the_end")
+        log.warning("output_open_after_exit")
 
 
-class Children:
-    """Starts one worker's children, and keeps one with its imports done for the next job."""
+class ChildPool:
+    """Starts the child processes of one worker, and keeps one ready for the next job, with its imports done."""
 
     def __init__(self, folder: Path, grace: float, *, warm: bool) -> None:
         self._folder = folder
         self._grace = grace
         self._warm = warm
-        self._spare: Child | None = None
+        self._spare: ChildProcess | None = None
 
-    async def take(self, module: str) -> Child:
-        """The warm child where it has `module` loaded, else a new one."""
+    async def take(self, module: str) -> ChildProcess:
+        """The waiting process if it has imported `module`, else a new one."""
         spare, self._spare = self._spare, None
         if spare is not None and spare.alive and spare.module == module:
             return spare
         if spare is not None:
             await spare.discard()
-        return await Child.start(module, self._folder, self._grace)
+        return await ChildProcess.start(module, self._folder, self._grace)
 
     async def warm(self, module: str) -> None:
-        """Have a child for the next job ready, where the settings say so."""
+        """Start a process for the next job, if the settings allow it and none is waiting."""
         if self._warm and (self._spare is None or not self._spare.alive):
-            spare, self._spare = self._spare, await Child.start(module, self._folder, self._grace)
+            spare, self._spare = self._spare, await ChildProcess.start(module, self._folder, self._grace)
             if spare is not None:
                 await spare.discard()
 
     async def close(self) -> None:
-        """End the warm child."""
+        """End the waiting process."""
         spare, self._spare = self._spare, None
         if spare is not None:
             await spare.discard()

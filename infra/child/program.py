@@ -1,8 +1,8 @@
-"""The child's side of a phase: read `spec.json`, report progress, write `out/` and `result.json`.
+"""Runs a program in a child process: reads `spec.json`, reports progress, writes `out/` and `result.json`.
 
-Run by hand: `python -m infra.child.program trainer_worker.programs.train DIR`. Without DIR the child imports the
-program (torch takes seconds) and then waits for DIR as one line on standard input: a warm child.
-The end of standard input means that the parent has died; the child dies with it.
+To run it by hand: `python -m infra.child.program trainer_worker.programs.train DIR`. Without DIR the process imports
+the program, which takes seconds with torch, and then reads DIR as one line from standard input.
+When standard input ends, the parent has ended, and the process ends itself.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from infra.errors import PhaseError
 
 T = TypeVar("T")
 FAILED, STOPPED = 3, 4
-"""Exit statuses: `error.json` says why; stopped as asked."""
+"""Exit statuses: failed, with the reason in `error.json`; stopped on request."""
 REPORT_EVERY = 0.25
-"""Seconds between two progress lines; the first and the last are always written."""
+"""Seconds between two progress lines; the first and the last line are always written."""
 
 
 class Program(Protocol):
-    """A module under `*_worker.programs`: a spec class and a main."""
+    """A module under `*_worker.programs`: a class `Spec` and a function `main`."""
 
     Spec: type[BaseModel]
 
     def main(self, spec: BaseModel, job: Job) -> BaseModel:
-        """Do the work; the answer becomes `result.json`."""
+        """Do the work; the returned object is written to `result.json`."""
         ...
 
 
 class Job:
-    """One job's folder as the program sees it: `input/<name>/…` to read, `out/…` to write."""
+    """The folder of a job: the program reads `input/<name>/…` and writes `out/…`."""
 
     def __init__(self, folder: Path, progress: TextIO | None = None) -> None:
         self.folder = folder
         self.out = folder / "out"
         self.out.mkdir(exist_ok=True)
         self.stop = threading.Event()
-        """Set by SIGTERM: finish the step, write a checkpoint if you can, and raise Stopped."""
+        """Set by SIGTERM: the program then finishes its step, writes a checkpoint if it can, and raises Stopped."""
         self.checkpoints = folder / "checkpoints"
-        """Where a program writes `step-<n>/` folders, each complete once its manifest is there."""
+        """Folder for checkpoints, `step-<n>/`; each is complete once its manifest exists."""
         self._progress = progress
 
     def input(self, name: str) -> Path:
-        """The folder of a downloaded artifact."""
+        """The folder of the downloaded artifact `name`."""
         return self.folder / "input" / name
 
     def report(
@@ -68,12 +68,12 @@ class Job:
         eta: float | None = None,
         **metrics: float,
     ) -> None:
-        """Print one progress line."""
+        """Print one progress line; `eta` is in seconds."""
         line = {"stage": stage, "done": done, "total": total, "eta_seconds": eta, "metrics": metrics}
         print(json.dumps({**line, "accelerators": _accelerators()}), file=self._progress, flush=True)
 
     def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
-        """Yield `items` and report how many are done, with an ETA from the mean pace."""
+        """Yield `items` and report how many are done, with the remaining seconds estimated from the mean pace."""
         started = reported = time.monotonic()
         self.report(stage, 0, total)
         for done, item in enumerate(items, 1):
@@ -85,13 +85,13 @@ class Job:
 
 
 class Stopped(Exception):
-    """The program stopped because it was asked to; raised by a `main` that saw `job.stop`."""
+    """Raised by `main` when it stops because `job.stop` is set."""
 
 
 def run(module: str, folder: Path, program: Program, progress: TextIO | None = None) -> int:
-    """Run `program` in `folder`. The exit status: 0 succeeded, 3 failed with a type, 4 stopped as asked.
+    """Run `program` in `folder` and return its exit status: 0 succeeded, 3 failed (see `error.json`), 4 stopped.
 
-    Any other exception is a crash: it leaves here, and its traceback goes to standard error.
+    Any other exception is a crash: it is raised, and its traceback goes to standard error.
     """
     job = Job(folder, progress)
     signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
@@ -116,7 +116,7 @@ def run(module: str, folder: Path, program: Program, progress: TextIO | None = N
 
 
 def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> int:
-    """Say why, in `error.json` and for a person; half a surrogate pair, which no reader takes, becomes a mark."""
+    """Write the reason to `error.json` and to standard error; lone surrogates, which are invalid UTF-8, become "?"."""
     error = json.dumps({"failure": kind.value, "message": message, "field": field}, ensure_ascii=False)
     (folder / "error.json").write_bytes(error.encode(errors="replace"))
     print(message, file=sys.stderr, flush=True)
@@ -124,7 +124,7 @@ def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> i
 
 
 def _accelerators() -> int:
-    """How many accelerators the program has used memory of; 0 where torch was not even loaded."""
+    """Number of accelerators on which the program has allocated memory; 0 if torch is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return 0
@@ -138,10 +138,10 @@ def main(arguments: list[str]) -> int:
     """Entry point of `python -m infra.child.program MODULE [DIR]`."""
     module = arguments[0]
     if len(arguments) > 1:
-        return _run_in(Path(arguments[1]).resolve(), module, _imported(module), None)
+        return _run_in(Path(arguments[1]).resolve(), module, _import_program(module), None)
     die_with_parent()
     progress = reserve_stdout()
-    program = _imported(module)
+    program = _import_program(module)
     folder = read_line()
     if not folder:
         return 0
@@ -149,8 +149,8 @@ def main(arguments: list[str]) -> int:
     return _run_in(Path(folder).resolve(), module, program, progress)
 
 
-def _imported(module: str) -> Program:
-    """The program's module. What imports make is no garbage: not looking for any there takes a tenth off torch's."""
+def _import_program(module: str) -> Program:
+    """Import the program's module without garbage collection, which only costs time: imports create no garbage."""
     gc.disable()
     try:
         program: Program = importlib.import_module(module)
@@ -161,12 +161,12 @@ def _imported(module: str) -> Program:
 
 
 def _run_in(folder: Path, module: str, program: Program, progress: TextIO | None) -> int:
-    os.chdir(folder)  # so that what a library drops into the working directory stays in the job's folder
+    os.chdir(folder)  # files that a library writes to its working directory stay in the job's folder
     return run(module, folder, program, progress)
 
 
 if __name__ == "__main__":
-    # as `infra.child.program`, not as `__main__`: there must be one class Stopped, the one that programs import
+    # import this module by its name, so that `Stopped` is the same class that programs import
     from infra.child.program import main as entry
 
     sys.exit(entry(sys.argv[1:]))

@@ -1,1 +1,1 @@
-"""Chat formats, language models and their inputs. Only programs import it: it loads torch and transformers."""
+"""Chat formats, language models and their inputs. Only programs load the models, which needs torch and transformers."""

@@ -1,6 +1,6 @@
-"""How a row becomes tokens: one template, and one rule for what is scored, in training and in scoring.
+"""Converts rows to tokens, with the same chat template and the same scored tokens in training and evaluation.
 
-Only programs import this: it needs a tokenizer of transformers.
+Only programs import this module, because it needs a tokenizer of transformers.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""For tokenizers that bring no chat template."""
+"""Used for tokenizers without a chat template."""
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One row as tokens: `ids` of shape (length,), and `scored`, true where a token counts for the loss."""
+    """One row as tokens: `ids` of shape (length,), and `scored`, true for each token that counts for the loss."""
 
     ids: Ids
     scored: Mask
 
 
 class ChatFormat:
-    """A tokenizer's chat template, or PLAIN_TEMPLATE where it has none.
+    """A tokenizer with its chat template, or with PLAIN_TEMPLATE if it has none.
 
-    Raises BadConfiguration where the tokenizer has no eos token: a model could never learn to stop.
+    Raises BadConfiguration if the tokenizer has no eos token, because a model could not learn to stop.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -56,12 +56,12 @@ class ChatFormat:
         self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
         self.eos: int = tokenizer.eos_token_id
         self.closing: int = self._closing()
-        """The token with which the template ends the assistant's turn; eos where it writes none."""
+        """The token with which the template ends the assistant's turn; eos if it writes no such token."""
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.closing, self.eos)))
         """Tokens at which generation ends."""
 
     def prompt_ids(self, row: Row, max_length: int | None = None) -> list[int]:
-        """Tokens from which the answer is generated, the same that `render` scores it after; cut at their start."""
+        """Tokens from which the answer is generated, the same as before the answer in `render`; cut at their start."""
         if row.text is not None:
             ids = self._encode([row.text], special=True)[0]
         else:
@@ -69,10 +69,10 @@ class ChatFormat:
         return [int(token) for token in self._shorten(np.asarray(ids, dtype=np.int32), max_length)]
 
     def render(self, rows: Sequence[Row], max_length: int | None = None) -> list[Rendered | None]:
-        """One Rendered a row, of at most `max_length` tokens; None where the last answer alone does not fit.
+        """One Rendered per row, of at most `max_length` tokens; None if the last answer alone does not fit.
 
-        Of a conversation each assistant turn is scored, to its end-of-turn token; of plain text every token.
-        A conversation that is too long loses its start, plain text its end.
+        In a conversation, each assistant turn is scored up to its end-of-turn token; in plain text, every token.
+        A conversation that is too long loses its start; plain text loses its end.
         """
         texts = self._encode([row.text for row in rows if row.text is not None], special=True)
         chats = self._encode_chats([row for row in rows if row.text is None])
@@ -81,12 +81,12 @@ class ChatFormat:
         return [next(turns) if row.text is None else next(plain) for row in rows]
 
     def _render_text(self, ids: list[int], max_length: int | None) -> Rendered:
-        closed = ids if ids and ids[-1] == self.eos else [*ids, self.eos]
-        array = np.asarray(closed[:max_length], dtype=np.int32)
+        with_eos = ids if ids and ids[-1] == self.eos else [*ids, self.eos]
+        array = np.asarray(with_eos[:max_length], dtype=np.int32)
         return Rendered(array, np.ones(len(array), dtype=np.bool_))
 
     def _render_chat(self, ids: list[int], starts: list[int], max_length: int | None) -> Rendered | None:
-        """Score each answer, from its start to the first stop token; nothing follows the last one."""
+        """Score each answer from its start to its first stop token, and drop the tokens after the last answer."""
         end = self._answer_end(ids, starts[-1], len(ids))
         ids = ids[:end] if end else [*ids, self.closing]
         answer = len(ids) - starts[-1]
@@ -95,7 +95,7 @@ class ChatFormat:
         scored = np.zeros(len(ids), dtype=np.bool_)
         scored[starts[-1] :] = True
         for start, following in pairwise(starts):
-            # A template that does not close an inner turn does not say where it ends: not scored.
+            # If the template does not close an inner turn, its end is unknown, so it is not scored.
             scored[start : self._answer_end(ids, start, following) or start] = True
         return Rendered(
             self._shorten(np.asarray(ids, dtype=np.int32), max_length),
@@ -103,11 +103,11 @@ class ChatFormat:
         )
 
     def _answer_end(self, ids: list[int], start: int, limit: int) -> int:
-        """The position after the first stop token in `ids[start:limit]`; 0 where there is none."""
+        """The position after the first stop token in `ids[start:limit]`; 0 if there is none."""
         return next((i + 1 for i in range(start, limit) if ids[i] in self.stop_ids), 0)
 
     def _shorten(self, ids: Ids, max_length: int | None) -> Ids:
-        """The last `max_length` tokens; a leading bos token stays the first of them."""
+        """The last `max_length` tokens; if `ids` starts with the bos token, the result does too."""
         if max_length is None or len(ids) <= max_length:
             return ids
         kept = ids[-max_length:].copy()
@@ -116,22 +116,22 @@ class ChatFormat:
         return kept
 
     def _encode_chats(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[int]]]:
-        """Each conversation as tokens, and where in them its answers start.
+        """The tokens of each conversation, and the positions at which its answers start.
 
-        A prompt's tokens are always a prefix of the whole, as generation starts from them: where a token would
-        straddle the border, the text behind it is tokenized alone.
+        The tokens of the last prompt are always a prefix, as in generation: if a token would cross the end of the
+        prompt, the text after it is tokenized separately.
         """
         texts = [self._texts(row) for row in rows]
         encoded = iter(self._encode([text for prompts, whole in texts for text in (*prompts, whole)]))
         for prompts, whole in texts:
-            heads = [next(encoded) for _ in prompts]
+            prefixes = [next(encoded) for _ in prompts]
             ids = next(encoded)
-            if ids[: len(heads[-1])] != heads[-1]:
-                ids = heads[-1] + self._encode([whole[len(prompts[-1]) :]])[0]
-            yield ids, [len(head) for head in heads if ids[: len(head)] == head]
+            if ids[: len(prefixes[-1])] != prefixes[-1]:
+                ids = prefixes[-1] + self._encode([whole[len(prompts[-1]) :]])[0]
+            yield ids, [len(prefix) for prefix in prefixes if ids[: len(prefix)] == prefix]
 
     def _texts(self, row: Row) -> tuple[list[str], str]:
-        """The prompt of each answer, and the whole conversation, which starts with the last of the prompts."""
+        """The prompt of each answer, and the whole conversation, which starts with the last prompt."""
         if not row.turns or row.turns[-1].role != "assistant":
             raise BadInput(f"row {row.id}: expected turns that end with the assistant's answer", field="turns")
         prompts = [
@@ -139,7 +139,7 @@ class ChatFormat:
         ]
         whole = self._apply(row, row.turns, prompt=False)
         if not whole.startswith(prompts[-1]):
-            # The template rewrites the turn once it is answered; generation cannot, so neither does training.
+            # The template changes the turn once it has an answer; generation cannot do that, so training does not.
             whole = prompts[-1] + row.turns[-1].content
         return prompts, whole
 
@@ -158,7 +158,7 @@ class ChatFormat:
         return text
 
     def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """Token ids of each text; `special` adds the tokenizer's own bos and eos, which templates write themselves."""
+        """Token ids of each text; `special` adds the tokenizer's bos and eos, which chat templates add themselves."""
         if not texts:
             return []
         ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=special, return_attention_mask=False).input_ids

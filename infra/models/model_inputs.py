@@ -1,6 +1,6 @@
-"""Where a program finds a model: a `ModelSource` becomes inputs to download and a location to load from.
+"""Converts a `ModelSource` to the artifacts to download and the location from which a program loads the model.
 
-No torch here: handlers plan with it, programs load with `infra.models.language_model`.
+This module does not import torch, because workers use it; programs load with `infra.models.language_model`.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from contracts.message import Frozen
 from contracts.tasks import ModelSource
 
 BASE = "base"
-"""Name of the input that holds a base model from the object store."""
+"""Name of the input with a base model from the object store."""
 
 
 class ModelLocation(Frozen):
-    """A model as a job's program sees it; part of the programs' specs."""
+    """Where a program loads a model from; part of the programs' specs."""
 
     kind: Literal["path", "hub", "artifact"]
     name: str
-    """The folder, the hub id or the artifact's prefix; an artifact lies in the input `base`."""
+    """The folder, the hub id or the prefix of the artifact, which is downloaded as the input `base`."""
     adapters: tuple[str, ...] = ()
-    """Names of the inputs that hold adapters, to be merged in this order."""
+    """Names of the inputs with adapters, merged in this order."""
     trust_remote_code: bool = False
 
     def __str__(self) -> str:
-        """The model's name as it stands in error messages."""
+        """The name of the model in error messages."""
         return f"{self.kind}:{self.name}"
 
 
 def model_inputs(model: ModelSource) -> tuple[dict[str, str], ModelLocation]:
-    """The artifacts to download (input name to prefix), and where the program will find the model."""
+    """The artifacts to download, as input name to prefix, and the location of the model for the program."""
     kind, _, name = model.base.partition(":")
     adapters = {f"adapter-{index}": prefix for index, prefix in enumerate(model.adapters)}
     base = {BASE: name} if kind == "artifact" else {}

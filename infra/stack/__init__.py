@@ -1,1 +1,1 @@
-"""The local stack: PostgreSQL, an S3 server and RabbitMQ as private processes on loopback."""
+"""The local stack: PostgreSQL, an S3 server and RabbitMQ as private processes on the loopback interface."""

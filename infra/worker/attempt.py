@@ -1,4 +1,4 @@
-"""One attempt in this worker's hands: what it is, and what control has said about it meanwhile."""
+"""The state of one attempt in this worker, and the verdicts that control has sent about it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from uuid import UUID, uuid4
 import structlog
 
 from contracts.commands import PhaseCommand
-from contracts.leases import Heartbeat, Verdict
+from contracts.leases import Heartbeat, LeaseVerdict
 from contracts.tasks import AttemptKey
 
-CARRIED = ("traceparent", "tracestate")
-"""Headers of the command that everything published for its attempt carries on."""
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Headers that are copied from the command to every message of its attempt."""
 
 log = structlog.get_logger(__name__)
 
 
-def carried(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of a command's headers that are carried on."""
-    return {name: headers[name] for name in CARRIED if name in headers}
+def trace_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a command that are copied to the messages of its attempt."""
+    return {name: headers[name] for name in TRACE_HEADERS if name in headers}
 
 
 class Attempt:
-    """Registered before its claim is sent, so that a cancel which comes in between stops the start."""
+    """An attempt, registered before its claim is sent, so that a cancel before the start is not missed."""
 
     def __init__(self, command: PhaseCommand, headers: Mapping[str, str]) -> None:
         self.command = command
         self.claim_id: UUID = uuid4()
-        self.headers = carried(headers)
-        self.ended_by: Verdict | None = None
-        """Control wants nothing more of it: stop, publish nothing."""
+        self.headers = trace_headers(headers)
+        self.ended_by: LeaseVerdict | None = None
+        """The verdict with which control ended the attempt; the program is then stopped and no event is published."""
         self.paused = asyncio.Event()
-        """Control, or this worker's own end, wants it given back."""
+        """Set when control pauses the attempt or this worker stops."""
         self.fraction: float | None = None
-        """How much of the present stage is done, where its end is known."""
+        """The completed part of the current stage, from 0 to 1; None if its total is unknown."""
         self.checkpoint: str | None = None
-        """Prefix of its newest checkpoint that is complete in the store."""
-        self.known: str | None = None
-        """The newest of them that control is sure to know of: its answer to a heartbeat came after the name."""
-        self._told: str | None = None
+        """Prefix of the newest checkpoint that is complete in the object store."""
+        self.acknowledged_checkpoint: str | None = None
+        """Prefix of the checkpoint in the last heartbeat that control answered with GRANTED."""
+        self._sent_checkpoint: str | None = None
         self.accelerators = 0
-        """How many its program holds, as it said last."""
+        """The number of accelerators that the program uses, from its last progress line."""
         self.running_since: float | None = None
-        """When its program began, by the monotonic clock."""
-        self._at_work: asyncio.Task[Any] | None = None
+        """The start of the program, in seconds of the monotonic clock."""
+        self._work_task: asyncio.Task[Any] | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -55,8 +55,8 @@ class Attempt:
         return self.command.key
 
     def heartbeat(self) -> Heartbeat:
-        """That it still runs, and how far it is."""
-        self._told = self.checkpoint
+        """Create the next heartbeat, with progress and newest checkpoint."""
+        self._sent_checkpoint = self.checkpoint
         return Heartbeat(
             key=self.key,
             claim_id=self.claim_id,
@@ -68,40 +68,40 @@ class Attempt:
     def _gpu_seconds(self) -> float:
         return 0.0 if self.running_since is None else (time.monotonic() - self.running_since) * self.accelerators
 
-    async def see_through(self, work: Callable[[], Awaitable[bool]]) -> bool:
-        """The answer of `work`; False where control wants nothing more of it, before or meanwhile.
+    async def run_until_ended(self, work: Callable[[], Awaitable[bool]]) -> bool:
+        """Run `work` and return its result, or False if control ends the attempt before or during it.
 
-        `obey` cancels the calling task, but only while it is at work: what it does afterwards is left in peace.
+        `on_verdict` cancels the calling task, but only while `work` runs.
         """
         if self.ended_by is not None:
             return False
-        self._at_work = task = asyncio.current_task()
+        self._work_task = task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         try:
             return await work()
         except asyncio.CancelledError:
-            if self.ended_by is None:  # the host ends
+            if self.ended_by is None:  # the worker host stops
                 raise
             task.uncancel()
             return False
         finally:
-            self._at_work = None
+            self._work_task = None
 
-    def obey(self, verdict: Verdict) -> None:
-        """Act upon a heartbeat's answer or a signal. Only an explicit word of control ends a running attempt."""
+    def on_verdict(self, verdict: LeaseVerdict) -> None:
+        """Apply the verdict of a heartbeat's answer or a signal; only FENCED and CANCELLED end a running attempt."""
         match verdict:
-            case Verdict.GRANTED:
-                self.known = self._told
-            case Verdict.PAUSE:
+            case LeaseVerdict.GRANTED:
+                self.acknowledged_checkpoint = self._sent_checkpoint
+            case LeaseVerdict.PAUSE:
                 self.paused.set()
-            case Verdict.FENCED | Verdict.CANCELLED:
-                self._end(verdict)
-            case Verdict.HELD | Verdict.UNKNOWN:
-                log.warning("verdict_not_obeyed", verdict=verdict, claim_id=str(self.claim_id))
+            case LeaseVerdict.FENCED | LeaseVerdict.CANCELLED:
+                self._stop_work(verdict)
+            case LeaseVerdict.HELD | LeaseVerdict.UNKNOWN:
+                log.warning("verdict_ignored", verdict=verdict, claim_id=str(self.claim_id))
 
-    def _end(self, verdict: Verdict) -> None:
+    def _stop_work(self, verdict: LeaseVerdict) -> None:
         if self.ended_by is None:
             log.info("attempt_ended_by_control", verdict=verdict, claim_id=str(self.claim_id))
             self.ended_by = verdict
-            if self._at_work is not None:
-                self._at_work.cancel()
+            if self._work_task is not None:
+                self._work_task.cancel()

@@ -1,6 +1,7 @@
-"""A program's checkpoints on their way to the store while it runs: one at a time, and always the newest.
+"""Uploads the newest checkpoint of a running program, one at a time.
 
-Those before the one that control knows of are deleted there again: each may be as large as the model and its optimizer.
+Older checkpoints are deleted from the object store once control has acknowledged a newer one, because each may be as
+large as the model and its optimizer state.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from pathlib import Path
 import structlog
 
 from contracts.artifacts import MANIFEST
-from infra.artifacts import PATIENTLY, BadArtifact, remove, upload
+from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, remove, upload
+from infra.asyncio_tasks import shield_until_done
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
-from infra.tasks import seen_through
 from infra.worker.attempt import Attempt
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks for a new checkpoint."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks for a new checkpoint."""
 
 log = structlog.get_logger(__name__)
 
 
 class Checkpoints:
-    """Those of one attempt, which remembers where the newest one in the store is.
+    """The checkpoints of one attempt; sets `attempt.checkpoint` to the newest one in the object store.
 
-    What cannot be uploaded costs the next attempt some work, and this one nothing: it is logged and passed over.
+    A failed upload is logged and does not fail the attempt.
     """
 
     def __init__(self, objects: ObjectStore, attempt: Attempt, job: Path) -> None:
@@ -36,35 +37,35 @@ class Checkpoints:
         self._written = job / "checkpoints"
         self._pinned = job / "uploading"
         self._saved: list[str] = []
-        """Prefixes in the store, oldest first."""
+        """Prefixes in the object store, oldest first."""
 
     async def follow(self) -> None:
-        """Save each new checkpoint until cancelled; then nothing more is written to the store."""
-        tried = None
+        """Upload each new checkpoint until cancelled; after that nothing is written to the object store."""
+        attempted = None
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
             newest = self._newest()
-            if newest != tried:
+            if newest != attempted:
                 await self.save()
-                tried = newest
-            await self._drop_superseded()
+                attempted = newest
+            await self._delete_superseded()
 
     async def save(self) -> None:
-        """See the newest complete checkpoint into the store, patiently: each try takes the newest anew."""
+        """Upload the newest complete checkpoint; each retry looks up the newest one again."""
         try:
-            await PATIENTLY.copy()(self._upload_newest)
+            await RETRY_WHILE_UNAVAILABLE.copy()(self._upload_newest)
         except (ObjectStoreUnavailable, ObjectRefused, BadArtifact, OSError) as error:
             log.warning("checkpoint_not_saved", error=str(error))
 
-    async def _drop_superseded(self) -> None:
-        """Whoever takes the attempt over goes on from the one that control knows of, or a newer one."""
-        if self._attempt.known not in self._saved:
+    async def _delete_superseded(self) -> None:
+        """Delete the checkpoints older than the acknowledged one: the next attempt starts from that or a newer one."""
+        if self._attempt.acknowledged_checkpoint not in self._saved:
             return
         try:
-            while self._saved[0] != self._attempt.known:
+            while self._saved[0] != self._attempt.acknowledged_checkpoint:
                 await remove(self._objects, await self._objects.names(f"{self._saved[0]}/"))
                 log.info("checkpoint_superseded", prefix=self._saved.pop(0))
-        except (ObjectStoreUnavailable, ObjectRefused) as error:  # retention finds them later
+        except (ObjectStoreUnavailable, ObjectRefused) as error:  # retention deletes them later
             log.warning("superseded_checkpoint_not_deleted", error=str(error))
 
     async def _upload_newest(self) -> None:
@@ -74,7 +75,7 @@ class Checkpoints:
         prefix = f"{self._attempt.command.output}/checkpoint-{_step(newest)}"
         if prefix == self._attempt.checkpoint:
             return
-        await seen_through(asyncio.to_thread(self._pin, newest))  # the next one will pin at the same place
+        await shield_until_done(asyncio.to_thread(self._pin, newest))  # the next upload pins to the same folder
         await upload(self._objects, prefix, self._pinned)
         self._attempt.checkpoint = prefix
         self._saved.append(prefix)
@@ -85,7 +86,7 @@ class Checkpoints:
         return max(complete, key=_step, default=None)
 
     def _pin(self, checkpoint: Path) -> None:
-        """Link its files, for the program removes old checkpoints while we upload."""
+        """Hard-link the files, because the program may delete the checkpoint during the upload."""
         shutil.rmtree(self._pinned, ignore_errors=True)
         shutil.copytree(checkpoint, self._pinned, copy_function=os.link)
 

@@ -1,4 +1,4 @@
-"""A worker's folder on disk: `spool.db`, and under `jobs/` one folder an attempt. One living worker each."""
+"""A worker's folder on disk, for one worker process at a time: `spool.db`, and `jobs/` with a folder per attempt."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ import structlog
 
 from contracts.errors import TreadleError
 from contracts.tasks import AttemptKey, Phase
-from infra.child.environment import end_leftovers
+from infra.child.environment import end_orphaned_children
 from infra.settings import Settings
 from infra.worker.spool import Spool
 
 LOCK = "lock"
-PRIVATE = 0o700
-"""Inputs and logs of jobs are nobody else's, also where the folder lies in a shared temporary one."""
-PATIENCE, RETRY_AFTER = 10.0, 0.2
-"""Seconds for which a dying worker, or one that looks for orphans, may still hold the lock."""
+FOLDER_MODE = 0o700
+"""No other user may read the inputs and logs of jobs, even if the folder is in a shared temporary folder."""
+LOCK_TIMEOUT, RETRY_AFTER = 10.0, 0.2
+"""Seconds to wait for the lock, which a stopping worker or one that looks for orphans may still hold."""
 KEPT_JOBS = 5
-"""Folders of failed jobs that stay for a person to look at."""
+"""The number of folders of failed jobs that are kept for debugging."""
 
 log = structlog.get_logger(__name__)
 
 
 class FolderInUse(TreadleError):
-    """Another living worker has this id on this machine."""
+    """Another running worker uses this worker id on this machine."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"another worker runs in {folder}: give this one an id of its own with TREADLE_WORKER_ID")
+        super().__init__(
+            f"another worker uses the folder {folder}: set TREADLE_WORKER_ID to a different id for this worker"
+        )
 
 
 class WorkerFolder:
-    """Locked while its worker lives; the lock goes with the process, however that ends."""
+    """A worker's folder, locked while its worker runs; the operating system releases the lock when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
@@ -48,50 +50,53 @@ class WorkerFolder:
 
     @classmethod
     def of(cls, settings: Settings, phase: Phase, worker_id: str) -> WorkerFolder:
-        """This worker's, beside those of its peers at the same broker: a spool is never sent to another one."""
+        """The folder of a worker, separate for each broker, so that a spool is never sent to a different broker."""
         return cls(settings.work_dir / broker_hash(settings.bus_url.get_secret_value()) / phase.value / worker_id)
 
     async def take(self) -> None:
-        """Make it ours. Raises FolderInUse where another worker keeps it for longer than a start lasts."""
-        for _ in range(int(PATIENCE / RETRY_AFTER)):
+        """Lock the folder, with retries. Raises FolderInUse if another worker still has the lock after LOCK_TIMEOUT."""
+        for _ in range(int(LOCK_TIMEOUT / RETRY_AFTER)):
             if await asyncio.to_thread(self.lock):
                 return
             await asyncio.sleep(RETRY_AFTER)
         raise FolderInUse(self.path)
 
     def lock(self) -> bool:
-        """Whether it is ours now; then what an earlier life left running is ended."""
+        """Try to lock the folder; on success, end the child processes of an earlier worker. Returns the success."""
         _make_private(self.jobs)
         lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _locked(lock, self.path / LOCK):
+        if not _try_lock(lock, self.path / LOCK):
             os.close(lock)
             return False
         self._lock = lock
-        end_leftovers(self.path)
-        for stale in self.path.glob("child-*.log"):
-            stale.unlink()
+        end_orphaned_children(self.path)
+        for stale_log in self.path.glob("child-*.log"):
+            stale_log.unlink()
         return True
 
     def unlock(self) -> None:
-        """Let another life have it."""
+        """Release the lock and close the spool."""
         self.spool.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def orphans(self) -> AsyncIterator[WorkerFolder]:
-        """The folders of dead workers beside this one, locked for the caller: their spools want sending."""
+        """The folders of dead workers next to this one, locked; the caller publishes the events in their spools."""
         for path in sorted(os.listdir(self.path.parent)):
             orphan = WorkerFolder(self.path.parent / path)
             if await asyncio.to_thread(self._is_dead, orphan):
                 yield orphan
 
     def _is_dead(self, other: WorkerFolder) -> bool:
-        """Whether it is the folder of a dead worker; then it is locked. It may take seconds."""
+        """Lock the folder if its worker is dead. Returns whether it is locked now; may block for seconds."""
         return other.path != self.path and (other.path / LOCK).exists() and other.lock()
 
     def inherit(self, orphan: WorkerFolder) -> None:
-        """Take over the job folders of a dead worker whose spool was sent, and remove the rest of it."""
+        """Move the jobs and damaged spools of a dead worker to this folder and delete its folder.
+
+        Its spool must have been published before.
+        """
         for job in orphan.jobs.iterdir():
             if not (self.jobs / job.name).exists():
                 job.rename(self.jobs / job.name)
@@ -103,32 +108,32 @@ class WorkerFolder:
         log.info("dead_worker_inherited", worker_folder=str(orphan.path))
 
     def job_path(self, key: AttemptKey) -> Path:
-        """Where an attempt is run."""
+        """The job folder of an attempt."""
         return self.jobs / f"{key.task_id}-{key.iteration}-{key.phase}-a{key.attempt}"
 
     def job(self, key: AttemptKey) -> Path:
-        """The same, made and empty."""
+        """Create an empty job folder for an attempt."""
         folder = self.job_path(key)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def prune(self, active: set[Path]) -> None:
-        """Remove the oldest folders of jobs that failed, beyond the last few."""
-        kept = [path for path in self.jobs.iterdir() if path not in active]
-        for path in sorted(kept, key=_age, reverse=True)[KEPT_JOBS:]:
+        """Remove all folders except `active` and the KEPT_JOBS newest ones."""
+        ended = [path for path in self.jobs.iterdir() if path not in active]
+        for path in sorted(ended, key=_modified_at, reverse=True)[KEPT_JOBS:]:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def broker_hash(bus_url: str) -> str:
-    """A short name for the broker at an address, whoever logs in there and with whatever password."""
+    """A short hash of the address of a broker, without user and password."""
     address = urlsplit(bus_url)
-    place = f"{address.hostname}:{address.port}/{address.path.strip('/')}"
-    return hashlib.sha256(place.encode()).hexdigest()[:8]
+    location = f"{address.hostname}:{address.port}/{address.path.strip('/')}"
+    return hashlib.sha256(location.encode()).hexdigest()[:8]
 
 
-def _age(path: Path) -> int:
-    """When a folder was written last; one that has just gone, for another attempt tidies too, counts as the oldest."""
+def _modified_at(path: Path) -> int:
+    """The modification time in nanoseconds, or 0 if another attempt has just removed the folder."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -136,13 +141,13 @@ def _age(path: Path) -> int:
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone."""
+    """Create a folder and its missing parents, readable by this user only."""
     for path in (*reversed(folder.parents), folder):
-        path.mkdir(mode=PRIVATE, exist_ok=True)
+        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
-def _locked(lock: int, path: Path) -> bool:
-    """Whether the open file is locked now, and still is the one at `path`: its folder may just have been inherited."""
+def _try_lock(lock: int, path: Path) -> bool:
+    """Try to lock an open file. Returns False also if the file at `path` was removed or replaced meanwhile."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

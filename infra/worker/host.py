@@ -1,4 +1,4 @@
-"""The worker host: command in, claim, run the program, event out. One for each worker process."""
+"""The worker host, one for each worker process: consumes commands, runs attempts and publishes their events."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from contracts.events import PhaseFailed
 from contracts.leases import AttemptSignal, WorkerState
 from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
-from infra.bus.port import Bus, Incoming, Subscription
-from infra.child.process import Children
+from infra.asyncio_tasks import cancel_and_wait, log_failure
+from infra.bus.port import Bus, IncomingMessage, Subscription
+from infra.child.process import ChildPool
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
-from infra.tasks import end, say_if_broken
-from infra.worker.admission import Admission
 from infra.worker.attempt import Attempt
-from infra.worker.claims import Lease, LeaseClient
+from infra.worker.claim_handler import ClaimHandler
+from infra.worker.command_consumer import CommandConsumer
 from infra.worker.folders import WorkerFolder
-from infra.worker.job import Jobs
+from infra.worker.job import JobRunner
+from infra.worker.lease_client import Lease, LeaseClient
 from infra.worker.plan import PhaseWorker
-from infra.worker.poison import Poison
-from infra.worker.publishing import publish
-from infra.worker.reporting import Reporter
-from infra.worker.slots import Slots
+from infra.worker.progress_reporter import ProgressReporter
+from infra.worker.publishing import publish_until_confirmed
 from infra.worker.spool import SpoolUnreadable
+from infra.worker.undecodable import UndecodableCommands
 
 CLAIM_GRACE = 2.0
-"""Seconds for which a stopping host awaits the answers to claims that control has heard."""
+"""Seconds for which a stopping host waits for the answers to pending claims, if control is reachable."""
 PUBLISHING_GRACE = 10.0
-"""Seconds, beyond the children's grace, that a stopping host gives its attempts to be given back."""
+"""Seconds, after the grace time of the child processes, for attempts to publish their events when the host stops."""
 
 log = structlog.get_logger(__name__)
 
 
 class WorkerHost:
-    """Runs one phase's commands, as many at once as it has slots."""
+    """Runs the attempts of one phase, at most one per slot at a time."""
 
     def __init__(self, worker: PhaseWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings) -> None:
         self._worker = worker
@@ -53,36 +53,39 @@ class WorkerHost:
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
         self._jobs = self._jobs_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
-        poison = Poison(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
-        self._admission = Admission(worker.phase, worker.command, self._leases, poison)
+        undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
+        self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable)
         queue = PHASE_QUEUES[worker.phase].name
-        self._slots = Slots(bus, queue, self._admission.admit, self._start, settings.worker_slots)
+        self._commands = CommandConsumer(bus, queue, self._claim_handler.claim, self._start, settings.worker_slots)
         self._attempts: list[Attempt] = []
         self._running: set[asyncio.Task[None]] = set()
         self._resending: set[asyncio.Task[None]] = set()
         self._signals: Subscription | None = None
 
     async def start(self) -> None:
-        """Take the worker's folder, send what an earlier life left in the spool, and consume. Raises FolderInUse."""
+        """Lock the worker's folder, publish the events left in the spool, and consume.
+
+        Raises FolderInUse if another worker uses the folder.
+        """
         await self._folder.take()
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
-        self._keep(asyncio.create_task(self._resend(), name="resend"), self._resending)
+        self._track(asyncio.create_task(self._resend(), name="resend"), self._resending)
         await self._jobs.start()
-        self._slots.open()
+        self._commands.open()
         log.info(
             "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
         )
 
     async def stop(self) -> None:
-        """Take no more; stop the programs and give their attempts back, with their checkpoints."""
-        await self._slots.close(CLAIM_GRACE if self._leases.heard else 0.0)
-        await end(*self._resending)
+        """Stop consuming, stop the programs, and report their attempts as paused, with their checkpoints."""
+        await self._commands.close(CLAIM_GRACE if self._leases.answered else 0.0)
+        await cancel_and_wait(*self._resending)
         for attempt in self._attempts:
             attempt.paused.set()
         if self._running:
             await asyncio.wait(self._running, timeout=self._grace)
-        await end(*self._running, again=self._grace)
+        await cancel_and_wait(*self._running, again=self._grace)
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
@@ -91,12 +94,12 @@ class WorkerHost:
 
     @property
     def ready(self) -> bool:
-        """Whether it really consumes (or is full), and control answers it."""
-        return self._slots.attached and self._leases.heard
+        """Whether the host is consuming or full, and control answered its last request."""
+        return self._commands.attached and self._leases.answered
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> Jobs:
-        children = Children(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
-        return Jobs(worker, objects, self._folder, children, self.worker_id)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
+        return JobRunner(worker, objects, self._folder, children, self.worker_id)
 
     def _state(self) -> WorkerState:
         return WorkerState(
@@ -104,7 +107,7 @@ class WorkerHost:
             phase=self._worker.phase,
             host=socket.gethostname(),
             slots=self._settings.worker_slots,
-            busy=self._slots.busy,
+            busy=self._commands.busy,
         )
 
     @property
@@ -112,34 +115,34 @@ class WorkerHost:
         return self._settings.stop_grace + PUBLISHING_GRACE
 
     def _start(self, attempt: Attempt) -> None:
-        """Run a granted attempt, with heartbeats from now on until its event is confirmed."""
+        """Run a granted attempt, with heartbeats until its event is confirmed."""
         self._attempts.append(attempt)
-        self._leases.hold(Lease(attempt.claim_id, attempt.heartbeat, attempt.obey))
-        self._keep(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._running)
+        self._leases.keep_alive(Lease(attempt.claim_id, attempt.heartbeat, attempt.on_verdict))
+        self._track(asyncio.create_task(self._run(attempt), name=f"attempt {attempt.key}"), self._running)
 
     async def _run(self, attempt: Attempt) -> None:
         bind(attempt.key)
-        reporter = Reporter(self._bus, attempt, self.worker_id)
+        reporter = ProgressReporter(self._bus, attempt, self.worker_id)
         failed = False
         try:
-            failed = await attempt.see_through(partial(self._work, attempt, reporter))
+            failed = await attempt.run_until_ended(partial(self._work, attempt, reporter))
         finally:
             self._leases.release(attempt.claim_id)
             self._attempts.remove(attempt)
-            self._slots.free()
+            self._commands.free()
             await reporter.close()
             await self._jobs.tidy(attempt, failed=failed, active=list(self._attempts))
 
-    async def _work(self, attempt: Attempt, reporter: Reporter) -> bool:
-        """Work, spool the event, and publish it until the broker confirms; whether the attempt failed.
+    async def _work(self, attempt: Attempt, reporter: ProgressReporter) -> bool:
+        """Do the work, spool the event, and publish it until the broker confirms. Returns whether the attempt failed.
 
-        Cancelled because the host ends, it leaves the event in the spool for the next life.
+        If cancelled because the host stops, the event stays in the spool for the next process.
         """
         event = await self._jobs.event(attempt, reporter)
         spooled = self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
-            await publish(self._bus, spooled.message)
+            await publish_until_confirmed(self._bus, spooled.message)
         except asyncio.CancelledError:
             if attempt.ended_by is not None:
                 spooled.remove()
@@ -149,7 +152,7 @@ class WorkerHost:
         return isinstance(event, PhaseFailed)
 
     async def _resend(self) -> None:
-        """Publish the events that earlier lives of this worker, and dead ones beside it, could not."""
+        """Publish the events left in the spools of earlier processes of this worker and of dead workers."""
         await self._resend_from(self._folder)
         async for orphan in self._folder.orphans():
             try:
@@ -159,26 +162,26 @@ class WorkerHost:
                 orphan.unlock()
 
     async def _resend_from(self, folder: WorkerFolder) -> bool:
-        """Publish all that a spool holds; whether it could be read."""
+        """Publish all events of a spool. Returns whether the spool could be read."""
         try:
             entries = folder.spool.entries()
         except SpoolUnreadable as error:
             log.warning("spool_not_read", error=str(error))
             return False
         for spooled in entries:
-            await publish(self._bus, spooled.message)
+            await publish_until_confirmed(self._bus, spooled.message)
             spooled.remove()
         return True
 
-    async def _on_signal(self, message: Incoming) -> None:
-        """Obey at once what the next heartbeat would say too."""
+    async def _on_signal(self, message: IncomingMessage) -> None:
+        """Apply a signal at once; the answer to the next heartbeat has the same verdict."""
         with suppress(UndecodableMessage):
             signal = decode(message.body, AttemptSignal)
-            for attempt in (*self._admission.attempts, *self._attempts):
+            for attempt in (*self._claim_handler.attempts, *self._attempts):
                 if attempt.key == signal.key:
-                    attempt.obey(signal.verdict)
+                    attempt.on_verdict(signal.verdict)
 
-    def _keep(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
+    def _track(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        say_if_broken(task)
+        log_failure(task)

@@ -1,4 +1,4 @@
-"""One attempt from its inputs to its event: download, run the program, upload, and say how it ended."""
+"""Executes one attempt: download the inputs, run the program, upload the output, and create the event."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
-from infra.artifacts import PATIENTLY, BadArtifact, download, read_manifest, upload
-from infra.child.outcome import Ended, Failure, Outcome
-from infra.child.process import Child, Children, Step
+from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
+from infra.child.outcome import ExitKind, Failure, ProgramExit
+from infra.child.process import ChildPool, ChildProcess, ProgressLine
 from infra.errors import BadInput, PhaseError
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.checkpoints import Checkpoints
 from infra.worker.folders import WorkerFolder
 from infra.worker.plan import Finished, PhaseWorker, Plan
-from infra.worker.reporting import Reporter
+from infra.worker.progress_reporter import ProgressReporter
 
-EVENTS: tuple[type[Any], ...] = get_args(WorkerEvent)
-KEEP_LOG = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY})
-"""Failures whose log a person will want to read."""
+EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
+FAILURES_WITH_LOG = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY})
+"""Failures whose message contains the location of the program's log."""
 
 log = structlog.get_logger(__name__)
 
 
 class BadResult(PhaseError):
-    """The output of the attempt cannot be used, or cannot be stored."""
+    """The output of the attempt is invalid or cannot be stored."""
 
     kind = FailureKind.BAD_RESULT
 
 
-class Jobs:
+class JobRunner:
     """Runs the attempts of one worker."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Jobs:
         worker: PhaseWorker[Any],
         objects: ObjectStore,
         folder: WorkerFolder,
-        children: Children,
+        children: ChildPool,
         worker_id: str,
     ) -> None:
         self._worker = worker
@@ -57,81 +57,84 @@ class Jobs:
         self._worker_id = worker_id
 
     async def start(self) -> None:
-        """Have a warm child for the first job, where it is known what program that will run."""
+        """Start a warm child process for the first job, if its program is known."""
         if self._worker.module is not None:
             await self._children.warm(self._worker.module)
 
     async def stop(self) -> None:
-        """End the warm child."""
+        """End the warm child process."""
         await self._children.close()
 
-    async def event(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
-        """Do the attempt's work. Whatever goes wrong becomes an event too; only a cancellation leaves here."""
+    async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
+        """Execute the attempt and return its event, also for every failure. Raises only CancelledError."""
         try:
-            return await self._adopted(attempt) or await self._made(attempt, reporter)
+            return await self._existing_result(attempt) or await self._execute(attempt, reporter)
         except PhaseError as error:
             return self._failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
-        except ObjectStoreUnavailable as error:  # for longer than we wait
+        except ObjectStoreUnavailable as error:  # also after the retries
             return self._failed(attempt, Failure(failure=FailureKind.STORE_UNAVAILABLE, message=str(error)))
-        except Exception as error:  # the boundary: a fault in a room or on the disk fails the attempt, not the host
-            log.exception("attempt_broke")
-            message = f"the worker could not run it: {type(error).__name__}: {error}"
+        except Exception as error:  # an error in a worker package or on the disk must not end the host
+            log.exception("attempt_failed_unexpectedly")
+            message = f"the worker could not run the attempt: {type(error).__name__}: {error}"
             return self._failed(attempt, Failure(failure=FailureKind.PROGRAM_CRASHED, message=message))
 
-    async def _adopted(self, attempt: Attempt) -> WorkerEvent | None:
-        """The event of a result that is complete already, under this claim: an earlier life crashed after it."""
+    async def _existing_result(self, attempt: Attempt) -> WorkerEvent | None:
+        """The event of a result that an earlier process completed, with the current claim id; None if none exists.
+
+        Raises BadResult if the manifest is invalid or belongs to another attempt.
+        """
         prefix = attempt.command.output
         try:
-            manifest = await read_manifest(self._objects, prefix, retrying=PATIENTLY)
+            manifest = await read_manifest(self._objects, prefix, retrying=RETRY_WHILE_UNAVAILABLE)
             if manifest is None:
                 return None
-            event: WorkerEvent = decode(manifest.event_bytes(), *EVENTS)
+            event: WorkerEvent = decode(manifest.event_bytes(), *EVENT_TYPES)
         except (BadArtifact, UndecodableMessage) as error:
             raise BadResult(f"the manifest under {prefix} cannot be used: {error}") from error
         if event.key != attempt.key:
-            raise BadResult(f"the manifest under {prefix} is about another attempt")
+            raise BadResult(f"the manifest under {prefix} belongs to another attempt")
         log.info("result_adopted", prefix=prefix)
         return event.model_copy(update={"claim_id": attempt.claim_id})
 
-    async def _made(self, attempt: Attempt, reporter: Reporter) -> WorkerEvent:
+    async def _execute(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
         plan: Plan = self._worker.plan(attempt.command)
         folder = self._folder.job(attempt.key)
-        if not await _unless_paused(attempt, self._lay(plan, folder, reporter)):
+        if not await _finished_before_pause(attempt, self._prepare(plan, folder, reporter)):
             return self._paused(attempt)
         checkpoints = Checkpoints(self._objects, attempt, folder)
-        ended = await self._run(attempt, plan, folder, reporter, checkpoints)
-        match ended.outcome:
-            case Outcome.SUCCEEDED:
-                return await self._concluded(attempt, ended, folder, reporter)
-            case Outcome.STOPPED:
+        program_exit = await self._run(attempt, plan, folder, reporter, checkpoints)
+        match program_exit.outcome:
+            case ExitKind.SUCCEEDED:
+                return await self._finish(attempt, program_exit, folder, reporter)
+            case ExitKind.STOPPED:
                 await checkpoints.save()
-                return self._paused(attempt, ended)
-            case Outcome.FAILED:
-                assert ended.failure is not None, "a failure says why"
-                if ended.failure.failure.resumable:
+                return self._paused(attempt, program_exit)
+            case ExitKind.FAILED:
+                assert program_exit.failure is not None, "the outcome FAILED has a failure"
+                if program_exit.failure.failure.resumable:
                     await checkpoints.save()
-                return self._failed(attempt, ended.failure, ended)
+                return self._failed(attempt, program_exit.failure, program_exit)
 
-    async def _lay(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
-        """Write the spec and the inputs into the job's folder. An optional input that is damaged is left out whole."""
+    async def _prepare(self, plan: Plan, folder: Path, reporter: ProgressReporter) -> None:
+        """Write the spec and download the inputs. Raises BadInput if an input that is not optional is damaged."""
         (folder / "spec.json").write_text(plan.spec.model_dump_json())
         for done, (name, prefix) in enumerate(plan.inputs.items()):
-            reporter.step(Step(stage="downloading", done=done, total=len(plan.inputs)))
-            place = folder / "input" / name
+            reporter.step(ProgressLine(stage="downloading", done=done, total=len(plan.inputs)))
+            destination = folder / "input" / name
             try:
-                await download(self._objects, prefix, place, retrying=PATIENTLY)
+                await download(self._objects, prefix, destination, retrying=RETRY_WHILE_UNAVAILABLE)
             except (BadArtifact, ObjectRefused) as error:
                 if name not in plan.optional:
                     raise BadInput(str(error), field=name) from error
-                log.warning("going_on_without_input", name=name, prefix=prefix, error=str(error))
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                log.warning("optional_input_skipped", name=name, prefix=prefix, error=str(error))
+                await asyncio.to_thread(shutil.rmtree, destination, ignore_errors=True)
 
     async def _run(
-        self, attempt: Attempt, plan: Plan, folder: Path, reporter: Reporter, checkpoints: Checkpoints
-    ) -> Ended:
-        """Run the child to its end; a pause stops it, a cancellation does so too. Its checkpoints are saved meanwhile.
+        self, attempt: Attempt, plan: Plan, folder: Path, reporter: ProgressReporter, checkpoints: Checkpoints
+    ) -> ProgramExit:
+        """Run the child process and save its checkpoints; a pause or a cancellation stops it.
 
-        The next warm child does its imports beside this job, so that they do not slow the phase that follows it.
+        The next warm child process starts during this job, so that its imports do not delay the next job.
         """
         child = await self._children.take(plan.module)
         attempt.running_since = time.monotonic()
@@ -147,60 +150,62 @@ class Jobs:
             await asyncio.gather(running, stopping, following, return_exceptions=True)
 
     async def _warm(self, module: str) -> None:
-        """Have a child ready for the next job. Where none can be started, this job's outcome stands."""
+        """Start a warm child process for the next job; an error is logged and does not fail this job."""
         try:
             await self._children.warm(module)
         except OSError as error:
             log.warning("no_warm_child", error=str(error))
 
-    async def _concluded(self, attempt: Attempt, ended: Ended, folder: Path, reporter: Reporter) -> WorkerEvent:
-        """The event of a success, once it and the output are in the store."""
+    async def _finish(
+        self, attempt: Attempt, program_exit: ProgramExit, folder: Path, reporter: ProgressReporter
+    ) -> WorkerEvent:
+        """Upload the output with its event, and return the event. Raises BadResult if either is invalid."""
         finished = Finished(
             key=attempt.key,
             claim_id=attempt.claim_id,
             worker_id=self._worker_id,
-            seconds=ended.seconds,
-            gpu_seconds=ended.seconds * ended.accelerators,
+            seconds=program_exit.seconds,
+            gpu_seconds=program_exit.seconds * program_exit.accelerators,
             result=folder / "result.json",
         )
         try:
             event = self._worker.conclude(attempt.command, finished)
-            event = decode(encode(event), type(event))  # a number that JSON cannot hold is found here, not by control
+            event = decode(encode(event), type(event))  # finds numbers that JSON cannot represent
         except (ValueError, UndecodableMessage) as error:
             raise BadResult(f"the program's result cannot be used: {error}") from error
-        reporter.step(Step(stage="uploading", done=0))
+        reporter.step(ProgressLine(stage="uploading", done=0))
         try:
-            await upload(self._objects, attempt.command.output, folder / "out", event, retrying=PATIENTLY)
+            await upload(self._objects, attempt.command.output, folder / "out", event, retrying=RETRY_WHILE_UNAVAILABLE)
         except (BadArtifact, ObjectRefused) as error:
             raise BadResult(str(error)) from error
         return event
 
-    def _paused(self, attempt: Attempt, ended: Ended | None = None) -> PhasePaused:
-        return PhasePaused(**self._facts(attempt, ended), checkpoint=attempt.checkpoint)
+    def _paused(self, attempt: Attempt, program_exit: ProgramExit | None = None) -> PhasePaused:
+        return PhasePaused(**self._common_fields(attempt, program_exit), checkpoint=attempt.checkpoint)
 
-    def _failed(self, attempt: Attempt, failure: Failure, ended: Ended | None = None) -> PhaseFailed:
+    def _failed(self, attempt: Attempt, failure: Failure, program_exit: ProgramExit | None = None) -> PhaseFailed:
         message = failure.message
-        if ended is not None and failure.failure in KEEP_LOG:
-            message += f" (worker {self._worker_id} keeps its log in {self._folder.job_path(attempt.key)})"
+        if program_exit is not None and failure.failure in FAILURES_WITH_LOG:
+            message += f" (log on the machine of worker {self._worker_id}, in {self._folder.job_path(attempt.key)})"
         return PhaseFailed(
-            **self._facts(attempt, ended),
+            **self._common_fields(attempt, program_exit),
             failure=failure.failure,
             message=message,
             field=failure.field,
             checkpoint=attempt.checkpoint,
         )
 
-    def _facts(self, attempt: Attempt, ended: Ended | None) -> dict[str, Any]:
+    def _common_fields(self, attempt: Attempt, program_exit: ProgramExit | None) -> dict[str, Any]:
         return {
             "key": attempt.key,
             "claim_id": attempt.claim_id,
             "worker_id": self._worker_id,
-            "seconds": ended.seconds if ended else 0.0,
-            "gpu_seconds": ended.seconds * ended.accelerators if ended else 0.0,
+            "seconds": program_exit.seconds if program_exit else 0.0,
+            "gpu_seconds": program_exit.seconds * program_exit.accelerators if program_exit else 0.0,
         }
 
     async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
-        """Remove the job's folder, or keep it where it failed, with the last few others that did."""
+        """Remove the job folder, or keep it if the job failed, with a limited number of earlier failed jobs."""
         if failed:
             kept = {self._folder.job_path(other.key) for other in (attempt, *active)}
             await asyncio.to_thread(self._folder.prune, kept)
@@ -208,8 +213,8 @@ class Jobs:
             await asyncio.to_thread(shutil.rmtree, self._folder.job_path(attempt.key), ignore_errors=True)
 
 
-async def _unless_paused(attempt: Attempt, work: Coroutine[Any, Any, None]) -> bool:
-    """Whether `work` came to its end before the attempt was paused; it is cancelled otherwise."""
+async def _finished_before_pause(attempt: Attempt, work: Coroutine[Any, Any, None]) -> bool:
+    """Run `work`, and cancel it when the attempt is paused. Returns whether it finished before that."""
     working = asyncio.create_task(work)
     paused = asyncio.create_task(attempt.paused.wait())
     try:
@@ -224,6 +229,6 @@ async def _unless_paused(attempt: Attempt, work: Coroutine[Any, Any, None]) -> b
         await asyncio.gather(working, paused, return_exceptions=True)
 
 
-async def _stop_when_paused(attempt: Attempt, child: Child) -> None:
+async def _stop_when_paused(attempt: Attempt, child: ChildProcess) -> None:
     await attempt.paused.wait()
     await child.stop()

@@ -1,4 +1,4 @@
-"""What a worker's room gives the host: a command becomes a program's job, its result an event."""
+"""The interface between a worker package and the host: from command to job, and from result to event."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ C = TypeVar("C", bound=PhaseCommand)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One job: artifacts to lay under `input/<name>/`, the program's module and its spec."""
+    """One job: the module of the program, its spec, and the artifacts to download into `input/<name>/`."""
 
     module: str
     spec: BaseModel
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Name to artifact prefix. Each is downloaded whole and checked against its manifest.
+    """Name to artifact prefix; each artifact is downloaded completely and checked against its manifest.
     A prefix `p#sub` downloads only the files of `p` below `sub/` (or the file `sub`)."""
     optional: AbstractSet[str] = frozenset()
-    """Names of inputs that the program can do without: one that is damaged is not laid, where others are bad input."""
+    """Names of inputs that are left out if they are damaged; any other damaged input fails the attempt as bad input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What the host knows when a program has succeeded: enough to say what the event must say."""
+    """The data of a successful program, from which `conclude` creates the completion event; times are in seconds."""
 
     key: AttemptKey
     claim_id: UUID
@@ -41,10 +41,10 @@ class Finished:
     seconds: float
     gpu_seconds: float
     result: Path
-    """The program's `result.json`."""
+    """Path of the program's `result.json`."""
 
     def facts(self) -> dict[str, Any]:
-        """The fields that every completion event has."""
+        """The fields that all completion events have in common."""
         return {
             "key": self.key,
             "claim_id": self.claim_id,
@@ -56,11 +56,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class PhaseWorker(Generic[C]):
-    """A worker is a function from a command to an event: `plan` is its first half, `conclude` its second."""
+    """The functions of one worker: `plan` turns a command into a job, `conclude` its result into an event."""
 
     phase: Phase
     command: type[C]
     plan: Callable[[C], Plan]
     conclude: Callable[[C, Finished], WorkerEvent]
     module: str | None = None
-    """The program to keep a warm child for from the start; None: that of the first job, once it has ended."""
+    """The program for which a warm child process is started with the worker; None: beside the first job."""

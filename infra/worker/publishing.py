@@ -1,21 +1,22 @@
-"""A worker publishes an event, or a dead letter, for as long as it takes."""
+"""Publishing with retries until the broker confirms."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from infra.bus.dead_letter import dead_letter
-from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
+from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed
 from infra.retry import retry
 
-LONGEST_PAUSE = 5.0
+MAX_RETRY_PAUSE = 5.0
+"""Seconds."""
 
 
-async def publish(bus: Bus, message: Outgoing) -> None:
-    """Publish until the broker confirms."""
-    await retry(partial(bus.publish, message), PublishFailed, longest=LONGEST_PAUSE)
+async def publish_until_confirmed(bus: Bus, message: OutgoingMessage) -> None:
+    """Publish a message, with retries until the broker confirms."""
+    await retry(partial(bus.publish, message), PublishFailed, max_pause=MAX_RETRY_PAUSE)
 
 
-async def bury(bus: Bus, message: Incoming, queue: str, reason: str) -> None:
-    """Dead-letter a message that this worker does not understand, and settle it once the broker has the copy."""
-    await retry(partial(dead_letter, bus, message, queue, reason), PublishFailed, longest=LONGEST_PAUSE)
+async def dead_letter_until_confirmed(bus: Bus, message: IncomingMessage, queue: str, reason: str) -> None:
+    """Dead-letter a message, with retries until the broker confirms, then acknowledge it."""
+    await retry(partial(dead_letter, bus, message, queue, reason), PublishFailed, max_pause=MAX_RETRY_PAUSE)

@@ -1,7 +1,7 @@
-"""The spool: an event is in an SQLite file before it is published, and until the broker has confirmed it.
+"""The spool: an SQLite file that stores each event from before it is published until the broker has confirmed it.
 
-What a killed process had written is there for its next life. A machine that loses power may lose the last events: then
-the reaper adopts a completed result from its manifest, and any other attempt costs a lease.
+The events survive a killed process. A power loss may lose the last events; then the reaper adopts a completed result
+from its manifest, and any other attempt is retried when its lease expires.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contracts.errors import TreadleError
 from contracts.events import WorkerEvent
 from contracts.topology import EVENTS
 from contracts.wire import encode
-from infra.bus.port import Outgoing
+from infra.bus.port import OutgoingMessage
 
-SET_UP = """
+SETUP_SCRIPT = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS events (
@@ -35,19 +35,19 @@ log = structlog.get_logger(__name__)
 
 
 class SpoolUnreadable(TreadleError):
-    """The disk refuses. What the spool holds stays there for the next life of a worker."""
+    """SQLite cannot read the file; its events are kept for the next start of a worker."""
 
 
 class Spooled:
-    """An event's message, and its row."""
+    """The message of an event, and its row in the spool."""
 
-    def __init__(self, spool: Spool, message: Outgoing, row: int | None) -> None:
+    def __init__(self, spool: Spool, message: OutgoingMessage, row: int | None) -> None:
         self.message = message
         self._spool = spool
         self._row = row
 
     def remove(self) -> None:
-        """Delete it: the broker has confirmed it, or control does not want it."""
+        """Delete the event, because the broker has confirmed it or control has ended the attempt."""
         if self._row is not None:
             self._spool.delete(self._row)
 
@@ -55,7 +55,7 @@ class Spooled:
 class Spool:
     """The events of one worker that the broker has not confirmed.
 
-    A call takes some 30 µs and waits for no disk, but for one in some hundred, which moves SQLite's log into the file.
+    Calls are synchronous but short: they wait for the disk only when SQLite moves its write-ahead log into the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,8 +63,8 @@ class Spool:
         self._open: sqlite3.Connection | None = None
 
     def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
-        """Write an event. A disk that refuses is logged: the caller publishes the event all the same."""
-        message = Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
+        """Store an event; an SQLite error is only logged, because the caller publishes the event anyway."""
+        message = OutgoingMessage(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
         values = (message.routing_key, message.message_id, json.dumps(dict(headers)), message.body)
         try:
             row = self._connection().execute(INSERT, values).lastrowid
@@ -74,16 +74,16 @@ class Spool:
         return Spooled(self, message, row)
 
     def delete(self, row: int) -> None:
-        """Delete an event. If that fails, the next life sends it again, which its message id makes harmless."""
+        """Delete an event; if that fails, the next process publishes it again, with the same message id."""
         try:
             self._connection().execute(DELETE, (row,))
         except sqlite3.Error as error:
             log.warning("spooled_event_not_deleted", error=str(error))
 
     def entries(self) -> list[Spooled]:
-        """What was written and not deleted, oldest first. Raises SpoolUnreadable.
+        """The stored events, oldest first. Raises SpoolUnreadable if SQLite cannot read the file now.
 
-        A damaged file is set aside, with a line in the log.
+        A damaged file is logged and renamed to `*.damaged`.
         """
         if not self._path.exists():
             return []
@@ -95,7 +95,7 @@ class Spool:
             self._set_aside(error)
             return []
         return [
-            Spooled(self, Outgoing(EVENTS.name, routing_key, body, message_id, json.loads(headers)), row)
+            Spooled(self, OutgoingMessage(EVENTS.name, routing_key, body, message_id, json.loads(headers)), row)
             for row, routing_key, message_id, headers, body in rows
         ]
 
@@ -109,7 +109,7 @@ class Spool:
         if self._open is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
-                connection.executescript(SET_UP)
+                connection.executescript(SETUP_SCRIPT)
             except sqlite3.Error:
                 connection.close()
                 raise

@@ -1,1 +1,1 @@
-"""From an evaluation report to rows drawn from the pool, and to weights of slices."""
+"""Use an evaluation report to draw rows from the pool and to weight slices."""

@@ -1,4 +1,4 @@
-"""How the label budget is shared among the weak slices."""
+"""Share the label budget among the weak slices."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from contracts.report import DevReport
 from infra.statistics import largest_remainders
 
-SUGGESTED = 0.5
-"""The part of a slice's share that the report's suggestions set; its share of all errors sets the rest."""
+SUGGESTED_SHARE = 0.5
+"""Weight of the report's suggestions in a slice's quota; the slice's share of all errors has the rest."""
 
 
 def slice_quotas(report: DevReport, budget: int) -> dict[str, int]:
-    """Rows to draw for each slice that has bad cases; in all, `budget`, or nothing where there are none."""
+    """Return the rows to draw for each slice that has bad cases; they sum to `budget`, or to 0 without bad cases."""
     cases = Counter(case.slice for case in report.bad_cases)
     mass = {part.name: part.rows * (1 - part.value) for part in report.slices}
     errors = _shares({name: mass.get(name, float(count)) for name, count in cases.items()})
-    asked = {s.slice: float(s.rows) for s in report.suggestions if s.action == "add_rows" and s.slice in cases}
-    suggested = _shares(asked) or errors
-    wanted = {name: (1 - SUGGESTED) * errors[name] + SUGGESTED * suggested.get(name, 0.0) for name in errors}
-    drawn = dict(zip(wanted, largest_remainders(list(wanted.values()), budget), strict=True))
-    return {name: rows for name, rows in drawn.items() if rows > 0}
+    requested = {s.slice: float(s.rows) for s in report.suggestions if s.action == "add_rows" and s.slice in cases}
+    suggested = _shares(requested) or errors
+    combined = {
+        name: (1 - SUGGESTED_SHARE) * errors[name] + SUGGESTED_SHARE * suggested.get(name, 0.0) for name in errors
+    }
+    quotas = dict(zip(combined, largest_remainders(list(combined.values()), budget), strict=True))
+    return {name: rows for name, rows in quotas.items() if rows > 0}
 
 
 def _shares(mass: Mapping[str, float]) -> dict[str, float]:

@@ -1,15 +1,15 @@
-"""Rows drawn from the pool to answer a report. Only prompts are looked at: a label is unknown until it is bought.
+"""Choose rows of the pool by their prompts only, because a label is unknown until its row is drawn.
 
-Targeted: each weak slice has a quota, and spends it on the pool prompts nearest (TF-IDF) to its bad cases, less
-what is already in training or drawn. Nearest alone piles up around noisy failures, and on banking77 it does no
-better than rows drawn at random.
+Targeted: each weak slice has a quota, filled with the pool prompts most similar (TF-IDF) to its bad cases, minus a
+penalty for similarity to training prompts and to drawn prompts. Without the penalties, draws concentrate around
+noisy failures; on banking77 they were no better than random rows.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,120 +18,133 @@ from scipy.sparse import csr_array
 
 from contracts.report import BadCase, DevReport
 from optimizer_worker.feedback.quotas import slice_quotas
-from optimizer_worker.programs.text_models import word_vectors
 from optimizer_worker.similarity.shingles import Indices
 
-NEAREST = 3
-"""Bad cases of a slice whose likeness to a prompt is averaged: one odd failure must not lead."""
-NOVELTY, DIVERSITY = 0.5, 0.5
-"""How much likeness to the training prompts, and to the prompts drawn before, counts against a prompt
+NEAREST_CASES = 3
+"""Number of nearest bad cases of a slice to average over, so that one unusual failure does not decide."""
+NOVELTY_PENALTY, DIVERSITY_PENALTY = 0.5, 0.5
+"""Penalties for similarity to the training prompts and to the prompts already drawn
 (maximal marginal relevance, Carbonell and Goldstein 1998)."""
-SHORTLIST, SHORTEST = 20, 200
-"""Prompts that are looked at closely for each row of a slice's quota, and at least."""
-CHUNK = 4096
+SHORTLIST_PER_ROW, MIN_SHORTLIST = 20, 200
+"""Size of a slice's shortlist: prompts for each row of its quota, and the minimum."""
+ROWS_AT_ONCE = 4096
+"""Rows of the left matrix multiplied at once."""
 
 Scores = NDArray[np.float64]
 
+Vectorize = Callable[..., list[csr_array]]
+"""Takes groups of texts, and returns vectors of unit length for each group, in one space."""
+
 
 class Prompt(NamedTuple):
-    """A pool row as far as it may be known before it is drawn."""
+    """The part of a pool row that is known before the row is drawn."""
 
     id: str
     prompt: str
 
 
 class Draw(NamedTuple):
-    """One row to buy, and the dev bad case that asked for it; None where it was drawn at random."""
+    """One row to draw, and the dev bad case it is most similar to; None if it was drawn at random."""
 
     id: str
     bad_case: str | None = None
-    likeness: float | None = None
+    similarity: float | None = None
 
 
-class Wish(NamedTuple):
-    """What one slice would draw: places in the pool, their worth to the slice, and the bad case nearest to each."""
+class SliceCandidates(NamedTuple):
+    """One slice's shortlist: indices in the pool, the value of each to the slice, and its nearest bad case."""
 
-    places: Indices
-    worth: Scores
+    indices: Indices
+    value: Scores
     nearest: Indices
-    likeness: Scores
+    similarity: Scores
 
 
 def draw_random(pool: Sequence[Prompt], budget: int, seed: int) -> list[Draw]:
-    """A uniform sample without replacement: the control arm."""
-    # A reproducible sample is wanted, no secret.
+    """Draw a uniform sample without replacement, for the control arm."""
+    # The sample must be reproducible; it is not used for security.
     sample = random.Random(seed).sample(range(len(pool)), min(budget, len(pool)))  # noqa: S311
-    return [Draw(pool[place].id) for place in sample]
+    return [Draw(pool[index].id) for index in sample]
 
 
-def draw_targeted(pool: Sequence[Prompt], report: DevReport, known: Sequence[str], budget: int) -> list[Draw]:
-    """At most `budget` prompts near the report's bad cases and unlike the `known` training prompts.
+def draw_targeted(
+    pool: Sequence[Prompt], report: DevReport, known: Sequence[str], budget: int, vectorize: Vectorize
+) -> list[Draw]:
+    """Draw at most `budget` prompts similar to the report's bad cases and different from the `known` training prompts.
 
-    Fewer where the pool has no more prompts that share a word with a bad case.
+    Fewer are drawn if no more prompts of the pool share a word with a bad case.
     """
     quotas = slice_quotas(report, budget)
     if not pool or not quotas:
         return []
     cases = report.bad_cases
-    prompts, failed, training = word_vectors([p.prompt for p in pool], [c.prompt for c in cases], known)
-    wishes = {
-        name: _wish(prompts, failed, _places(cases, name), training, max(SHORTEST, SHORTLIST * quota))
+    prompts, case_vectors, training = vectorize([p.prompt for p in pool], [c.prompt for c in cases], known)
+    shortlists = {
+        name: _shortlist(
+            prompts, case_vectors, _case_indices(cases, name), training, max(MIN_SHORTLIST, SHORTLIST_PER_ROW * quota)
+        )
         for name, quota in quotas.items()
     }
     return [
-        Draw(pool[place].id, cases[wish.nearest[i]].row_id, round(float(wish.likeness[i]), 4))
-        for place, wish, i in _spend(prompts, wishes, quotas, budget)
+        Draw(pool[index].id, cases[shortlist.nearest[i]].row_id, round(float(shortlist.similarity[i]), 4))
+        for index, shortlist, i in _fill_quotas(prompts, shortlists, quotas, budget)
     ]
 
 
-def _places(cases: Sequence[BadCase], name: str) -> Indices:
+def _case_indices(cases: Sequence[BadCase], name: str) -> Indices:
     return np.array([i for i, case in enumerate(cases) if case.slice == name], dtype=np.int64)
 
 
-def _wish(prompts: csr_array, failed: csr_array, cases: Indices, training: csr_array, length: int) -> Wish:
-    """The slice's shortlist: the prompts most like its bad cases, the like of training prompts taken off."""
-    likeness = np.concatenate([_mean_of_nearest(part) for part in _products(prompts, failed[cases])])
-    order = np.argsort(-likeness, kind="stable")[:length]
-    places = order[likeness[order] > 0]
-    if not places.size:
-        return Wish(places, likeness[places], places, likeness[places])
-    closest = np.concatenate([part.argmax(axis=1) for part in _products(prompts[places], failed[cases])])
-    known = np.concatenate([part.max(axis=1, initial=0) for part in _products(prompts[places], training)])
-    return Wish(places, likeness[places] - NOVELTY * known, cases[closest], likeness[places])
+def _shortlist(
+    prompts: csr_array, case_vectors: csr_array, cases: Indices, training: csr_array, length: int
+) -> SliceCandidates:
+    """Return the slice's shortlist: the prompts most similar to its bad cases, with the novelty penalty applied."""
+    similarity = np.concatenate([_mean_of_nearest(part) for part in _products(prompts, case_vectors[cases])])
+    order = np.argsort(-similarity, kind="stable")[:length]
+    indices = order[similarity[order] > 0]
+    if not indices.size:
+        return SliceCandidates(indices, similarity[indices], indices, similarity[indices])
+    closest = np.concatenate([part.argmax(axis=1) for part in _products(prompts[indices], case_vectors[cases])])
+    known = np.concatenate([part.max(axis=1, initial=0) for part in _products(prompts[indices], training)])
+    return SliceCandidates(indices, similarity[indices] - NOVELTY_PENALTY * known, cases[closest], similarity[indices])
 
 
 def _products(left: csr_array, right: csr_array) -> Iterator[Scores]:
-    """Cosines of the vectors on the left with all on the right, some rows at a time."""
-    for start in range(0, left.shape[0], CHUNK):
-        yield (left[start : start + CHUNK] @ right.T).toarray()
+    """Yield the cosines of the left vectors with all right vectors, in chunks of rows of shape (chunk, right)."""
+    for start in range(0, left.shape[0], ROWS_AT_ONCE):
+        yield (left[start : start + ROWS_AT_ONCE] @ right.T).toarray()
 
 
 def _mean_of_nearest(cosines: Scores) -> Scores:
-    count = min(NEAREST, cosines.shape[1])
+    count = min(NEAREST_CASES, cosines.shape[1])
     return np.asarray(np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1))
 
 
-def _spend(
-    prompts: csr_array, wishes: Mapping[str, Wish], quotas: Mapping[str, int], budget: int
-) -> Iterator[tuple[int, Wish, int]]:
-    """Draw the best prompt of the slice with the most left to spend, again and again; never the like twice.
+def _fill_quotas(
+    prompts: csr_array, shortlists: Mapping[str, SliceCandidates], quotas: Mapping[str, int], budget: int
+) -> Iterator[tuple[int, SliceCandidates, int]]:
+    """Draw the best prompt of the slice with the most unfilled quota, until the budget is spent.
 
-    What a slice finds nothing for goes to the others.
+    A slice without candidates leaves the rest of its quota to the others.
     """
-    wanted = np.unique(np.concatenate([wish.places for wish in wishes.values()]))
-    vectors, stale = prompts[wanted], np.zeros(wanted.size)
-    open_to = {name: np.searchsorted(wanted, wish.places) for name, wish in wishes.items() if wish.places.size}
+    shortlisted = np.unique(np.concatenate([shortlist.indices for shortlist in shortlists.values()]))
+    vectors, drawn_similarity = prompts[shortlisted], np.zeros(shortlisted.size)
+    positions = {
+        name: np.searchsorted(shortlisted, shortlist.indices)
+        for name, shortlist in shortlists.items()
+        if shortlist.indices.size
+    }
     spent: Counter[str] = Counter()
-    while spent.total() < budget and open_to:
-        name = max(open_to, key=lambda n: quotas[n] - spent[n])
-        wish = wishes[name]
-        worth = wish.worth - DIVERSITY * stale[open_to[name]]
-        best = int(worth.argmax())
-        if np.isneginf(worth[best]):
-            del open_to[name]
+    while spent.total() < budget and positions:
+        name = max(positions, key=lambda n: quotas[n] - spent[n])
+        shortlist = shortlists[name]
+        value = shortlist.value - DIVERSITY_PENALTY * drawn_similarity[positions[name]]
+        best = int(value.argmax())
+        if np.isneginf(value[best]):
+            del positions[name]
             continue
         spent[name] += 1
-        yield int(wish.places[best]), wish, best
-        drawn = open_to[name][best]
-        stale = np.maximum(stale, (vectors @ vectors[[drawn]].T).toarray().ravel())
-        stale[drawn] = np.inf
+        yield int(shortlist.indices[best]), shortlist, best
+        drawn = positions[name][best]
+        drawn_similarity = np.maximum(drawn_similarity, (vectors @ vectors[[drawn]].T).toarray().ravel())
+        drawn_similarity[drawn] = np.inf

@@ -1,4 +1,4 @@
-"""How much a row weighs in training: more where its slice fails more often than the rest."""
+"""Give the rows of weak slices more weight in training."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from collections.abc import Mapping, Sequence
 from contracts.report import DevReport
 from contracts.rows import Row
 from infra.statistics import wilson
-from optimizer_worker.ledger import Action, Verdict
+from optimizer_worker.ledger import Action, RuleDecision
 
-STRENGTH = 2.0
-"""Weight gained for each unit of error above the mean."""
+WEIGHT_PER_ERROR = 2.0
+"""Weight added for each unit of error rate above the mean."""
 
 
-def slice_weights(report: DevReport, most: float) -> dict[str, float]:
-    """1 plus STRENGTH times the slice's error (the lower end of its Wilson interval) above the mean, in [1, most]."""
+def slice_weights(report: DevReport, max_weight: float) -> dict[str, float]:
+    """Return 1 + WEIGHT_PER_ERROR * (slice error - mean error), limited to [1, max_weight], for each slice.
+
+    The slice error is the lower end of its Wilson interval.
+    """
     error = 1 - report.score.value
     return {
-        part.name: min(most, max(1.0, 1 + STRENGTH * (wilson(1 - part.value, part.rows)[0] - error)))
+        part.name: min(max_weight, max(1.0, 1 + WEIGHT_PER_ERROR * (wilson(1 - part.value, part.rows)[0] - error)))
         for part in report.slices
     }
 
 
-def reweight(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[list[Row], list[Verdict]]:
-    """The rows with the weights of their slices, scaled so that their mean is 1; verdicts for the weak slices."""
+def reweight(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[list[Row], list[RuleDecision]]:
+    """Return the rows with the weights of their slices, scaled to a mean of 1, and decisions for the weak slices."""
     mean = sum(weights.get(row.slice, 1.0) for row in rows) / len(rows)
-    weighted, verdicts = [], []
+    weighted, decisions = [], []
     for row in rows:
-        gained = weights.get(row.slice, 1.0)
-        weighted.append(row.model_copy(update={"weight": round(gained / mean, 4)}))
-        if gained > 1:
-            verdicts.append(Verdict(row.id, Action.REWEIGHTED, "reweighted", round(gained / mean, 4), 1.0))
-    return weighted, verdicts
+        slice_weight = weights.get(row.slice, 1.0)
+        weighted.append(row.model_copy(update={"weight": round(slice_weight / mean, 4)}))
+        if slice_weight > 1:
+            decisions.append(RuleDecision(row.id, Action.REWEIGHTED, "reweighted", round(slice_weight / mean, 4), 1.0))
+    return weighted, decisions

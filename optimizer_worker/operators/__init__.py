@@ -1,1 +1,4 @@
-"""Rules on rows. Each returns verdicts; only `Corpus.apply` changes rows."""
+"""The rules for rows; each returns decisions, and only `Corpus.apply` changes the rows.
+
+The program gives `labels.py` its classifier, because only programs import scikit-learn.
+"""

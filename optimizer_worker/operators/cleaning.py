@@ -1,4 +1,4 @@
-"""Tidy each row's text, and take out the rows that can teach nothing."""
+"""Clean each row's text, and quarantine rows that are useless for training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from contracts.rows import Row, Turn
-from optimizer_worker.ledger import Action, Verdict
+from optimizer_worker.ledger import Action, RuleDecision
 
-# Control characters, soft hyphens, zero-width spaces, byte-order marks. Joiners stay: scripts and emoji need them.
+# Control characters, soft hyphens, zero-width spaces, byte-order marks; not joiners, which scripts and emoji need.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff]")
 _SPACES = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000]{2,}|[\t\u00a0\u2000-\u200a\u202f\u205f]")
 _LINE_END = re.compile(r"[ \t]+(?=\n)")
@@ -17,9 +17,9 @@ _UNUSUAL = re.compile(r"[^\n -~]")
 
 
 def tidy(text: str) -> str:
-    """`text` in composed Unicode without invisible characters; in text of one line, runs of spaces become one.
+    """Return `text` in composed Unicode, without invisible characters and surplus white space.
 
-    The lines of longer text keep their inner spacing: it may be code.
+    Text of several lines keeps the spacing inside its lines, because it may be code.
     """
     if _is_tidy(text):
         return text
@@ -30,28 +30,28 @@ def tidy(text: str) -> str:
 
 
 def _is_tidy(text: str) -> bool:
-    """Whether nothing is to be done, said fast: most text is plain."""
+    """Whether `text` needs no change; a fast check, because most text needs none."""
     spaced = "  " in text and "\n" not in text
     return not (spaced or " \n" in text or _UNUSUAL.search(text)) and text == text.strip()
 
 
-def clean(rows: Sequence[Row]) -> tuple[list[Row], list[Verdict]]:
-    """The rows with tidy text, and what was found: rows rewritten, and rows to be quarantined."""
-    tidied, verdicts = [], []
+def clean(rows: Sequence[Row]) -> tuple[list[Row], list[RuleDecision]]:
+    """Return the rows with clean text, and the decisions to rewrite or quarantine rows."""
+    tidied, decisions = [], []
     for row in rows:
-        better = _tidied(row)
-        tidied.append(better)
-        if problem := _problem(better):
-            verdicts.append(Verdict(row.id, Action.QUARANTINED, problem, reason=_REASONS[problem]))
-        elif better is not row:
-            verdicts.append(Verdict(row.id, Action.REWRITTEN, "tidied"))
-    return tidied, verdicts
+        cleaned = _tidied(row)
+        tidied.append(cleaned)
+        if problem := _problem(cleaned):
+            decisions.append(RuleDecision(row.id, Action.QUARANTINED, problem, reason=_REASONS[problem]))
+        elif cleaned is not row:
+            decisions.append(RuleDecision(row.id, Action.REWRITTEN, "tidied"))
+    return tidied, decisions
 
 
 _REASONS = {
-    "empty_prompt": "a turn of the user, or the text, is empty",
-    "empty_answer": "a turn of the assistant is empty",
-    "answer_repeats_prompt": "the answer is the prompt",
+    "empty_prompt": "a user turn, or the text, is empty",
+    "empty_answer": "an assistant turn is empty",
+    "answer_repeats_prompt": "the answer is equal to the prompt",
 }
 
 

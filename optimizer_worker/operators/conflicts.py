@@ -1,4 +1,4 @@
-"""Prompts that stand more than once, with different answers."""
+"""Find equal or similar prompts that have different answers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from contracts.rows import Row
-from optimizer_worker.ledger import Action, Verdict
+from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import normal, numbers
 from optimizer_worker.similarity.pairs import similar_pairs
 
 
 class NearConflict(NamedTuple):
-    """Two rows with nearly one prompt and two answers: reported, and left to a person."""
+    """Two rows with similar prompts and different answers; it is only reported, for a person to decide."""
 
     prompt: str
     rows: tuple[str, str]
@@ -22,7 +22,7 @@ class NearConflict(NamedTuple):
 
 
 def label_conflicts(rows: Sequence[Row]) -> list[list[Row]]:
-    """Groups of rows with one prompt, letter case and sentence marks aside, and more than one answer."""
+    """Return groups of rows that have the same `normal` prompt and more than one answer."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.text is None:
@@ -31,20 +31,22 @@ def label_conflicts(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
-    """Pairs of rows whose prompts are alike but not equal, with the same numbers, and whose answers differ."""
+    """Return pairs of rows with similar but not equal prompts, the same numbers in them, and different answers."""
     pairs = similar_pairs([row.prompt for row in rows], threshold)
-    found = []
+    conflicts = []
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
         one, other = rows[left], rows[right]
-        if _differ(one, other):
-            found.append(NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4)))
-    return found
+        if _is_near_conflict(one, other):
+            conflicts.append(
+                NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4))
+            )
+    return conflicts
 
 
-def conflict_verdicts(groups: Sequence[Sequence[Row]]) -> list[Verdict]:
-    """Quarantine every row of the groups: which answer is right is not known here."""
+def conflict_decisions(groups: Sequence[Sequence[Row]]) -> list[RuleDecision]:
+    """Quarantine every row of the groups, because it is unknown which answer is right."""
     return [
-        Verdict(row.id, Action.QUARANTINED, "label_conflict", len(group), 1, reason=_reason(group))
+        RuleDecision(row.id, Action.QUARANTINED, "label_conflict", len(group), 1, reason=_reason(group))
         for group in groups
         for row in group
     ]
@@ -52,10 +54,10 @@ def conflict_verdicts(groups: Sequence[Sequence[Row]]) -> list[Verdict]:
 
 def _reason(group: Sequence[Row]) -> str:
     answers = sorted({row.response[:80] for row in group})
-    return f"this prompt stands with {len(answers)} answers: {'; '.join(answers[:4])}"
+    return f"this prompt has {len(answers)} different answers: {'; '.join(answers[:4])}"
 
 
-def _differ(one: Row, other: Row) -> bool:
+def _is_near_conflict(one: Row, other: Row) -> bool:
     return (
         normal(one.response) != normal(other.response)
         and normal(one.prompt) != normal(other.prompt)

@@ -1,7 +1,7 @@
-"""Rows that give away a dev or test row: the same prompt, a near copy of it, or a long stretch of it.
+"""Drop rows that contain a dev or test prompt: the same prompt, a near copy, or a long part of it.
 
-Short prompts are held to more than shared words: questions of one domain share most of them. Long ones leak by
-a part, so the row's whole text is searched, its answer too.
+A short prompt must match in more than its words, because questions of one domain share most words. A part of a long
+prompt is enough, so for those the row's whole text is searched, including the answer.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from rapidfuzz.distance import Levenshtein
 from scipy.sparse import csr_array
 
 from contracts.rows import Row
-from optimizer_worker.ledger import Action, Verdict
+from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import normal, words
 from optimizer_worker.similarity.shingles import distinctive, runs, sizes, views
 
-CHUNK = 4096
-"""Rows compared with all protected ones at once."""
-SHORT_PROMPT = 13
-"""Words below which a prompt has no 13-gram, the measure used for long ones since GPT-3."""
-SHARED_PAIRS, CONTAINED, SAME_LETTERS, ONE_WORD = 0.5, 0.8, 0.9, 8
-"""A short prompt is given away by a row with half its pairs of words and 0.8 of its words, if 0.9 of the letters
-(edit similarity) are the same too, or, from 8 words on, all words but one in their order. Less over-flags: "how do I
-get a physical card" and "how do I get a virtual card" are two questions."""
-LONG_RUN, COVERED_RUN, COVERED = 13, 8, 0.5
-"""A long prompt is given away by any of its 13-grams that is not a template's, or by half its 8-grams."""
+ROWS_AT_ONCE = 4096
+"""Rows compared with all protected rows at once."""
+SHORT_PROMPT_WORDS = 13
+"""Prompts of fewer words are short: they have no 13-gram, the measure used for long prompts since GPT-3."""
+MIN_SHARED_PAIRS, MIN_SHARED_WORDS, MIN_EDIT_SIMILARITY, MIN_WORDS_FOR_ONE_CHANGE = 0.5, 0.8, 0.9, 8
+"""A row matches a short prompt if it has half its word pairs and 0.8 of its words, and either an edit similarity of
+0.9 or, for prompts of 8 words and more, at most one changed word. Lower values flag too many rows: "how do I get a
+physical card" and "how do I get a virtual card" are different questions."""
+LONG_NGRAM, SHORT_NGRAM, MIN_COVERED = 13, 8, 0.5
+"""A row matches a long prompt if it has one of its 13-grams that is not part of a template, or half its 8-grams."""
 
 
 class Match(NamedTuple):
-    """A row that gives a protected row away; `value` was measured and held against `threshold`."""
+    """A row that matches a protected row; `value` is the measured value, which reached `threshold`."""
 
     row: int
     protected: int
@@ -42,107 +42,107 @@ class Match(NamedTuple):
     threshold: float
 
 
-def contaminated(rows: Sequence[Row], protected: Mapping[str, Sequence[Row]], threshold: float) -> list[Verdict]:
-    """Drop the rows that match a row of a protected split. The verdict names a dev row, never one of test."""
+def contaminated(rows: Sequence[Row], protected: Mapping[str, Sequence[Row]], threshold: float) -> list[RuleDecision]:
+    """Drop the rows that match a row of a protected split; a decision names a dev row, but never a test row."""
     owners = [(name, row) for name, split in protected.items() for row in split]
     if not rows or not owners:
         return []
     first: dict[int, Match] = {}
     for match in _matches(rows, [row for _, row in owners], threshold):
         first.setdefault(match.row, match)
-    return [_verdict(rows[place], match, *owners[match.protected]) for place, match in sorted(first.items())]
+    return [_decision(rows[index], match, *owners[match.protected]) for index, match in sorted(first.items())]
 
 
 def _matches(rows: Sequence[Row], protected: Sequence[Row], threshold: float) -> Iterator[Match]:
     prompts = [row.prompt for row in rows]
-    secrets = [row.prompt for row in protected]
-    yield from _same(prompts, secrets)
-    yield from _alike(prompts, secrets, threshold)
-    yield from _short(prompts, secrets)
-    yield from _long([f"{row.prompt}\n{row.response}" for row in rows], secrets)
+    protected_prompts = [row.prompt for row in protected]
+    yield from _same(prompts, protected_prompts)
+    yield from _near_copies(prompts, protected_prompts, threshold)
+    yield from _short(prompts, protected_prompts)
+    yield from _long([f"{row.prompt}\n{row.response}" for row in rows], protected_prompts)
 
 
-def _same(prompts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
-    place = {normal(secret): i for i, secret in enumerate(secrets)}
+def _same(prompts: Sequence[str], protected_prompts: Sequence[str]) -> Iterator[Match]:
+    index_of = {normal(protected): i for i, protected in enumerate(protected_prompts)}
     for row, prompt in enumerate(prompts):
-        if (found := place.get(normal(prompt))) is not None:
-            yield Match(row, found, "same prompt", 1.0, 1.0)
+        if (match := index_of.get(normal(prompt))) is not None:
+            yield Match(row, match, "same prompt", 1.0, 1.0)
 
 
-def _alike(prompts: Sequence[str], secrets: Sequence[str], threshold: float) -> Iterator[Match]:
-    """Near copies by the Jaccard similarity of shingles, of words or of characters; exact, no LSH."""
-    for where, matrix in views([*prompts, *secrets]):
-        border = int(np.searchsorted(where, len(prompts)))
-        mine, theirs = matrix[:border], matrix[border:]
-        have, needed = sizes(mine), sizes(theirs)
-        for row, secret, shared in _shared(mine, theirs):
-            similarity = shared / (have[row] + needed[secret] - shared)
+def _near_copies(prompts: Sequence[str], protected_prompts: Sequence[str], threshold: float) -> Iterator[Match]:
+    """Find near copies by the exact Jaccard similarity of word or character shingles, without LSH."""
+    for text_indices, matrix in views([*prompts, *protected_prompts]):
+        boundary = int(np.searchsorted(text_indices, len(prompts)))
+        row_shingles, protected_shingles = matrix[:boundary], matrix[boundary:]
+        row_sizes, protected_sizes = sizes(row_shingles), sizes(protected_shingles)
+        for row, protected, shared in _shared(row_shingles, protected_shingles):
+            similarity = shared / (row_sizes[row] + protected_sizes[protected] - shared)
             for i in np.flatnonzero(similarity >= threshold):
-                place = int(where[border + secret[i]]) - len(prompts)
-                yield Match(int(where[row[i]]), place, "near copy", float(similarity[i]), threshold)
+                index = int(text_indices[boundary + protected[i]]) - len(prompts)
+                yield Match(int(text_indices[row[i]]), index, "near copy", float(similarity[i]), threshold)
 
 
-def _short(prompts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
-    places = [i for i, secret in enumerate(secrets) if 2 < len(words(secret)) < SHORT_PROMPT]
-    if not places:
+def _short(prompts: Sequence[str], protected_prompts: Sequence[str]) -> Iterator[Match]:
+    indices = [i for i, protected in enumerate(protected_prompts) if 2 < len(words(protected)) < SHORT_PROMPT_WORDS]
+    if not indices:
         return
-    matrix = runs([words(text) for text in (*prompts, *(secrets[i] for i in places))], 2)
-    mine, theirs = matrix[: len(prompts)], matrix[len(prompts) :]
-    needed = sizes(theirs)
-    for row, secret, shared in _shared(mine, theirs):
-        for i in np.flatnonzero(shared >= SHARED_PAIRS * needed[secret]):
-            place = places[secret[i]]
-            if (letters := _same_letters(prompts[row[i]], secrets[place])) is not None:
-                yield Match(int(row[i]), place, "short near copy", letters, SAME_LETTERS)
+    matrix = runs([words(text) for text in (*prompts, *(protected_prompts[i] for i in indices))], 2)
+    row_shingles, protected_shingles = matrix[: len(prompts)], matrix[len(prompts) :]
+    protected_sizes = sizes(protected_shingles)
+    for row, protected, shared in _shared(row_shingles, protected_shingles):
+        for i in np.flatnonzero(shared >= MIN_SHARED_PAIRS * protected_sizes[protected]):
+            index = indices[protected[i]]
+            if (similarity := _near_copy_similarity(prompts[row[i]], protected_prompts[index])) is not None:
+                yield Match(int(row[i]), index, "short near copy", similarity, MIN_EDIT_SIMILARITY)
 
 
-def _same_letters(text: str, secret: str) -> float | None:
-    """The share of letters that a near copy of a short prompt has in common with it; None where it is none."""
-    mine, needed = words(text), words(secret)
-    if _figures(mine) != _figures(needed) or len(set(needed) & set(mine)) < CONTAINED * len(set(needed)):
+def _near_copy_similarity(text: str, protected: str) -> float | None:
+    """Return the edit similarity of a near copy of a short prompt, or None if the text is not a near copy."""
+    copy, original = words(text), words(protected)
+    if _symbols(copy) != _symbols(original) or len(set(original) & set(copy)) < MIN_SHARED_WORDS * len(set(original)):
         return None
-    letters = fuzz.ratio(" ".join(mine), " ".join(needed)) / 100
-    one_word = len(needed) >= ONE_WORD and Levenshtein.distance(mine, needed, score_cutoff=1) <= 1
-    return letters if letters >= SAME_LETTERS or one_word else None
+    similarity = fuzz.ratio(" ".join(copy), " ".join(original)) / 100
+    one_word = len(original) >= MIN_WORDS_FOR_ONE_CHANGE and Levenshtein.distance(copy, original, score_cutoff=1) <= 1
+    return similarity if similarity >= MIN_EDIT_SIMILARITY or one_word else None
 
 
-def _figures(tokens: Sequence[str]) -> list[str]:
-    """Numbers and operators: a sum with another one is another sum."""
+def _symbols(tokens: Sequence[str]) -> list[str]:
+    """Return numbers and operators; texts that differ in one are different questions."""
     return [token for token in tokens if not token.isalpha()]
 
 
-def _long(texts: Sequence[str], secrets: Sequence[str]) -> Iterator[Match]:
-    places = [i for i, secret in enumerate(secrets) if len(words(secret)) >= SHORT_PROMPT]
-    if not places:
+def _long(texts: Sequence[str], protected_prompts: Sequence[str]) -> Iterator[Match]:
+    indices = [i for i, protected in enumerate(protected_prompts) if len(words(protected)) >= SHORT_PROMPT_WORDS]
+    if not indices:
         return
-    tokens = [words(text) for text in (*texts, *(secrets[i] for i in places))]
-    for length, share in ((LONG_RUN, 0.0), (COVERED_RUN, COVERED)):
+    tokens = [words(text) for text in (*texts, *(protected_prompts[i] for i in indices))]
+    for length, share in ((LONG_NGRAM, 0.0), (SHORT_NGRAM, MIN_COVERED)):
         matrix = distinctive(runs(tokens, length))
-        mine, theirs = matrix[: len(texts)], matrix[len(texts) :]
-        needed = sizes(theirs)
-        for row, secret, shared in _shared(mine, theirs):
-            covered = shared / needed[secret]
+        row_shingles, protected_shingles = matrix[: len(texts)], matrix[len(texts) :]
+        protected_sizes = sizes(protected_shingles)
+        for row, protected, shared in _shared(row_shingles, protected_shingles):
+            covered = shared / protected_sizes[protected]
             for i in np.flatnonzero(covered >= share):
-                yield Match(int(row[i]), places[secret[i]], f"{length}-grams", float(covered[i]), share)
+                yield Match(int(row[i]), indices[protected[i]], f"{length}-grams", float(covered[i]), share)
 
 
 def _shared(
-    mine: csr_array, theirs: csr_array
+    row_shingles: csr_array, protected_shingles: csr_array
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows and protected rows that share shingles, and how many, chunk by chunk."""
-    across = theirs.T.tocsr()
-    for start in range(0, mine.shape[0], CHUNK):
-        product = (mine[start : start + CHUNK] @ across).tocoo()
+    """Yield, for each chunk, rows and protected rows that share shingles, and the number of shared shingles."""
+    transposed = protected_shingles.T.tocsr()
+    for start in range(0, row_shingles.shape[0], ROWS_AT_ONCE):
+        product = (row_shingles[start : start + ROWS_AT_ONCE] @ transposed).tocoo()
         yield product.row + start, product.col, product.data
 
 
-def _verdict(row: Row, match: Match, split: str, secret: Row) -> Verdict:
-    return Verdict(
+def _decision(row: Row, match: Match, split: str, protected: Row) -> RuleDecision:
+    return RuleDecision(
         row.id,
         Action.DROPPED,
         "contaminated",
         round(match.value, 4),
         match.threshold,
-        parent=secret.id if split == "dev" else None,
+        parent=protected.id if split == "dev" else None,
         reason=f"{match.rule} of a row of {split}",
     )

@@ -1,74 +1,100 @@
-"""Probable wrong labels: rows whose label a classifier that has not seen them contradicts with confidence.
+"""Find probably wrong labels: a classifier that was trained without the row confidently predicts another label.
 
-In the manner of confident learning (Northcutt et al. 2021, arXiv 1911.00068), cut down to what few rows carry:
-out-of-fold probabilities of a linear classifier on character n-grams, and one rule on them.
+This simplifies confident learning (Northcutt et al. 2021, arXiv 1911.00068) for few rows: out-of-fold probabilities of
+a linear classifier on character n-grams, and one rule for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.rows import Row
-from optimizer_worker.ledger import Action, Verdict
-from optimizer_worker.programs.text_models import Probabilities, character_vectors, out_of_fold, probabilities
+from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import words
 
-MOST_CLASSES, LABEL_WORDS, FEWEST_ROWS, ROWS_A_CLASS = 200, 8, 40, 3
-"""Data looks like classification up to this many short answers, from this many rows, this many a class."""
-MOST_ROWS = 20_000
-"""Above this, labels are not checked: fitting the classifier would take minutes."""
-SURE, USUAL, DOUBTED = 0.35, 0.75, 0.05
-"""Another label must have SURE, and USUAL times what that label's own rows have in the mean; the row's own less
-than DOUBTED. Of 10 % planted wrong labels among 250 rows of 20 intents, with a clean dev split of 300, this
-finds three of four at a precision of 0.99 (four seeds)."""
-RESTORED = 0.5
-"""The probability from which the classifier's agreement brings a quarantined row back."""
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+MAX_CLASSES, MAX_LABEL_WORDS, MIN_ROWS, MIN_ROWS_PER_CLASS = 200, 8, 40, 3
+"""Data looks like classification if it has at most this many classes and words in a label, and at least this many rows
+and rows for each class."""
+MAX_ROWS = 20_000
+"""Labels of more rows are not checked, because fitting the classifier would take minutes."""
+MAX_OWN_PROBABILITY = 0.05
+"""A label may be wrong only if the classifier gives it less than this."""
+MIN_OTHER_PROBABILITY = 0.35
+"""It is then wrong if another label has at least this probability,"""
+MIN_SHARE_OF_MEAN = 0.75
+"""and at least this share of the other label's mean probability on its own rows. Of 10 % planted wrong labels among 250
+rows of 20 intents, with a clean dev split of 300, the rule finds three of four at a precision of 0.99 (four seeds)."""
+MIN_RELEASE_PROBABILITY = 0.5
+"""A quarantined row is released if the classifier predicts its label with at least this probability."""
+
+
+class Classifier(Protocol):
+    """A text classifier, such as `LinearClassifier` in `programs/text_models.py`; only programs load scikit-learn."""
+
+    def out_of_fold(self, texts: Sequence[str], labels: Labels, judged: int, seed: int) -> Probabilities:
+        """Probabilities (judged, classes) of the first `judged` texts, each from a model fitted without it."""
+        ...
+
+    def predict(self, texts: Sequence[str], labels: Labels, queries: Sequence[str]) -> Probabilities:
+        """Probabilities (queries, classes) from a model fitted on `texts`."""
+        ...
 
 
 def looks_like_classification(rows: Sequence[Row]) -> bool:
-    """Whether the answers are a few short labels that come again and again."""
-    if not FEWEST_ROWS <= len(rows) <= MOST_ROWS or any(row.text is not None for row in rows):
+    """Whether the answers are a small set of short labels, each on several rows."""
+    if not MIN_ROWS <= len(rows) <= MAX_ROWS or any(row.text is not None for row in rows):
         return False
     labels = {row.response for row in rows}
-    few = 2 <= len(labels) <= min(MOST_CLASSES, len(rows) // ROWS_A_CLASS)
-    return few and all(len(words(label)) <= LABEL_WORDS for label in labels)
+    few = 2 <= len(labels) <= min(MAX_CLASSES, len(rows) // MIN_ROWS_PER_CLASS)
+    return few and all(len(words(label)) <= MAX_LABEL_WORDS for label in labels)
 
 
-def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int) -> list[Verdict]:
-    """Quarantine the rows of probably wrong label. `trusted` rows (dev) teach every fold and are not judged."""
+def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int, classifier: Classifier) -> list[RuleDecision]:
+    """Quarantine rows whose label is probably wrong; `trusted` rows (dev) train every fold and are not checked."""
     classes, labels = np.unique([row.response for row in (*rows, *trusted)], return_inverse=True)
-    features = character_vectors([row.prompt for row in (*rows, *trusted)])
-    chances = out_of_fold(features, labels, len(rows), len(classes), seed)
-    own = chances[np.arange(len(rows)), labels[: len(rows)]]
-    best = chances.argmax(axis=1)
-    sure = np.maximum(SURE, USUAL * _self_confidence(own, labels[: len(rows)], len(classes)))[best]
-    flagged = np.flatnonzero((chances.max(axis=1) >= sure) & (own < DOUBTED)).tolist()
-    return [_wrong(rows[i], str(classes[best[i]]), chances[i, best[i]], own[i]) for i in flagged]
+    predicted = classifier.out_of_fold([row.prompt for row in (*rows, *trusted)], labels, len(rows), seed)
+    own = predicted[np.arange(len(rows)), labels[: len(rows)]]
+    best = predicted.argmax(axis=1)
+    required = np.maximum(
+        MIN_OTHER_PROBABILITY, MIN_SHARE_OF_MEAN * _self_confidence(own, labels[: len(rows)], len(classes))
+    )[best]
+    flagged = np.flatnonzero((predicted.max(axis=1) >= required) & (own < MAX_OWN_PROBABILITY)).tolist()
+    return [_wrong_label(rows[i], str(classes[best[i]]), predicted[i, best[i]], own[i]) for i in flagged]
 
 
-def restored_labels(quarantined: Sequence[Row], rows: Sequence[Row], trusted: Sequence[Row]) -> list[Verdict]:
-    """Release rows whose label a classifier, which knows more by now and never saw them, does predict."""
-    teachers = [*rows, *trusted]
-    classes, labels = np.unique([row.response for row in teachers], return_inverse=True)
-    features = character_vectors([row.prompt for row in (*teachers, *quarantined)])
-    chances = probabilities(features[: len(teachers)], labels, features[len(teachers) :], len(classes))
-    verdicts = []
-    for row, chance in zip(quarantined, chances, strict=True):
+def restored_labels(
+    quarantined: Sequence[Row], rows: Sequence[Row], trusted: Sequence[Row], classifier: Classifier
+) -> list[RuleDecision]:
+    """Release quarantined rows whose label is predicted by a classifier trained on the current rows without them."""
+    training = [*rows, *trusted]
+    classes, labels = np.unique([row.response for row in training], return_inverse=True)
+    predicted = classifier.predict([row.prompt for row in training], labels, [row.prompt for row in quarantined])
+    decisions = []
+    for row, chance in zip(quarantined, predicted, strict=True):
         best = int(chance.argmax())
-        if classes[best] == row.response and chance[best] >= RESTORED:
-            verdicts.append(Verdict(row.id, Action.RELEASED, "label_restored", round(float(chance[best]), 4), RESTORED))
-    return verdicts
+        if classes[best] == row.response and chance[best] >= MIN_RELEASE_PROBABILITY:
+            decisions.append(
+                RuleDecision(
+                    row.id, Action.RELEASED, "label_restored", round(float(chance[best]), 4), MIN_RELEASE_PROBABILITY
+                )
+            )
+    return decisions
 
 
 def _self_confidence(own: Probabilities, labels: NDArray[np.int64], classes: int) -> Probabilities:
-    """How sure the classifier is, in the mean, of the rows that bear each label."""
+    """Return, for each label, the mean probability that the classifier gives to it on its own rows."""
     counts = np.bincount(labels, minlength=classes)
     return np.asarray(np.bincount(labels, own, minlength=classes) / np.maximum(counts, 1))
 
 
-def _wrong(row: Row, other: str, chance: float, own: float) -> Verdict:
+def _wrong_label(row: Row, other: str, chance: float, own: float) -> RuleDecision:
     reason = f"a classifier gives {other!r} {chance:.2f} and this label {own:.2f}"
-    return Verdict(row.id, Action.QUARANTINED, "wrong_label", round(float(own), 4), DOUBTED, reason=reason)
+    return RuleDecision(
+        row.id, Action.QUARANTINED, "wrong_label", round(float(own), 4), MAX_OWN_PROBABILITY, reason=reason
+    )

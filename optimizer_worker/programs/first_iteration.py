@@ -1,4 +1,4 @@
-"""The first iteration's material: uploaded datasets, read, cleaned and split."""
+"""Prepare the data of the first iteration: read, clean and split the uploaded datasets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from optimizer_worker.operators.decontamination import contaminated
 from optimizer_worker.operators.duplicates import exact_duplicates
 from optimizer_worker.operators.splitting import split_off
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.dataset import SEALED, UNREADABLE, Reading, read_dataset
+from optimizer_worker.reading.dataset import SEALED, UNREADABLE, ReadResult, read_dataset
 from optimizer_worker.spec import REQUEST_FIELDS, Spec
 from optimizer_worker.workspace import Splits, Workspace
 
 
 def read_uploads(spec: Spec, job: Job) -> Workspace:
-    """Read every dataset. Raises BadInput where one has no rows or a file is of no known format."""
+    """Read, clean and split the datasets.
+
+    Raises BadInput if a dataset has no usable rows, a file has no known format, or too few rows are left to split.
+    """
     given: dict[str, Corpus] = {}
     formats: dict[str, str] = {}
     for name, dataset_id in job.track(spec.datasets.items(), "reading", len(spec.datasets)):
@@ -28,26 +31,29 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
         formats |= reading.formats
         given[name] = _cleaned(reading, name)
     corpus = given.pop("train")
-    splits = Splits(**{name: part.rows for name, part in given.items()}, **_missing(corpus, set(given), spec))
+    splits = Splits(**{name: part.rows for name, part in given.items()}, **_split_missing(corpus, set(given), spec))
     for name, part in given.items():
-        _account(corpus, part, name)
-    splits.dev = _apart(splits, corpus, spec.options.near_duplicate)
+        _merge_records(corpus, part, name)
+    splits.dev = _dev_outside_test(splits, corpus, spec.options.near_duplicate)
     return Workspace(corpus=corpus, splits=splits, new_splits=True, formats=formats)
 
 
-def _cleaned(reading: Reading, name: str) -> Corpus:
-    rows, verdicts = clean(reading.rows)
+def _cleaned(reading: ReadResult, name: str) -> Corpus:
+    rows, decisions = clean(reading.rows)
     corpus = Corpus(rows, reading.unreadable)
-    corpus.apply(verdicts)
+    corpus.apply(decisions)
     if not corpus.rows:
-        raise BadInput(f"{name}: all {len(rows)} rows are empty or repeat their prompt", field=REQUEST_FIELDS[name])
+        raise BadInput(
+            f"{name}: all {len(rows)} rows are empty or repeat their prompt; expected at least one usable row",
+            field=REQUEST_FIELDS[name],
+        )
     if reading.unreadable:
         corpus.actions[UNREADABLE] = len(reading.unreadable)
     return corpus
 
 
-def _missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, list[Row]]:
-    """Dev and test rows taken out of the training rows, where no dataset was given for them."""
+def _split_missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, list[Row]]:
+    """Split off dev and test rows from the training rows, if no dataset was given for them."""
     options = spec.options
     fractions = {"dev": options.dev_fraction, "test": options.test_fraction}
     wanted = {name: fraction for name, fraction in fractions.items() if name not in given}
@@ -55,40 +61,40 @@ def _missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, list[Row]
         return {}
     chosen = split_off(corpus.rows, wanted, options.near_duplicate, spec.seed)
     for name, rows in chosen.items():
-        corpus.hold_out(rows, name, told=name != SEALED)
-    return {name: _once(rows) for name, rows in chosen.items()}
+        corpus.hold_out(rows, name, in_ledger=name != SEALED)
+    return {name: _without_duplicates(rows) for name, rows in chosen.items()}
 
 
-def _once(rows: Sequence[Row]) -> list[Row]:
-    again = {verdict.row for verdict in exact_duplicates(rows)}
-    return [row for row in rows if row.id not in again]
+def _without_duplicates(rows: Sequence[Row]) -> list[Row]:
+    duplicates = {decision.row for decision in exact_duplicates(rows)}
+    return [row for row in rows if row.id not in duplicates]
 
 
-def _account(corpus: Corpus, part: Corpus, name: str) -> None:
-    """What was found in another dataset goes into one ledger and quarantine; of the sealed one, counts alone."""
+def _merge_records(corpus: Corpus, part: Corpus, name: str) -> None:
+    """Merge another dataset's ledger and quarantine into the corpus; for the sealed split only counts are merged."""
     for rule, count in part.actions.items():
         corpus.actions[f"{name}_{rule}"] += count
     if name == SEALED:
-        corpus.quarantine += [_nameless(item) for item in part.quarantine]
+        corpus.quarantine += [_without_row(item) for item in part.quarantine]
     else:
         corpus.quarantine += part.quarantine
         corpus.ledger += part.ledger
 
 
-def _nameless(item: Quarantined) -> Quarantined:
+def _without_row(item: Quarantined) -> Quarantined:
     return item.model_copy(update={"row": None})
 
 
-def _apart(splits: Splits, corpus: Corpus, threshold: float) -> list[Row]:
-    """The dev rows that give no test row away. Raises BadInput where none is left."""
-    inside = contaminated(splits.dev, {"test": splits.test}, threshold)
-    corpus.ledger += [replace(verdict, rule="dev_in_test") for verdict in inside]
-    if inside:
-        corpus.actions["dev_in_test"] = len(inside)
-    if len(inside) == len(splits.dev):
+def _dev_outside_test(splits: Splits, corpus: Corpus, threshold: float) -> list[Row]:
+    """Return the dev rows that do not match a test row. Raises BadInput if none is left."""
+    in_test = contaminated(splits.dev, {"test": splits.test}, threshold)
+    corpus.ledger += [replace(decision, rule="dev_in_test") for decision in in_test]
+    if in_test:
+        corpus.actions["dev_in_test"] = len(in_test)
+    if len(in_test) == len(splits.dev):
         raise BadInput(
-            "every dev row stands in test too, or a near copy of it; give a dev set of other rows",
+            "every dev row, or a near copy of it, is also in test; give a dev dataset of other rows",
             field=REQUEST_FIELDS["dev"],
         )
-    out = {verdict.row for verdict in inside}
-    return [row for row in splits.dev if row.id not in out]
+    removed = {decision.row for decision in in_test}
+    return [row for row in splits.dev if row.id not in removed]

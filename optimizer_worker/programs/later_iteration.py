@@ -1,4 +1,4 @@
-"""A later iteration's material: the rows, splits and ledger so far, and the report that is to be answered."""
+"""Read the data of a later iteration: rows, splits and ledger so far, and the report to use."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Drawn(BaseModel):
     iteration: int
 
 
-def read_earlier(job: Job) -> Workspace:
-    """Read what the iteration before wrote. Raises BadInput where a file is missing or not as it was written."""
+def read_previous(job: Job) -> Workspace:
+    """Read the output of the previous iteration. Raises BadInput if a file is missing or invalid."""
     current, splits, report = job.input(CURRENT), job.input(SPLITS), job.input(REPORT) / "dev_report.json"
     return Workspace(
         corpus=Corpus(read_rows(current / "train.jsonl"), read_lines(current / "quarantine.jsonl", Quarantined)),

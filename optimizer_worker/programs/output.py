@@ -1,4 +1,4 @@
-"""The output: rows, ledger, quarantine, report, what was drawn, and, the first time, the splits."""
+"""Write the output: rows, ledger, quarantine, drawn rows, report and, in the first iteration, the splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optimizer_worker.workspace import Workspace
 
 
 def write(work: Workspace, spec: Spec, out: Path) -> Result:
-    """Write the artifact's files, and answer what the event will say."""
+    """Write the artifact's files and return the counts for the event."""
     _write_models(out / "train.jsonl", work.corpus.rows)
     _write_models(out / "quarantine.jsonl", work.corpus.quarantine)
     _write_lines(out / "ledger.jsonl", _ledger(work, spec), before=work.history)
@@ -28,9 +28,9 @@ def write(work: Workspace, spec: Spec, out: Path) -> Result:
 
 
 def _ledger(work: Workspace, spec: Spec) -> Iterable[bytes]:
-    for verdict in work.corpus.ledger:
-        # orjson writes dataclasses by itself, but cannot put a field before theirs.
-        yield b'{"iteration":%d,' % spec.iteration + orjson.dumps(verdict)[1:]
+    for decision in work.corpus.ledger:
+        # orjson serialises dataclasses, but cannot insert a field before theirs.
+        yield b'{"iteration":%d,' % spec.iteration + orjson.dumps(decision)[1:]
 
 
 def _write_splits(work: Workspace, folder: Path) -> None:

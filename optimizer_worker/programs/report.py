@@ -1,4 +1,4 @@
-"""What an iteration did to the data, as `report.json`: counts, slices, and the labels a person may look at."""
+"""Build `report.json`: counts, slices and label conflicts of one iteration, for a person to read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contracts.options import Arm
 from optimizer_worker.spec import Spec
 from optimizer_worker.workspace import Workspace
 
-SHOWN = 50
-"""Conflicts listed in full; all are counted."""
+MAX_LISTED = 50
+"""Maximum number of conflicts of each kind that are listed; all are counted."""
 
 
 class SliceRows(Frozen):
-    """One category's rows. `dev_score` is the report's, where there was one to answer."""
+    """The rows of one slice; `dev_score` comes from the evaluation report, None if there was none."""
 
     name: str
     rows: int
@@ -26,7 +26,7 @@ class SliceRows(Frozen):
 
 
 class Conflict(Frozen):
-    """Rows with one prompt, or nearly one, and several answers."""
+    """Rows with equal or similar prompts and different answers."""
 
     prompt: str
     rows: tuple[str, ...]
@@ -35,7 +35,7 @@ class Conflict(Frozen):
 
 
 class OptimizerReport(Frozen):
-    """Counts of one iteration; `quarantined` counts all that lie in quarantine, `actions` this iteration's."""
+    """Counts of one iteration; `quarantined` counts all rows in quarantine, `actions` only this iteration's."""
 
     iteration: int
     arm: Arm
@@ -56,7 +56,7 @@ class OptimizerReport(Frozen):
 
 
 def optimizer_report(work: Workspace, spec: Spec) -> OptimizerReport:
-    """The counts, once the rows are final."""
+    """Return the counts; call it when the rows are final."""
     return OptimizerReport(
         iteration=spec.iteration,
         arm=spec.options.arm,
@@ -85,11 +85,11 @@ def _conflicts(work: Workspace) -> tuple[Conflict, ...]:
             answers=tuple(sorted({row.response for row in group})),
             similarity=1.0,
         )
-        for group in islice(work.conflicts, SHOWN)
+        for group in islice(work.conflicts, MAX_LISTED)
     ]
     near = [
-        Conflict(prompt=found.prompt, rows=found.rows, answers=found.answers, similarity=found.similarity)
-        for found in islice(work.near_conflicts, SHOWN)
+        Conflict(prompt=pair.prompt, rows=pair.rows, answers=pair.answers, similarity=pair.similarity)
+        for pair in islice(work.near_conflicts, MAX_LISTED)
     ]
     return (*same, *near)
 

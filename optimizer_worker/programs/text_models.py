@@ -1,4 +1,4 @@
-"""What the optimizer takes from scikit-learn: TF-IDF vectors of texts, and a linear classifier on them."""
+"""TF-IDF vectors of texts, and a linear classifier on them, both from scikit-learn."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from threadpoolctl import threadpool_limits
 from optimizer_worker.similarity.normalization import words
 
 FOLDS = 5
-STEPS = 20
-"""Fitting stops early: gross contradictions are looked for, and more steps find no more of them."""
+MAX_STEPS = 20
+"""Maximum fitting steps; more steps find no more clearly wrong labels."""
 
+Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 
 def word_vectors(*groups: Sequence[str]) -> list[csr_array]:
-    """TF-IDF vectors of unit length for each group of texts, in one space."""
+    """Return TF-IDF vectors of unit length, over words and word pairs, for each group of texts in one common space."""
     vectorizer = TfidfVectorizer(
         tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True
     )
@@ -33,30 +34,42 @@ def word_vectors(*groups: Sequence[str]) -> list[csr_array]:
     return [everything[end - len(group) : end] for group, end in zip(groups, ends, strict=True)]
 
 
-def character_vectors(texts: Sequence[str]) -> csr_array:
-    """TF-IDF vectors of runs of 3 and 4 characters within words, one row a text."""
+class LinearClassifier:
+    """A logistic regression on TF-IDF vectors of character 3-grams and 4-grams."""
+
+    def out_of_fold(self, texts: Sequence[str], labels: Labels, judged: int, seed: int) -> Probabilities:
+        """Return probabilities (judged, classes) from classifiers that were each fitted without the text they judge.
+
+        The first `judged` texts are judged; the other texts are part of every training set.
+        """
+        features, classes = _character_vectors(texts), int(labels.max()) + 1
+        predicted = np.zeros((judged, classes))
+        trusted, trusted_labels = features[judged:], labels[judged:]
+        for seen, unseen in KFold(FOLDS, shuffle=True, random_state=seed).split(labels[:judged]):
+            known = vstack([features[seen], trusted], format="csr")
+            known_labels = np.concatenate([labels[seen], trusted_labels])
+            predicted[unseen] = _probabilities(known, known_labels, features[unseen], classes)
+        return predicted
+
+    def predict(self, texts: Sequence[str], labels: Labels, queries: Sequence[str]) -> Probabilities:
+        """Return probabilities (queries, classes) from a classifier fitted on `texts`."""
+        features = _character_vectors([*texts, *queries])
+        return _probabilities(features[: len(texts)], labels, features[len(texts) :], int(labels.max()) + 1)
+
+
+def _character_vectors(texts: Sequence[str]) -> csr_array:
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True, dtype=np.float32)
     return csr_array(vectorizer.fit_transform(texts))
 
 
-def out_of_fold(features: csr_array, labels: NDArray[np.int64], judged: int, classes: int, seed: int) -> Probabilities:
-    """Probability of each class for each judged row, from a classifier that was fitted without the row."""
-    chances = np.zeros((judged, classes))
-    trusted, taught = features[judged:], labels[judged:]
-    for seen, unseen in KFold(FOLDS, shuffle=True, random_state=seed).split(labels[:judged]):
-        known = vstack([features[seen], trusted], format="csr")
-        chances[unseen] = probabilities(known, np.concatenate([labels[seen], taught]), features[unseen], classes)
-    return chances
-
-
-def probabilities(known: csr_array, labels: NDArray[np.int64], asked: csr_array, classes: int) -> Probabilities:
-    """Probabilities of all classes; those that do not stand in `labels` have none."""
-    chances = np.zeros((asked.shape[0], classes))
+def _probabilities(known: csr_array, labels: Labels, queries: csr_array, classes: int) -> Probabilities:
+    """Return probabilities (queries, classes); classes that are not in `labels` have 0."""
+    predicted = np.zeros((queries.shape[0], classes))
     if np.unique(labels).size < 2:
-        return chances
-    # On matrices this small, threads that wait for one another cost more than they bring: 7 s instead of 1.
+        return predicted
+    # On matrices this small, synchronising threads costs more time than the threads save.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=20.0, tol=1e-3, max_iter=STEPS).fit(known, labels)
-    chances[:, model.classes_] = model.predict_proba(asked)
-    return chances
+        model = LogisticRegression(C=20.0, tol=1e-3, max_iter=MAX_STEPS).fit(known, labels)
+    predicted[:, model.classes_] = model.predict_proba(queries)
+    return predicted

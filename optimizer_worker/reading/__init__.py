@@ -1,1 +1,1 @@
-"""Uploaded files to rows. Path of a line: container → record → format → row, or quarantine."""
+"""Read uploaded files into rows: container, record, format, and then a row or a quarantined line."""

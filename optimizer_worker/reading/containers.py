@@ -1,4 +1,4 @@
-"""Files as numbered records: JSON lines, a JSON array, or CSV, told apart by how they begin."""
+"""Read files as numbered records: JSON lines, a JSON array or CSV, recognised by their first character."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import orjson
 from infra.errors import BadInput
 from optimizer_worker.reading.fields import Fields, kind
 
-LONGEST_FIELD = 1 << 30
-"""Characters of one CSV field; the standard library's own limit is lower than a long answer."""
+MAX_FIELD_CHARACTERS = 1 << 30
+"""Maximum characters of one CSV field; the default of the standard library is too low for a long answer."""
 
 
 class Record(NamedTuple):
-    """One line of a file, or one item of an array; where it cannot be read, `problem` says why."""
+    """One line of a file, or one item of an array; if it cannot be read, `problem` is the reason."""
 
     line: int
     fields: Fields | None
@@ -27,19 +27,19 @@ class Record(NamedTuple):
     problem: str = ""
 
 
-def records(path: Path, where: str) -> Iterator[Record]:
-    """The records of a file. Raises BadInput, naming `where`, where the file as a whole cannot be read."""
+def records(path: Path, location: str) -> Iterator[Record]:
+    """Yield the records of a file. Raises BadInput, with `location` as its field, if the whole file cannot be read."""
     with path.open("rb") as file:
         start = file.read(4096)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadInput(f"{where} is UTF-16; expected UTF-8", field=where)
+        raise BadInput(f"{location} is UTF-16; expected UTF-8", field=location)
     match start.removeprefix(codecs.BOM_UTF8).lstrip()[:1]:
         case b"{":
             return _json_lines(path)
         case b"[":
-            return _json_array(path, where)
+            return _json_array(path, location)
         case _:
-            return _csv_rows(path, where)
+            return _csv_rows(path, location)
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -59,11 +59,11 @@ def _json_line(number: int, line: bytes) -> Record:
     return _checked(number, value, raw)
 
 
-def _json_array(path: Path, where: str) -> Iterator[Record]:
+def _json_array(path: Path, location: str) -> Iterator[Record]:
     try:
         items = orjson.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
-        place = f"{where}:{error.lineno}"
+        place = f"{location}:{error.lineno}"
         raise BadInput(f"{place} is not JSON: {error.msg} at column {error.colno}", field=place) from error
     for number, item in enumerate(items, 1):
         yield _checked(number, item, "" if isinstance(item, dict) else repr(item))
@@ -75,19 +75,19 @@ def _checked(number: int, value: object, raw: str) -> Record:
     return Record(number, None, raw, f"expected an object, got {kind(value)}")
 
 
-def _csv_rows(path: Path, where: str) -> Iterator[Record]:
-    """Rows under a header. After a row that cannot be read, reading goes on at the next line."""
-    csv.field_size_limit(LONGEST_FIELD)
+def _csv_rows(path: Path, location: str) -> Iterator[Record]:
+    """Yield the rows below the header; after an unreadable row, reading continues at the next line."""
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     lines = _csv_lines(path)
     if not lines:
         return
-    if _shown(lines[0]) != lines[0]:
-        raise BadInput(f"{where}:1 is not UTF-8; expected UTF-8", field=f"{where}:1")
+    if _printable(lines[0]) != lines[0]:
+        raise BadInput(f"{location}:1 is not UTF-8; expected UTF-8", field=f"{location}:1")
     delimiter = max(",;\t", key=lines[0].count)
     header = [name.strip() for name in next(csv.reader(lines[:1], delimiter=delimiter))]
     start = 1
     while start < len(lines):
-        # By index: a slice would copy the rest of the file for every row that cannot be read.
+        # By index, because a slice would copy the rest of the file for every unreadable row.
         rest = map(lines.__getitem__, range(start, len(lines)))
         reader = csv.reader(rest, delimiter=delimiter, strict=True)
         begin = start
@@ -97,27 +97,27 @@ def _csv_rows(path: Path, where: str) -> Iterator[Record]:
                 if values:
                     yield _csv_row(line + 1, header, values, "".join(lines[line:begin]))
         except csv.Error as error:
-            yield Record(begin + 1, None, _shown(lines[begin]).rstrip(), f"not CSV: {error}")
+            yield Record(begin + 1, None, _printable(lines[begin]).rstrip(), f"not CSV: {error}")
         else:
             return
         start = begin + 1
 
 
 def _csv_lines(path: Path) -> list[str]:
-    """The lines with their ends. A byte that is not UTF-8 costs its row alone, and so stands as a surrogate."""
+    """Return the lines with their line ends; invalid UTF-8 bytes become surrogates, so that only their row is lost."""
     text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    # Not str.splitlines: it also breaks a line inside a field, at U+2028 and its like.
+    # Not str.splitlines, which also breaks lines inside a field, for example at U+2028.
     return list(io.StringIO(text, newline=""))
 
 
-def _shown(text: str) -> str:
-    """`text` with a replacement character for what is not UTF-8: surrogates cannot be written to a file."""
+def _printable(text: str) -> str:
+    """Return `text` with replacement characters for surrogates, which cannot be written to a file."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _csv_row(line: int, header: list[str], values: list[str], raw: str) -> Record:
-    if (shown := _shown(raw)) != raw:
-        return Record(line, None, shown.rstrip(), "not UTF-8")
+    if (printable := _printable(raw)) != raw:
+        return Record(line, None, printable.rstrip(), "not UTF-8")
     if len(values) != len(header):
         return Record(line, None, raw.rstrip(), f"expected {len(header)} fields, got {len(values)}")
     return Record(line, dict(zip(header, values, strict=True)), raw.rstrip())

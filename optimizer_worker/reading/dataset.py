@@ -1,4 +1,4 @@
-"""An uploaded folder to canonical rows. A line that cannot be read is quarantined; nothing is lost in silence."""
+"""Read an uploaded folder into rows; a line that cannot be read is quarantined, not dropped."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from contracts.rows import Row
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading.containers import Record, records
-from optimizer_worker.reading.fields import Fields, Unfit
-from optimizer_worker.reading.formats import FORMATS, Format, detect
+from optimizer_worker.reading.fields import Fields, RecordError
+from optimizer_worker.reading.formats import FORMATS, RecordFormat, detect
 from optimizer_worker.spec import REQUEST_FIELDS
 
 UNREADABLE = "unreadable"
-SHOWN = 500
-"""Characters of an unreadable line that the quarantine keeps."""
+MAX_KEPT_CHARACTERS = 500
+"""Maximum characters of an unreadable line that are kept in the quarantine."""
 SEALED = "test"
-"""The dataset of which nothing but numbers may leave: its unreadable lines are counted, not shown."""
+"""The dataset of which only numbers may be reported: its unreadable lines are counted, not shown."""
 
 
 @dataclass(slots=True)
-class Reading:
-    """What a dataset held."""
+class ReadResult:
+    """The content of a dataset."""
 
     rows: list[Row] = field(default_factory=list)
     unreadable: list[Quarantined] = field(default_factory=list)
     formats: dict[str, str] = field(default_factory=dict)
-    """File to the name of the format it was read as."""
+    """Name of the format of each file."""
 
 
-def read_dataset(folder: Path, name: str, dataset_id: str) -> Reading:
-    """All rows of a dataset, with ids `<name>/<file>:<line>`. Raises BadInput where there is not one."""
-    reading = Reading()
+def read_dataset(folder: Path, name: str, dataset_id: str) -> ReadResult:
+    """Read all rows of a dataset, with ids `<name>/<file>:<line>`. Raises BadInput if there are none."""
+    reading = ReadResult()
     for path in _files(folder):
         _read_file(path, f"{name}/{path.relative_to(folder)}", name == SEALED, reading)
     if not reading.rows:
@@ -46,7 +46,7 @@ def read_dataset(folder: Path, name: str, dataset_id: str) -> Reading:
     return reading
 
 
-def _why_empty(reading: Reading) -> str:
+def _why_empty(reading: ReadResult) -> str:
     if reading.unreadable:
         first = reading.unreadable[0]
         return f"{first.file}:{first.line}: {first.reason}"
@@ -54,67 +54,67 @@ def _why_empty(reading: Reading) -> str:
 
 
 def _known_formats() -> str:
-    return "; ".join(str(form) for form in FORMATS)
+    return "; ".join(str(record_format) for record_format in FORMATS)
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of an upload; of an optimised dataset, its training rows alone."""
+    """Return the files of an upload, or only the training rows of an optimised dataset."""
     if (folder / "train.jsonl").is_file() and (folder / "ledger.jsonl").is_file():
         return [folder / "train.jsonl"]
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in found if path.name != MANIFEST and not path.name.startswith(".")]
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in paths if path.name != MANIFEST and not path.name.startswith(".")]
 
 
-def _read_file(path: Path, where: str, sealed: bool, reading: Reading) -> None:
-    form, found = _detected(records(path, where), where)
-    if form is not None:
-        reading.formats[where] = form.name
-    for record in found:
-        row = _row(record, form, where)
+def _read_file(path: Path, location: str, sealed: bool, reading: ReadResult) -> None:
+    record_format, items = _detect_format(records(path, location), location)
+    if record_format is not None:
+        reading.formats[location] = record_format.name
+    for record in items:
+        row = _row(record, record_format, location)
         if isinstance(row, Row):
             reading.rows.append(row)
         else:
-            reading.unreadable.append(_unreadable(record, row, where, sealed))
+            reading.unreadable.append(_unreadable(record, row, location, sealed))
 
 
-def _detected(found: Iterator[Record], where: str) -> tuple[Format | None, Iterable[Record]]:
-    """The format of the first record that has one, and all records. Raises BadInput where none has."""
+def _detect_format(items: Iterator[Record], location: str) -> tuple[RecordFormat | None, Iterable[Record]]:
+    """Return the format of the first record that has one, and all records. Raises BadInput if none has."""
     seen: list[Record] = []
     readable: Record | None = None
-    for record in found:
+    for record in items:
         seen.append(record)
         if record.fields is None:
             continue
         readable = readable or record
-        if form := detect(record.fields):
-            return form, chain(seen, found)
+        if record_format := detect(record.fields):
+            return record_format, chain(seen, items)
     if readable is not None and readable.fields is not None:
-        place, names = f"{where}:{readable.line}", ", ".join(readable.fields) or "none"
+        place, names = f"{location}:{readable.line}", ", ".join(readable.fields) or "none"
         raise BadInput(f"{place} has the fields {names}, of no known format; known are {_known_formats()}", field=place)
     return None, seen
 
 
-def _row(record: Record, form: Format | None, where: str) -> Row | str:
-    """The row, or why there is none."""
-    if record.fields is None or form is None:
+def _row(record: Record, record_format: RecordFormat | None, location: str) -> Row | str:
+    """Return the row, or the reason why there is none."""
+    if record.fields is None or record_format is None:
         return record.problem
-    if not form.describes(record.fields):
-        return f"expected the fields of {form}, got {', '.join(record.fields) or 'none'}"
-    return _converted(record.fields, form, f"{where}:{record.line}")
+    if not record_format.describes(record.fields):
+        return f"expected the fields of {record_format}, got {', '.join(record.fields) or 'none'}"
+    return _convert(record.fields, record_format, f"{location}:{record.line}")
 
 
-def _converted(fields: Fields, form: Format, row_id: str) -> Row | str:
+def _convert(fields: Fields, record_format: RecordFormat, row_id: str) -> Row | str:
     try:
-        example = form.convert(fields)
+        example = record_format.convert(fields)
         return Row(id=row_id, turns=example.turns, text=example.text, slice=example.slice)
     except ValidationError:
         return "holds text that is not valid Unicode"
-    except Unfit as error:
+    except RecordError as error:
         return str(error)
 
 
-def _unreadable(record: Record, reason: str, where: str, sealed: bool) -> Quarantined:
-    content = None if sealed else (record.raw or str(record.fields))[:SHOWN]
+def _unreadable(record: Record, reason: str, location: str, sealed: bool) -> Quarantined:
+    content = None if sealed else (record.raw or str(record.fields))[:MAX_KEPT_CHARACTERS]
     return Quarantined(
-        rule=UNREADABLE, reason="not shown" if sealed else reason, file=where, line=record.line, content=content
+        rule=UNREADABLE, reason="not shown" if sealed else reason, file=location, line=record.line, content=content
     )

@@ -1,4 +1,4 @@
-"""Fields of a record, read with an error that says what was expected."""
+"""Read fields of a record; an error says what was expected."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 Fields = Mapping[str, Any]
 
 
-class Unfit(ValueError):
-    """A record that does not fit its file's format; the text says what was expected."""
+class RecordError(ValueError):
+    """A record does not match its file's format; the text says what was expected."""
 
 
 def required(record: Fields, field: str) -> str:
-    """The string in `field`. Raises Unfit where there is none."""
+    """Return the string in `field`. Raises RecordError if there is none."""
     value = record.get(field)
     if isinstance(value, str):
         return value
-    raise Unfit(f"{field}: expected a string, got {kind(value)}")
+    raise RecordError(f"{field}: expected a string, got {kind(value)}")
 
 
 def optional(record: Fields, field: str) -> str:
-    """The string in `field`; empty where it is absent or null."""
+    """Return the string in `field`, or an empty string if it is absent or null. Raises RecordError for other types."""
     return "" if record.get(field) is None else required(record, field)
 
 
 def category(record: Fields) -> str:
-    """The slice that a record names for itself, or "all"."""
+    """Return the record's `category` or `slice`, or "all"."""
     for field in ("category", "slice"):
         value = record.get(field)
         if isinstance(value, str) and value.strip():
@@ -35,5 +35,5 @@ def category(record: Fields) -> str:
 
 
 def kind(value: object) -> str:
-    """A value's type, in a word for an error."""
+    """Return the name of the value's type for an error text."""
     return "nothing" if value is None else type(value).__name__

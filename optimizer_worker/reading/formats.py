@@ -1,4 +1,4 @@
-"""The record shapes that are understood, each with the fields it is known by. A new one is an entry here."""
+"""The supported record formats, each recognised by its fields; a new format is a new entry in FORMATS."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from contracts.rows import Turn
 from optimizer_worker.reading.conversations import conversation, pair
-from optimizer_worker.reading.fields import Fields, Unfit, category, optional, required
+from optimizer_worker.reading.fields import Fields, RecordError, category, optional, required
 
 
-class Example(NamedTuple):
-    """What a record holds, before it has an id."""
+class ParsedRecord(NamedTuple):
+    """The content of a record, before it has an id."""
 
     turns: tuple[Turn, ...] = ()
     text: str | None = None
@@ -20,53 +20,53 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A record shape: `needs` are the fields that tell it from the others."""
+class RecordFormat:
+    """A record format, recognised by the fields in `needs`."""
 
     name: str
     needs: tuple[str, ...]
-    convert: Callable[[Fields], Example]
+    convert: Callable[[Fields], ParsedRecord]
 
     def describes(self, fields: Iterable[str]) -> bool:
-        """Whether a record with these fields has this shape."""
+        """Whether a record with these fields has this format."""
         return set(self.needs) <= set(fields)
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.needs)})"
 
 
-def detect(fields: Iterable[str]) -> Format | None:
-    """The first format that describes these fields; the more specific ones stand first."""
+def detect(fields: Iterable[str]) -> RecordFormat | None:
+    """Return the first format that describes these fields; FORMATS lists the more specific formats first."""
     present = set(fields)
     return next((form for form in FORMATS if form.describes(present)), None)
 
 
-def _from_messages(record: Fields) -> Example:
-    return Example(conversation(record, "messages", "role", "content"), slice=category(record))
+def _from_messages(record: Fields) -> ParsedRecord:
+    return ParsedRecord(conversation(record, "messages", "role", "content"), slice=category(record))
 
 
-def _from_sharegpt(record: Fields) -> Example:
+def _from_sharegpt(record: Fields) -> ParsedRecord:
     turns = conversation(record, "conversations", "from", "value")
-    return Example((*_system(record), *turns), slice=category(record))
+    return ParsedRecord((*_system(record), *turns), slice=category(record))
 
 
-def _from_rows(record: Fields) -> Example:
+def _from_rows(record: Fields) -> ParsedRecord:
     if record["turns"] == [] and record.get("text") is not None:
         return _from_text(record)
-    return Example(conversation(record, "turns", "role", "content"), slice=category(record))
+    return ParsedRecord(conversation(record, "turns", "role", "content"), slice=category(record))
 
 
-def _from_alpaca(record: Fields) -> Example:
+def _from_alpaca(record: Fields) -> ParsedRecord:
     given = optional(record, "input")
     question = required(record, "instruction") + (f"\n{given}" if given else "")
     turns = (*_system(record), *_history(record), *pair(question, required(record, "output")))
-    return Example(turns, slice=category(record))
+    return ParsedRecord(turns, slice=category(record))
 
 
 def _history(record: Fields) -> tuple[Turn, ...]:
     history = record.get("history") or []
     if not isinstance(history, list) or not all(_is_exchange(item) for item in history):
-        raise Unfit("history: expected a list of [question, answer] pairs of strings")
+        raise RecordError("history: expected a list of [question, answer] pairs of strings")
     return tuple(turn for question, answer in history for turn in pair(question, answer))
 
 
@@ -79,36 +79,36 @@ def _system(record: Fields) -> tuple[Turn, ...]:
     return (Turn(role="system", content=text),) if text else ()
 
 
-def _pairs(question: str, answer: str) -> Format:
-    def convert(record: Fields) -> Example:
+def _pairs(question: str, answer: str) -> RecordFormat:
+    def convert(record: Fields) -> ParsedRecord:
         turns = pair(required(record, question), required(record, answer))
-        return Example((*_system(record), *turns), slice=category(record))
+        return ParsedRecord((*_system(record), *turns), slice=category(record))
 
-    return Format("question and answer", (question, answer), convert)
+    return RecordFormat("question and answer", (question, answer), convert)
 
 
-def _labelled(label: str) -> Format:
-    def convert(record: Fields) -> Example:
+def _labelled(label: str) -> RecordFormat:
+    def convert(record: Fields) -> ParsedRecord:
         value = record.get(label)
         answer = str(value) if isinstance(value, int) else required(record, label)
-        return Example(pair(required(record, "text"), answer), slice=answer.strip() or "all")
+        return ParsedRecord(pair(required(record, "text"), answer), slice=answer.strip() or "all")
 
-    return Format("text and category", ("text", label), convert)
-
-
-def _from_text(record: Fields) -> Example:
-    return Example(text=required(record, "text"), slice=category(record))
+    return RecordFormat("text and category", ("text", label), convert)
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("OpenAI messages", ("messages",), _from_messages),
-    Format("ShareGPT", ("conversations",), _from_sharegpt),
-    Format("Treadle rows", ("turns",), _from_rows),
-    Format("alpaca", ("instruction", "output"), _from_alpaca),
+def _from_text(record: Fields) -> ParsedRecord:
+    return ParsedRecord(text=required(record, "text"), slice=category(record))
+
+
+FORMATS: tuple[RecordFormat, ...] = (
+    RecordFormat("OpenAI messages", ("messages",), _from_messages),
+    RecordFormat("ShareGPT", ("conversations",), _from_sharegpt),
+    RecordFormat("Treadle rows", ("turns",), _from_rows),
+    RecordFormat("alpaca", ("instruction", "output"), _from_alpaca),
     _pairs("prompt", "response"),
     _pairs("prompt", "completion"),
     _pairs("question", "answer"),
     _labelled("category"),
     _labelled("label"),
-    Format("plain text", ("text",), _from_text),
+    RecordFormat("plain text", ("text",), _from_text),
 )

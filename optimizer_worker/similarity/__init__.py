@@ -1,1 +1,1 @@
-"""Which texts are near-duplicates: normalization, shingles, MinHash pairs."""
+"""Find near-duplicate texts: normalization, shingles, MinHash pairs."""

@@ -1,4 +1,4 @@
-"""Which texts are alike: MinHash and banded LSH find candidates, the true Jaccard similarity decides.
+"""Find similar texts: MinHash with banded LSH finds candidates, the exact Jaccard similarity decides.
 
 Broder 1997, "On the resemblance and containment of documents"; Leskovec et al., "Mining of Massive Datasets", 3.4.
 """
@@ -15,24 +15,24 @@ from scipy.sparse import csr_array
 from optimizer_worker.similarity.shingles import Indices, sizes, views
 
 PERMUTATIONS = 128
-MISSED = 1e-3
-"""The most of the pairs at the threshold that banding may miss."""
-WINDOW = 16
-"""In a crowded bucket, each text meets its first and this many before it, so that no bucket costs its square."""
-CHUNK = 100_000
-"""Pairs verified at once."""
+MAX_MISSED_SHARE = 1e-3
+"""Maximum share of the pairs exactly at the threshold that banding may miss."""
+BUCKET_WINDOW = 16
+"""In a large bucket, a text is paired with the first text and fewer than this many before it, to avoid n² pairs."""
+PAIRS_AT_ONCE = 100_000
+"""Number of pairs whose similarity is computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of texts, left before right, and how alike they are; sorted by right, then left."""
+    """Pairs of text indices, left before right, sorted by right, then left; each array has shape (pairs,)."""
 
     left: Indices
     right: Indices
     similarity: NDArray[np.float64]
 
     def where(self, keep: NDArray[np.bool_]) -> Pairs:
-        """Only the pairs for which `keep` holds."""
+        """Return only the pairs for which `keep` is true."""
         return Pairs(self.left[keep], self.right[keep], self.similarity[keep])
 
     def __len__(self) -> int:
@@ -40,13 +40,13 @@ class Pairs:
 
 
 def similar_pairs(texts: Sequence[str], threshold: float) -> Pairs:
-    """The pairs of texts whose shingles, of words or of characters, have a Jaccard similarity ≥ `threshold`."""
-    found = [_numbered(verified(matrix, threshold), where) for where, matrix in views(texts)]
+    """Return the pairs of texts whose word or character shingles have a Jaccard similarity ≥ `threshold`."""
+    found = [_in_all_texts(verified(matrix, threshold), text_indices) for text_indices, matrix in views(texts)]
     return merged(found)
 
 
 def verified(matrix: csr_array, threshold: float) -> Pairs:
-    """The pairs of rows of a 0/1 matrix with a similarity ≥ `threshold`."""
+    """Return the pairs of rows of a 0/1 matrix with a similarity ≥ `threshold`."""
     pairs = candidates(matrix, threshold)
     similarity = jaccard(matrix, pairs)
     keep = similarity >= threshold
@@ -54,7 +54,7 @@ def verified(matrix: csr_array, threshold: float) -> Pairs:
 
 
 def merged(found: Sequence[Pairs]) -> Pairs:
-    """All pairs once, with their highest similarity."""
+    """Return every pair once, with its highest similarity."""
     left, right = (np.concatenate([getattr(p, side) for p in found]) for side in ("left", "right"))
     similarity = np.concatenate([p.similarity for p in found])
     order = np.lexsort((-similarity, left, right))
@@ -65,19 +65,19 @@ def merged(found: Sequence[Pairs]) -> Pairs:
 
 
 def jaccard(matrix: csr_array, pairs: Indices) -> NDArray[np.float64]:
-    """The similarity of each pair of rows; of two empty rows it is 1."""
+    """Return the similarity of each pair of rows, of shape (pairs,); two empty rows have 1."""
     counts = sizes(matrix)
     similarity = np.empty(len(pairs))
-    for start in range(0, len(pairs), CHUNK):
-        left, right = pairs[start : start + CHUNK].T
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        left, right = pairs[start : start + PAIRS_AT_ONCE].T
         both = np.asarray(matrix[left].multiply(matrix[right]).sum(axis=1)).ravel()
         either = counts[left] + counts[right] - both
-        similarity[start : start + CHUNK] = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+        similarity[start : start + PAIRS_AT_ONCE] = np.where(either > 0, both / np.maximum(either, 1), 1.0)
     return similarity
 
 
 def candidates(matrix: csr_array, threshold: float) -> Indices:
-    """Pairs of rows, left before right, that share a band of their MinHash signatures. Shape (pairs, 2)."""
+    """Return pairs of rows, left before right, that share a band of their MinHash signatures; shape (pairs, 2)."""
     filled = np.flatnonzero(sizes(matrix))
     rows_in_band = band_rows(threshold)
     random = np.random.default_rng(0)
@@ -88,13 +88,13 @@ def candidates(matrix: csr_array, threshold: float) -> Indices:
 
 
 def band_rows(threshold: float) -> int:
-    """The longest band that misses no more than MISSED of the pairs at the threshold."""
+    """Return the longest band, in rows, that misses at most MAX_MISSED_SHARE of the pairs at the threshold."""
     longest = range(16, 1, -1)
-    return next((r for r in longest if (1 - threshold**r) ** (PERMUTATIONS // r) <= MISSED), 1)
+    return next((r for r in longest if (1 - threshold**r) ** (PERMUTATIONS // r) <= MAX_MISSED_SHARE), 1)
 
 
 def _band(matrix: csr_array, rows: int, random: np.random.Generator) -> NDArray[np.uint64]:
-    """One key a text, equal where `rows` minima under random orders of the shingles are equal."""
+    """Return one key for each text; keys are equal if the minima under `rows` random orders of the shingles are."""
     key = np.zeros(matrix.shape[0], dtype=np.uint64)
     if not key.size:
         return key
@@ -105,19 +105,19 @@ def _band(matrix: csr_array, rows: int, random: np.random.Generator) -> NDArray[
 
 
 def _codes(keys: NDArray[np.uint64]) -> Indices:
-    """Pairs of texts with equal keys, each as left * number of texts + right."""
+    """Return pairs of texts with equal keys, each encoded as left * number of texts + right."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     begins = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if keys.size else order
     first = np.repeat(begins, np.diff(np.concatenate([begins, [keys.size]])))
     position = np.arange(keys.size)
     codes = [order[first[position > first]] * keys.size + order[position > first]]
-    for back in range(1, WINDOW):
-        meets = position - back > first
-        codes.append(order[position[meets] - back] * keys.size + order[position[meets]])
+    for back in range(1, BUCKET_WINDOW):
+        in_bucket = position - back > first
+        codes.append(order[position[in_bucket] - back] * keys.size + order[position[in_bucket]])
     return np.concatenate(codes)
 
 
-def _numbered(pairs: Pairs, where: Indices) -> Pairs:
-    """Pairs of a part of the texts, under the numbers that the texts have in the whole."""
-    return Pairs(where[pairs.left], where[pairs.right], pairs.similarity)
+def _in_all_texts(pairs: Pairs, text_indices: Indices) -> Pairs:
+    """Convert indices within a part of the texts to indices within all texts."""
+    return Pairs(text_indices[pairs.left], text_indices[pairs.right], pairs.similarity)

@@ -1,4 +1,4 @@
-"""Texts as sets of shingles: a sparse 0/1 matrix, one row a text, one column a distinct run of tokens."""
+"""Represent texts as sets of shingles: a sparse 0/1 matrix (texts, distinct runs of tokens)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from scipy.sparse import csr_array
 from optimizer_worker.similarity.normalization import words
 
 WORDS_IN_SHINGLE, CHARACTERS_IN_SHINGLE = 3, 4
-SHORT = 24
-"""Words below which a text is compared by characters too: one changed word touches three shingles of words."""
-COMMON, COMMON_SHARE = 20, 0.2
-"""A shingle that stands in more texts, and in more than this share of them, is a template's and says nothing."""
+SHORT_TEXT_WORDS = 24
+"""Texts of fewer words are compared by characters too, because one changed word changes three word shingles."""
+COMMON_TEXTS, COMMON_SHARE = 20, 0.2
+"""A shingle in more texts, and in more than this share of them, is part of a template and is ignored."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, and near 2^64 over the golden ratio: spreads token numbers over the 64 bits of a run's key."""
+"""An odd number near 2^64 over the golden ratio, which spreads token numbers over the 64 bits of a run's key."""
 
 Indices = NDArray[np.int64]
 
 
 def views(texts: Sequence[str]) -> Iterator[tuple[Indices, csr_array]]:
-    """Two ways to see the texts: all by words, the short ones by characters; which texts, and their shingles."""
+    """Yield text indices with their shingles, for all texts by words, then for the short texts by characters."""
     tokens = [words(text) for text in texts]
     yield np.arange(len(texts)), distinctive(runs(tokens, WORDS_IN_SHINGLE))
-    short = np.array([i for i, found in enumerate(tokens) if len(found) < SHORT], dtype=np.int64)
+    short = np.array([i for i, text_tokens in enumerate(tokens) if len(text_tokens) < SHORT_TEXT_WORDS], dtype=np.int64)
     if short.size:
         yield short, distinctive(runs([" ".join(tokens[i]) for i in short], CHARACTERS_IN_SHINGLE))
 
 
 def runs(tokens: Sequence[Sequence[str]], length: int) -> csr_array:
-    """The distinct runs of `length` tokens of each text. A shorter text is one run; an empty one has none."""
+    """Return the distinct runs of `length` tokens of each text; a shorter text is one run, an empty text has none."""
     padded = [[*text, *[""] * (length - len(text))] if text else [] for text in tokens]
     counts = np.array([max(0, len(text) - length + 1) for text in padded], dtype=np.int64)
-    keys = _keys(_numbered(padded), length)[_starts(padded, counts)]
+    keys = _keys(_token_numbers(padded), length)[_starts(padded, counts)]
     distinct, columns = np.unique(keys, return_inverse=True)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     matrix = csr_array((np.ones(keys.size, np.int32), columns, offsets), shape=(len(tokens), max(1, distinct.size)))
@@ -46,9 +46,9 @@ def runs(tokens: Sequence[Sequence[str]], length: int) -> csr_array:
 
 
 def distinctive(matrix: csr_array) -> csr_array:
-    """Without the shingles of templates, unless a text has no others."""
+    """Remove the shingles of templates, except from texts that have no others; changes `matrix` in place."""
     frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    rare = frequency <= max(COMMON, COMMON_SHARE * matrix.shape[0])
+    rare = frequency <= max(COMMON_TEXTS, COMMON_SHARE * matrix.shape[0])
     if rare.all():
         return matrix
     row_of = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
@@ -59,20 +59,20 @@ def distinctive(matrix: csr_array) -> csr_array:
 
 
 def sizes(matrix: csr_array) -> Indices:
-    """The number of shingles of each text."""
+    """Return the number of shingles of each text."""
     counts: Indices = np.diff(matrix.indptr).astype(np.int64)
     return counts
 
 
-def _numbered(padded: Sequence[Sequence[str]]) -> NDArray[np.uint64]:
-    """Every token of every text, one after another, as the number of its distinct string."""
+def _token_numbers(padded: Sequence[Sequence[str]]) -> NDArray[np.uint64]:
+    """Return the tokens of all texts in order, each as the number of its distinct string."""
     numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
-    found = map(numbers.__getitem__, chain.from_iterable(padded))
-    return np.fromiter(found, dtype=np.uint64, count=sum(map(len, padded)))
+    numbered = map(numbers.__getitem__, chain.from_iterable(padded))
+    return np.fromiter(numbered, dtype=np.uint64, count=sum(map(len, padded)))
 
 
 def _keys(numbered: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
-    """A 64-bit key of the run that begins at each token."""
+    """Return a 64-bit key of the run that begins at each token."""
     keys = np.zeros(max(0, numbered.size - length + 1), dtype=np.uint64)
     for offset in range(length):
         keys = (keys ^ (keys >> np.uint64(29))) * MULTIPLIER + numbered[offset : offset + keys.size]
@@ -80,7 +80,7 @@ def _keys(numbered: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
 
 
 def _starts(padded: Sequence[Sequence[str]], counts: Indices) -> Indices:
-    """Where the runs begin that do not cross the end of their text."""
+    """Return the starts of the runs that do not cross the end of their text."""
     lengths = np.array([len(text) for text in padded], dtype=np.int64)
     begins = np.cumsum(lengths) - lengths
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,4 +1,4 @@
-"""Treadle as people run it: one operating-system process a service, started, killed and started again."""
+"""Starts and kills the services of Treadle, each as an operating-system process."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import psutil
 from infra.settings import Settings
 from tests.eventually import eventually
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 def environment(settings: Settings, **more: object) -> dict[str, str]:
-    """The variables that say to another process what `settings` says here."""
-    given = settings.model_dump()
-    secrets = {name: getattr(value, "get_secret_value", lambda v=value: v)() for name, value in given.items()}
-    plain = {f"TREADLE_{name.upper()}": str(v) for name, v in {**secrets, **more}.items() if v is not None}
-    plain.pop("TREADLE_MODELS", None)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
-    return {**kept, **plain}
+    """The environment variables that give another process the values of `settings`."""
+    values = settings.model_dump()
+    plain_values = {name: getattr(value, "get_secret_value", lambda v=value: v)() for name, value in values.items()}
+    variables = {f"TREADLE_{name.upper()}": str(v) for name, v in {**plain_values, **more}.items() if v is not None}
+    variables.pop("TREADLE_MODELS", None)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
+    return {**inherited, **variables}
 
 
 class Service:
-    """One `treadle …` process; its output goes to a file that a failing test shows the way to."""
+    """One `treadle …` process, whose output goes to `{name}.log`."""
 
     def __init__(self, name: str, arguments: list[str], environ: dict[str, str], folder: Path) -> None:
         self.name = name
@@ -44,13 +44,13 @@ class Service:
             self._process = subprocess.Popen(self._arguments, env=self._environ, stdout=log, stderr=log)
 
     def suspend_children(self) -> None:
-        """SIGSTOP for what it has started."""
+        """Send SIGSTOP to the child processes."""
         assert self._process is not None
         for child in psutil.Process(self._process.pid).children():
             child.suspend()
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process has ended."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -61,8 +61,8 @@ class Service:
             self._process.wait()
 
 
-class House:
-    """Two controls and a worker of each kind."""
+class Deployment:
+    """Two control processes and one worker of each phase."""
 
     def __init__(self, settings: Settings, ports: tuple[int, int], folder: Path) -> None:
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -75,12 +75,12 @@ class House:
             self.services[kind] = Service(kind, ["worker", kind], environ, folder)
 
     async def get(self, path: str) -> Any:
-        """The JSON at `path`, from whichever control answers."""
-        return await eventually(lambda: self._get(path), f"an answer to {path}", PATIENCE)
+        """The JSON body at `path`, from the first control process that answers."""
+        return await eventually(lambda: self._get(path), f"an answer to {path}", TIMEOUT)
 
     async def post(self, path: str, **options: Any) -> Any:
-        """Send to whichever control takes connections; the answer's JSON."""
-        answer: httpx.Response = await eventually(lambda: self._post(path, **options), f"a listener for {path}")
+        """Post to the first control process that accepts a connection, and return the JSON body of the answer."""
+        answer: httpx.Response = await eventually(lambda: self._post(path, **options), f"a connection for {path}")
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -106,14 +106,14 @@ class House:
 
 
 @asynccontextmanager
-async def running(settings: Settings, ports: tuple[int, int], folder: Path) -> AsyncIterator[House]:
-    """All five, ready."""
-    house = House(settings, ports, folder)
+async def running(settings: Settings, ports: tuple[int, int], folder: Path) -> AsyncIterator[Deployment]:
+    """Start all five processes and wait until control is ready."""
+    deployment = Deployment(settings, ports, folder)
     try:
-        for service in house.services.values():
+        for service in deployment.services.values():
             service.start()
-        await house.get("/readyz")
-        yield house
+        await deployment.get("/readyz")
+        yield deployment
     finally:
-        for service in house.services.values():
+        for service in deployment.services.values():
             service.stop()

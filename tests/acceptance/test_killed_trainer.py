@@ -1,4 +1,4 @@
-"""A trainer is killed in the middle: another goes on from its checkpoint, and the result is the same to the bit."""
+"""A trainer is killed: another one continues from its checkpoint, and the result is the same to the bit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from contracts.submissions import CreateTask
 from contracts.tasks import DatasetRef, Phase
 from contracts.topology import PROGRESS
 from contracts.wire import decode
-from control.machine.machine import RunState
-from control.store.port import Run
+from control.machine.machine import AttemptState
+from control.store.values import AttemptRecord
 from infra.artifacts import read_manifest, upload
-from infra.bus.port import Incoming
+from infra.bus.port import IncomingMessage
 from infra.settings import Settings
 from infra.worker.folders import WorkerFolder
 from tests.acceptance.processes import Service, environment
@@ -31,48 +31,50 @@ from tests.models import colour_rows, save_tiny_model, write_rows
 QUICK = {"train_ttl": 1.5, "reaper_tick": 0.2}
 SHORT = {"maxSteps": 300, "checkpointEvery": 25, "tokensPerBatch": 96, "maxLength": 48, "learningRate": 0.005}
 ROWS = DatasetRef(dataset_id="rows", prefix="optimized/rows")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
-class Desk:
-    """Orders trainings, and hears how they go on."""
+class TrainingClient:
+    """Starts trainings and records their progress."""
 
     def __init__(self, running: Running, model: Path, hyperparameters: dict[str, Any]) -> None:
         self._running = running
         self._optimizer = PuppetWorker(running.bus, Phase.OPTIMIZE)
         self._body = {"task_name": "t", "model_name": str(model), "user_id": 1, "auto_start": True}
         self._body["hyperparameters"] = hyperparameters
-        self._ordered = 0
+        self._created = 0
         self.steps: list[PhaseProgress] = []
 
     async def open(self) -> None:
         await self._optimizer.start()
-        await self._running.bus.listen(PROGRESS.name, "#", self._hear)
+        await self._running.bus.listen(PROGRESS.name, "#", self._record_progress)
         self._body["dataset_id"] = await add_dataset(self._running.store)
 
-    async def _hear(self, message: Incoming) -> None:
+    async def _record_progress(self, message: IncomingMessage) -> None:
         self.steps.append(decode(message.body, PhaseProgress))
 
-    async def training(self) -> UUID:
-        """A task whose training is ordered."""
+    async def start_training(self) -> UUID:
+        """Create a task and complete its optimization, so that a trainer gets its command; returns its id."""
         body = StandardTaskRequest.model_validate(self._body)
-        task = await self._running.control.submissions.create(CreateTask(task=body))
-        self._ordered += 1
-        command, claim_id = await self._optimizer.command(self._ordered), uuid4()
+        task = (await self._running.control.submissions.create(CreateTask(task=body))).task
+        self._created += 1
+        command, claim_id = await self._optimizer.command(self._created), uuid4()
         await self._optimizer.claim(command, claim_id)
         await self._optimizer.report(
             DataOptimized(key=command.key, claim_id=claim_id, worker_id="w", dataset=ROWS, splits=ROWS.prefix, rows=24)
         )
         return task.task_id
 
-    async def trainings(self, task: UUID) -> list[Run]:
-        return [run for run in await self._running.store.runs(task) if run.key.phase is Phase.TRAIN]
+    async def training_attempts(self, task: UUID) -> list[AttemptRecord]:
+        return [attempt for attempt in await self._running.store.attempts(task) if attempt.key.phase is Phase.TRAIN]
 
     async def outcome(self, task: UUID) -> tuple[list[Any], dict[str, str]]:
-        """The recorded losses, and the digests of the files that hold the parameters."""
-        await self._running.until(task, "EVALUATING", PATIENCE)
-        (done,) = [run for run in await self.trainings(task) if run.state is RunState.COMPLETED]
-        prefix, objects = attempt_prefix(done.key), self._running.objects
+        """The losses of the completed training, and the digests of the files that hold the parameters."""
+        await self._running.until(task, "EVALUATING", TIMEOUT)
+        (completed,) = [
+            attempt for attempt in await self.training_attempts(task) if attempt.state is AttemptState.COMPLETED
+        ]
+        prefix, objects = attempt_prefix(completed.key), self._running.objects
         manifest = await read_manifest(objects, prefix)
         assert manifest is not None
         record = json.loads(await objects.get(f"{prefix}/training.json"))
@@ -97,25 +99,25 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_it_h
     async with control_running(quick) as running:
         write_rows(tmp_path / "rows" / "train.jsonl", colour_rows(4))
         await upload(running.objects, ROWS.prefix, tmp_path / "rows")
-        desk = Desk(running, save_tiny_model(tmp_path / "model"), SHORT | method)
-        await desk.open()
+        client = TrainingClient(running, save_tiny_model(tmp_path / "model"), SHORT | method)
+        await client.open()
         try:
             first.start()
-            killed = await desk.training()
-            await eventually(lambda: has_written_a_checkpoint(quick, "first"), "a checkpoint", PATIENCE)
-            first.suspend_children()  # so that the training cannot end before its worker is killed
-            await eventually(lambda: has_saved(desk, killed), "a checkpoint in the store", PATIENCE)
+            killed = await client.start_training()
+            await eventually(lambda: has_written_a_checkpoint(quick, "first"), "a checkpoint", TIMEOUT)
+            first.suspend_children()  # the training must not end before its worker is killed
+            await eventually(lambda: has_saved(client, killed), "a checkpoint in the store", TIMEOUT)
             first.kill()
             second.start()
-            whole = await desk.training()
-            assert await desk.outcome(killed) == await desk.outcome(whole)
+            uninterrupted = await client.start_training()
+            assert await client.outcome(killed) == await client.outcome(uninterrupted)
         finally:
             first.stop()
             second.stop()
-        lost, resumed = await desk.trainings(killed)
-    assert (lost.state, lost.worker_id, resumed.worker_id) == (RunState.LOST, "first", "second")
+        lost, resumed = await client.training_attempts(killed)
+    assert (lost.state, lost.worker_id, resumed.worker_id) == (AttemptState.LOST, "first", "second")
     assert lost.checkpoint is not None
-    first_step = min(step.done for step in desk.steps if step.key == resumed.key and step.stage == "training")
+    first_step = min(step.done for step in client.steps if step.key == resumed.key and step.stage == "training")
     assert first_step >= int(lost.checkpoint.rpartition("-")[2])
 
 
@@ -124,5 +126,5 @@ async def has_written_a_checkpoint(settings: Settings, worker: str) -> bool:
     return any(jobs.glob("*/checkpoints/step-*"))
 
 
-async def has_saved(desk: Desk, task: UUID) -> bool:
-    return any(run.checkpoint for run in await desk.trainings(task))
+async def has_saved(client: TrainingClient, task: UUID) -> bool:
+    return any(attempt.checkpoint for attempt in await client.training_attempts(task))

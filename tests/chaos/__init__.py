@@ -1,1 +1,1 @@
-"""Chaos: real processes on private servers, broken at random by a seed, and a checker that reads what came of it."""
+"""Chaos: real processes on private servers, random faults from a seed, and a checker that reads the result."""

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --tasks 10000 --faults 200 --seed 1`: break Treadle, and say what that broke."""
+"""`python -m tests.chaos --tasks 10000 --faults 200 --seed 1`: run Treadle with faults and report every violation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from tests.chaos.run import run
 
 
 def main() -> int:
-    """Exit status 1 where a promise was broken. The last line of standard output is one JSON object."""
+    """Return exit status 1 if a promise was broken. The last line of standard output is one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    if given.tasks < 1 or given.faults < 1:
+    options = parser.parse_args()
+    if options.tasks < 1 or options.faults < 1:
         parser.error("--tasks and --faults: expected 1 or more")
-    configure_logs(Settings(log_level="CRITICAL"), "chaos")  # what the users' own connections suffer is no news
-    verdict = asyncio.run(run(given.tasks, given.faults, given.seed))
+    # The faults also break the connections of this process, so most of its log would be about them.
+    configure_logs(Settings(log_level="CRITICAL"), "chaos")
+    verdict = asyncio.run(run(options.tasks, options.faults, options.seed))
     print(verdict.summary, file=sys.stderr)
     if verdict.violations:
-        print(f"{verdict.folder} keeps the faults, the logs and violations.json", file=sys.stderr)
+        print(f"{verdict.folder} contains the faults, the logs and violations.json", file=sys.stderr)
     print(verdict.as_json())
     return 1 if verdict.violations else 0
 

@@ -1,4 +1,4 @@
-"""The ways in which a chaos run breaks things. Each fault has a target, and mends what it broke before it ends."""
+"""The faults of a chaos run. Each fault has a target and restores it before the fault ends."""
 
 from __future__ import annotations
 
@@ -12,60 +12,61 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.topology import DEAD_QUEUE, QUEUES, SUBMISSIONS_QUEUE
-from tests.chaos.parts import TTL, Parts
-from tests.chaos.processes import House, Service
+from tests.chaos.parts import TTL, Servers
+from tests.chaos.processes import Service, Services
 from tests.chaos.proxy import Proxy
 
-LONGEST_DOWN = 1.5
-"""Seconds for which a killed process stays away."""
+MAX_DOWNTIME = 1.5
+"""Maximum seconds for which a killed process or a stopped broker is down."""
 STALL = 0.5, 5.0
 OUTAGE = 1.0, 4.0
+"""Seconds of a stall of connections and of an outage of the object store, from and to."""
 ZOMBIE = 1.3, 2.2
-"""How long a process is stopped, in leases."""
-FILLING = 0.5, 1.5
-"""How long a queue that is about to be purged fills."""
-AFTER_RESTART = 3.0
-"""Seconds without a restart before a queue is deleted: RabbitMQ 3.10 can end if one goes just after a restart."""
+"""How long a process is stopped (SIGSTOP), in lengths of a lease, from and to."""
+BEFORE_PURGE = 0.5, 1.5
+"""Seconds for which messages gather in a queue before it is purged, from and to."""
+BEFORE_DELETE = 3.0
+"""Seconds without a restart before a queue is deleted: RabbitMQ 3.10 can crash if that follows a restart at once."""
 GAP = 0.5, 3.5
-"""Seconds between the beginnings of two faults; several may go on at once, each at another target."""
+"""Seconds between the starts of two faults, from and to; faults with different targets can overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to break one thing."""
+    """One fault at one target."""
 
     name: str
     target: str
-    strike: Callable[[random.Random], Awaitable[None]]
+    cause: Callable[[random.Random], Awaitable[None]]
 
 
 class Chaos:
-    """Deals the faults of a run: every kind once, in an order drawn by the seed, then every kind again."""
+    """Causes the faults of a run: every kind once, in an order drawn from the seed, then every kind again."""
 
-    def __init__(self, parts: Parts, house: House, seed: int, folder: Path) -> None:
-        self._parts = parts
-        self._house = house
+    def __init__(self, servers: Servers, services: Services, seed: int, folder: Path) -> None:
+        self._servers = servers
+        self._services = services
         self._random = random.Random(seed)
         self._record = folder / "faults.jsonl"
         self._targets: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """Nothing is broken twice at a time."""
+        """A target has one fault at a time."""
         self._began = time.monotonic()
         self.done = 0
 
-    async def run(self, count: int, may_go_on: Callable[[int], Awaitable[None]]) -> None:
-        """Strike `count` times; before each, `may_go_on` is awaited. Returns when all is mended."""
-        deck = self._deck()
-        async with asyncio.TaskGroup() as going:
+    async def run(self, count: int, before_fault: Callable[[int], Awaitable[None]]) -> None:
+        """Cause `count` faults, each after `before_fault` with its number; returns after the end of the last one."""
+        faults = self._faults()
+        async with asyncio.TaskGroup() as group:
             for number in range(count):
-                await may_go_on(number)
-                going.create_task(self._strike(next(deck), random.Random(self._random.random())))
+                await before_fault(number)
+                group.create_task(self._cause(next(faults), random.Random(self._random.random())))
                 await asyncio.sleep(self._random.uniform(*GAP))
 
-    async def _strike(self, fault: Fault, drawn: random.Random) -> None:
+    async def _cause(self, fault: Fault, rng: random.Random) -> None:
         async with self._targets[fault.target]:
             began = time.monotonic()
             try:
-                await fault.strike(drawn)
+                await fault.cause(rng)
             finally:
                 self._write(fault, began)
         self.done += 1
@@ -81,7 +82,7 @@ class Chaos:
         with self._record.open("a") as file:
             print(json.dumps(line), file=file)
 
-    def _deck(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[Fault]:
         while True:
             kinds = self._kinds()
             self._random.shuffle(kinds)
@@ -89,25 +90,25 @@ class Chaos:
                 yield kind()
 
     def _kinds(self) -> list[Callable[[], Fault]]:
-        parts, house = self._parts, self._house
+        servers, services = self._servers, self._services
         return [
-            lambda: self._on("kill", house.controls, self._kill),
-            lambda: self._on("kill", house.workers, self._kill),
-            lambda: self._on("kill", house.workers, self._kill),
-            lambda: self._on("zombie", house.controls, _zombie),
-            lambda: self._on("zombie", house.workers, _zombie),
-            lambda: self._on("zombie", house.workers, _zombie),
+            lambda: self._on("kill", services.controls, self._kill),
+            lambda: self._on("kill", services.workers, self._kill),
+            lambda: self._on("kill", services.workers, self._kill),
+            lambda: self._on("zombie", services.controls, _zombie),
+            lambda: self._on("zombie", services.workers, _zombie),
+            lambda: self._on("zombie", services.workers, _zombie),
             lambda: Fault("restart", "broker", self._restart_broker),
             lambda: Fault("purge", "broker", self._purge),
             lambda: Fault("delete", "broker", self._delete),
             lambda: Fault("close", "broker", self._close_connections),
-            lambda: Fault("crash", "database", lambda _: parts.crash_database()),
-            lambda: _stall("broker", parts.broker),
-            lambda: _stall("database", parts.database),
-            lambda: _reset("broker", parts.broker),
-            lambda: _reset("database", parts.database),
-            lambda: _reset("objects", parts.objects),
-            lambda: _stall("objects", parts.objects),
+            lambda: Fault("crash", "database", lambda _: servers.crash_database()),
+            lambda: _stall("broker", servers.broker),
+            lambda: _stall("database", servers.database),
+            lambda: _reset("broker", servers.broker),
+            lambda: _reset("database", servers.database),
+            lambda: _reset("objects", servers.objects),
+            lambda: _stall("objects", servers.objects),
             lambda: Fault("outage", "objects", self._objects_away),
         ]
 
@@ -115,69 +116,69 @@ class Chaos:
         self, name: str, services: list[Service], how: Callable[[Service, random.Random], Awaitable[None]]
     ) -> Fault:
         service = self._random.choice(services)
-        return Fault(name, service.name, lambda drawn: how(service, drawn))
+        return Fault(name, service.name, lambda rng: how(service, rng))
 
-    async def _kill(self, service: Service, drawn: random.Random) -> None:
-        self._house.resting.add(service.name)
+    async def _kill(self, service: Service, rng: random.Random) -> None:
+        self._services.kept_down.add(service.name)
         service.kill()
-        await asyncio.sleep(drawn.uniform(0, LONGEST_DOWN))
+        await asyncio.sleep(rng.uniform(0, MAX_DOWNTIME))
         service.start()
-        self._house.resting.discard(service.name)
+        self._services.kept_down.discard(service.name)
 
-    async def _restart_broker(self, drawn: random.Random) -> None:
-        await self._parts.rabbitmq.stop_app()
-        await asyncio.sleep(drawn.uniform(0, LONGEST_DOWN))
-        await self._parts.rabbitmq.start_app()
+    async def _restart_broker(self, rng: random.Random) -> None:
+        await self._servers.rabbitmq.stop_app()
+        await asyncio.sleep(rng.uniform(0, MAX_DOWNTIME))
+        await self._servers.rabbitmq.start_app()
 
-    async def _purge(self, drawn: random.Random) -> None:
-        """Empty one queue while its consumers stand still, so that there is something in it to be lost.
+    async def _purge(self, rng: random.Random) -> None:
+        """Purge one queue after its consumers were frozen for a while, so that messages are lost.
 
-        Dead letters are spared: they are evidence.
+        The queue of dead letters is left out, because the checker reads it.
         """
-        queue = drawn.choice([queue for queue in QUEUES if queue is not DEAD_QUEUE])
-        consumers = self._house.consumers(queue)
+        queue = rng.choice([queue for queue in QUEUES if queue is not DEAD_QUEUE])
+        consumers = self._services.consumers(queue)
         for service in consumers:
             service.freeze()
         try:
-            await asyncio.sleep(drawn.uniform(*FILLING))
-            await self._parts.rabbitmq.control("purge_queue", queue.name)
+            await asyncio.sleep(rng.uniform(*BEFORE_PURGE))
+            await self._servers.rabbitmq.control("purge_queue", queue.name)
         finally:
             for service in consumers:
                 service.thaw()
 
     async def _delete(self, _: random.Random) -> None:
-        """Delete the queue of submissions: the broker cancels its consumers, and what was in it is lost."""
-        await asyncio.sleep(AFTER_RESTART)
-        await self._parts.rabbitmq.control("delete_queue", SUBMISSIONS_QUEUE.name)
+        """Delete the queue of submissions with its messages; the broker cancels the consumers."""
+        await asyncio.sleep(BEFORE_DELETE)
+        await self._servers.rabbitmq.control("delete_queue", SUBMISSIONS_QUEUE.name)
 
     async def _close_connections(self, _: random.Random) -> None:
-        """Let the broker close every connection, as an operator can."""
-        await self._parts.rabbitmq.control("close_all_connections", "chaos")
+        """Close every connection at the broker, as an operator can."""
+        await self._servers.rabbitmq.control("close_all_connections", "chaos")
 
-    async def _objects_away(self, drawn: random.Random) -> None:
-        """Ended, not killed: half an object is nothing that an S3 store would show."""
-        await self._parts.s3.stop()
-        await asyncio.sleep(drawn.uniform(*OUTAGE))
-        await self._parts.s3.start()
+    async def _objects_away(self, rng: random.Random) -> None:
+        """Stop the store for a while; a kill could leave half an object, which a real S3 store never shows."""
+        await self._servers.s3.stop()
+        await asyncio.sleep(rng.uniform(*OUTAGE))
+        await self._servers.s3.start()
 
 
-async def _zombie(service: Service, drawn: random.Random) -> None:
+async def _zombie(service: Service, rng: random.Random) -> None:
     service.freeze()
-    await asyncio.sleep(TTL * drawn.uniform(*ZOMBIE))
+    await asyncio.sleep(TTL * rng.uniform(*ZOMBIE))
     service.thaw()
 
 
 def _stall(target: str, proxy: Proxy) -> Fault:
-    async def strike(drawn: random.Random) -> None:
+    async def cause(rng: random.Random) -> None:
         proxy.stall()
-        await asyncio.sleep(drawn.uniform(*STALL))
+        await asyncio.sleep(rng.uniform(*STALL))
         proxy.flow()
 
-    return Fault("stall", target, strike)
+    return Fault("stall", target, cause)
 
 
 def _reset(target: str, proxy: Proxy) -> Fault:
-    async def strike(_: random.Random) -> None:
+    async def cause(_: random.Random) -> None:
         proxy.reset()
 
-    return Fault("reset", target, strike)
+    return Fault("reset", target, cause)

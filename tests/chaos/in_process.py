@@ -1,4 +1,4 @@
-"""A program as a coroutine of the worker's own process: thousands of attempts without as many children."""
+"""Programs as coroutines in the process of the worker: thousands of attempts without as many child processes."""
 
 from __future__ import annotations
 
@@ -7,72 +7,72 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from infra.child.outcome import Ended, Failure, Outcome
-from infra.child.process import Child, Children, Step
+from infra.child.outcome import ExitKind, Failure, ProgramExit
+from infra.child.process import ChildPool, ChildProcess, ProgressLine
 from infra.errors import PhaseError
 from infra.objects import ObjectStore
 from infra.worker.host import WorkerHost
-from infra.worker.job import Jobs
+from infra.worker.job import JobRunner
 
 Main = Callable[[Path], Awaitable[None]]
-"""Given the job's folder: writes `out/` and `result.json`. Raises PhaseError; cancelled when it is to stop."""
+"""Writes `out/` and `result.json` in the given folder of a job. Raises PhaseError; a stop cancels it."""
 
 
 class Coroutine:
-    """One job of such a program; what a `Child` is to a child process."""
+    """One job whose program is a coroutine, with the interface of `ChildProcess`."""
 
     def __init__(self, main: Main) -> None:
         self._main = main
-        self._working: asyncio.Future[None] | None = None
+        self._task: asyncio.Future[None] | None = None
         self._stopping = False
 
-    async def run(self, folder: Path, on_step: Callable[[Step], None]) -> Ended:
-        """Run the job in `folder` to its end. Cancelled, it cancels the program."""
+    async def run(self, folder: Path, on_step: Callable[[ProgressLine], None]) -> ProgramExit:
+        """Run the job in `folder` to its end; a cancellation also cancels the program."""
         started = time.monotonic()
-        outcome, failure = Outcome.SUCCEEDED, None
+        outcome, failure = ExitKind.SUCCEEDED, None
         (folder / "out").mkdir(exist_ok=True)
-        self._working = asyncio.ensure_future(self._main(folder))
+        self._task = asyncio.ensure_future(self._main(folder))
         try:
-            await self._working
+            await self._task
         except PhaseError as error:
-            outcome = Outcome.FAILED
+            outcome = ExitKind.FAILED
             failure = Failure(failure=error.kind, message=str(error), field=error.field)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
-            outcome = Outcome.STOPPED
-        return Ended(outcome, time.monotonic() - started, 0, failure)
+            outcome = ExitKind.STOPPED
+        return ProgramExit(outcome, time.monotonic() - started, 0, failure)
 
     async def stop(self) -> None:
-        """Cancel the program, and wait until it is gone."""
+        """Cancel the program and wait for its end."""
         self._stopping = True
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait({self._working})
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
 
-class SomeChildren(Children):
-    """Gives a coroutine for a module that is known as one, else a real child."""
+class MixedChildPool(ChildPool):
+    """Runs the modules in `coroutines` as coroutines, all others as child processes."""
 
     coroutines: dict[str, Main]
 
-    async def take(self, module: str) -> Child | Coroutine:
-        """A coroutine or a child."""
+    async def take(self, module: str) -> ChildProcess | Coroutine:
+        """A coroutine or a child process for one job."""
         return Coroutine(self.coroutines[module]) if module in self.coroutines else await super().take(module)
 
     async def warm(self, module: str) -> None:
-        """A child that has its imports done; a coroutine needs none."""
+        """Start a warm child process, if the module is no coroutine."""
         if module not in self.coroutines:
             await super().warm(module)
 
 
 def host_with(coroutines: dict[str, Main], *arguments: object) -> WorkerHost:
-    """The real host, whose jobs are real in all but that some programs run beside it."""
+    """A real worker host, except that the programs in `coroutines` run in its own process."""
 
     class Host(WorkerHost):
-        def _jobs_of(self, worker: object, objects: ObjectStore) -> Jobs:
-            children = SomeChildren(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
+        def _jobs_of(self, worker: object, objects: ObjectStore) -> JobRunner:
+            children = MixedChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
             children.coroutines = coroutines
-            return Jobs(worker, objects, self._folder, children, self.worker_id)
+            return JobRunner(worker, objects, self._folder, children, self.worker_id)
 
     return Host(*arguments)

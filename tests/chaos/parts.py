@@ -1,4 +1,4 @@
-"""The servers of a chaos run, each behind a proxy with a fixed address: they may come back on another port."""
+"""The servers of a chaos run, each behind a proxy with a fixed address, because a restart may change their port."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from infra.stack.s3 import S3Node
 from tests.chaos.proxy import Proxy
 
 TTL = 3.0
-"""Seconds of a lease: short, so that a run of minutes sees many that are lost."""
+"""Seconds of a lease; short, so that many leases expire in a run of a few minutes."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A broker, a database and an object store, all private."""
+class Servers:
+    """A private broker, database and object store, with their proxies."""
 
     folder: Path
     rabbitmq: RabbitMQNode
@@ -36,7 +36,7 @@ class Parts:
     objects: Proxy
 
     def settings(self) -> Settings:
-        """What every service of the run is told."""
+        """The settings of every service of the run."""
         return Settings(
             bus_url=SecretStr(_through(self.broker, self.rabbitmq.url)),
             database_url=SecretStr(_through(self.database, self.postgres.dsn())),
@@ -54,28 +54,28 @@ class Parts:
         )
 
     async def crash_database(self) -> None:
-        """End PostgreSQL at once, as `pg_ctl stop -m immediate` does, and start it again: it recovers from its log."""
+        """Stop PostgreSQL as `pg_ctl stop -m immediate` does, and start it again; it then recovers from its log."""
         assert self.postgres.pid is not None
         os.kill(self.postgres.pid, signal.SIGQUIT)
-        while self.postgres.pid is not None:  # noqa: ASYNC110 - a process that ends tells its parent alone
+        while self.postgres.pid is not None:  # noqa: ASYNC110 - only its parent is notified of its end
             await asyncio.sleep(0.02)
         await self.postgres.start()
 
     @property
     def bucket(self) -> Path:
-        """Where rclone keeps the objects, as plain files."""
+        """The folder in which rclone stores the objects as plain files."""
         return self.folder / "s3" / "data" / self.settings().s3_bucket
 
 
 @asynccontextmanager
-async def parts(folder: Path) -> AsyncIterator[Parts]:
-    """All three, started."""
+async def running_servers(folder: Path) -> AsyncIterator[Servers]:
+    """Start the three servers and their proxies, and stop them at the end of the block."""
     rabbitmq, postgres, s3 = RabbitMQNode(folder / "rabbitmq"), PostgresNode(folder / "postgres"), S3Node(folder / "s3")
     async with AsyncExitStack() as stack:
         for node in (postgres, s3, rabbitmq):
             stack.push_async_callback(node.stop)
             await node.start()
-        made = Parts(
+        servers = Servers(
             folder,
             rabbitmq,
             postgres,
@@ -84,10 +84,10 @@ async def parts(folder: Path) -> AsyncIterator[Parts]:
             Proxy(lambda: _port(postgres.dsn())),
             Proxy(lambda: _port(s3.endpoint)),
         )
-        for proxy in (made.broker, made.database, made.objects):
+        for proxy in (servers.broker, servers.database, servers.objects):
             await proxy.start()
             stack.push_async_callback(proxy.stop)
-        yield made
+        yield servers
 
 
 def _port(url: str) -> int:
@@ -97,5 +97,5 @@ def _port(url: str) -> int:
 
 
 def _through(proxy: Proxy, url: str) -> str:
-    """The same address, by way of the proxy."""
+    """The address `url` with the port of the proxy."""
     return url.replace(f":{_port(url)}", f":{proxy.port}", 1)

@@ -1,4 +1,4 @@
-"""The services of a chaos run: operating-system processes, watched and started again as a supervisor would."""
+"""The services of a chaos run: operating-system processes that are restarted when they end, as by a supervisor."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ import httpx
 from contracts.tasks import Phase
 from contracts.topology import PHASE_QUEUES, Queue
 from infra.settings import Settings
-from infra.stack.child import dies_with_parent
 from infra.stack.ports import free_ports
+from infra.stack.server_process import dies_with_parent
 from tests.acceptance.processes import environment
 from tests.eventually import eventually
 
 CONTROLS, WORKERS = 2, 2
-"""Controls, and workers of each phase."""
-WATCH = 0.2
-SERVES = b"control answers at", b"worker_started"
-"""What a service logs once it serves; before that it may end by itself, for a part that it needs may be away."""
-LAST_GRACE = 10.0
-OURS = ("infra.", "control.", "tests.", "__main__", "asyncio")
-"""Loggers of Treadle's own code, and of tasks that ended unheard."""
+"""Control processes, and workers of each phase."""
+CHECK_INTERVAL = 0.2
+"""Seconds between two checks for services that have ended."""
+READY_LINES = b"control answers at", b"worker_started"
+"""What a service logs when it is ready; before that it may end by itself, because a server may be away."""
+STOP_TIMEOUT = 10.0
+"""Seconds from SIGTERM to SIGKILL at the end of a run."""
+OWN_LOGGERS = ("infra.", "control.", "tests.", "__main__", "asyncio")
+"""Loggers of Treadle's own code, and of asyncio tasks whose error was not awaited."""
 
 
 class Service:
-    """One process, and how it is broken."""
+    """One process, with the signals for its faults."""
 
     def __init__(self, name: str, arguments: list[str], environ: dict[str, str], folder: Path) -> None:
         self.name = name
@@ -41,38 +43,38 @@ class Service:
         self._arguments = arguments
         self._environ = environ
         self._process: subprocess.Popen[bytes] | None = None
-        self._said_before = 0
+        self._log_start = 0
 
     def start(self) -> None:
-        """Start it."""
+        """Start the process; its output is appended to the log."""
         with self.log.open("ab") as log:
-            self._said_before = log.tell()
+            self._log_start = log.tell()
             command = [*dies_with_parent(signal.SIGKILL), *self._arguments]
             self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the end."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: it neither works nor dies."""
+        """Send SIGSTOP: the process does not run, but its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """SIGTERM; it has a grace to end."""
+        """Send SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def join(self) -> None:
-        """Wait for its end, and make it after the grace."""
+        """Wait for the end; kill the process after STOP_TIMEOUT."""
         if self._process is not None:
             try:
-                self._process.wait(LAST_GRACE)
+                self._process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -82,18 +84,18 @@ class Service:
         return self._process.poll() if self._process is not None else None
 
     @property
-    def served(self) -> bool:
-        """Whether it served since its last start."""
-        said = self.log.read_bytes()[self._said_before :]
-        return any(word in said for word in SERVES)
+    def was_ready(self) -> bool:
+        """Whether it was ready since its last start."""
+        output = self.log.read_bytes()[self._log_start :]
+        return any(line in output for line in READY_LINES)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)
 
 
-class House:
-    """Two controls, and two workers of each phase."""
+class Services:
+    """Two control processes, and two workers of each phase."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         ports = free_ports(CONTROLS)
@@ -108,67 +110,67 @@ class House:
             for name in (f"{phase}-{number}" for number in range(1, WORKERS + 1))
         ]
         self.surprises: list[str] = []
-        """Services that ended by themselves though they had served."""
-        self.resting: set[str] = set()
-        """Services that a fault keeps down."""
+        """Services that ended by themselves after they had been ready."""
+        self.kept_down: set[str] = set()
+        """Names of services that a fault keeps down, which are not restarted."""
 
     @property
     def services(self) -> Iterator[Service]:
-        """All of them."""
+        """All services."""
         yield from (*self.controls, *self.workers)
 
     def consumers(self, queue: Queue) -> list[Service]:
-        """Who consumes this queue."""
+        """The services that consume this queue."""
         phase = next((phase for phase, commands in PHASE_QUEUES.items() if commands is queue), None)
         return [service for service in self.workers if service.name.startswith(phase)] if phase else self.controls
 
     async def ready(self) -> None:
-        """Wait until both controls serve."""
+        """Wait until both control processes are ready."""
         async with httpx.AsyncClient(timeout=5) as client:
 
-            async def serve() -> bool:
+            async def all_ready() -> bool:
                 try:
                     return all([(await client.get(f"{url}/readyz")).is_success for url in self.urls])
                 except httpx.TransportError:
                     return False
 
-            await eventually(serve, "both controls to be ready", 60)
+            await eventually(all_ready, "both controls to be ready", 60)
 
     async def supervise(self) -> None:
-        """Start again whatever ended by itself."""
+        """Restart every service that ends by itself; runs until it is cancelled."""
         while True:
             for service in self.services:
-                if service.status is not None and service.name not in self.resting:
-                    if service.served:
+                if service.status is not None and service.name not in self.kept_down:
+                    if service.was_ready:
                         self.surprises.append(f"{service.name} ended by itself with status {service.status}")
                     service.start()
-            await asyncio.sleep(WATCH)
+            await asyncio.sleep(CHECK_INTERVAL)
 
     def errors(self) -> Iterator[str]:
-        """What Treadle itself logged as an error: a fault from outside is a warning, so this is one of its own."""
+        """The errors in the logs of Treadle's own code; an outage is only logged as a warning."""
         for service in self.services:
             for line in service.log.read_text(errors="replace").splitlines():
-                if '"level": "error"' in line and (said := json.loads(line))["logger"].startswith(OURS):
-                    yield f"{service.name} logged {said['event']}: {said.get('exception', line)[-600:]}"
+                if '"level": "error"' in line and (entry := json.loads(line))["logger"].startswith(OWN_LOGGERS):
+                    yield f"{service.name} logged {entry['event']}: {entry.get('exception', line)[-600:]}"
 
 
 @asynccontextmanager
-async def house(settings: Settings, folder: Path) -> AsyncIterator[House]:
-    """All services, running and supervised; ended on leaving."""
-    made = House(settings, folder)
+async def running_services(settings: Settings, folder: Path) -> AsyncIterator[Services]:
+    """Start and supervise all services, and stop them at the end of the block."""
+    group = Services(settings, folder)
     try:
-        for service in made.services:
+        for service in group.services:
             service.start()
-        await made.ready()
-        supervising = asyncio.create_task(made.supervise())
+        await group.ready()
+        supervisor = asyncio.create_task(group.supervise())
         try:
-            yield made
+            yield group
         finally:
-            supervising.cancel()
+            supervisor.cancel()
     finally:
-        for service in made.services:
+        for service in group.services:
             service.end()
-        for service in made.services:
+        for service in group.services:
             await asyncio.to_thread(service.join)
 
 

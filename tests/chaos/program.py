@@ -1,4 +1,4 @@
-"""The program of a chaos run, as a child and as a coroutine alike: it takes its time, and writes a small file."""
+"""The program of a chaos run, as a child process or as a coroutine: it waits and then writes a small file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.chaos.script import Script
 
 
 class Spec(BaseModel):
-    """One attempt."""
+    """The attempt and the seed of its task."""
 
     key: AttemptKey
     seed: int
 
 
 class Result(BaseModel):
-    """What it answers."""
+    """The size of the output in bytes."""
 
     bytes: int
 
 
 def main(spec: Spec, job: Job) -> Result:
-    """The program in a child."""
+    """Run the program in a child process."""
     script = Script.of(spec.seed)
     if script.fault(spec.key) == "crash":
         os._exit(9)
@@ -40,18 +40,18 @@ def main(spec: Spec, job: Job) -> Result:
 
 
 async def coroutine(folder: Path) -> None:
-    """The program in the worker's own process."""
+    """Run the program in the process of the worker."""
     spec = Spec.model_validate_json((folder / "spec.json").read_bytes())
     script = Script.of(spec.seed)
     if script.fault(spec.key) == "crash":
-        raise PhaseError("it crashes the first time")
+        raise PhaseError("the first attempt crashes")
     await asyncio.sleep(script.seconds(spec.key))
     (folder / "result.json").write_text(_work(spec, folder / "out").model_dump_json())
 
 
 def _work(spec: Spec, out: Path) -> Result:
     if Script.of(spec.seed).fault(spec.key) == "bad_input":
-        raise BadInput("it is bad, however often one tries", field="rows")
+        raise BadInput("the input is bad in every attempt", field="rows")
     text = hashlib.sha256(f"{spec.key}".encode()).hexdigest()
     (out / "rows.txt").write_text(text)
     return Result(bytes=len(text))

@@ -1,4 +1,4 @@
-"""How far a run is: a bar with the time left, on standard error."""
+"""The progress of a run as bars with the remaining time, on standard error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress:
         self._faults = self._bars.add_task("faults", total=faults)
 
     def show(self, ended: int, faults: int) -> None:
-        """So many tasks have ended, after so many faults."""
+        """Show the numbers of ended tasks and of faults."""
         self._bars.update(self._tasks, completed=ended)
         self._bars.update(self._faults, completed=faults)
 

@@ -1,6 +1,6 @@
-"""A TCP proxy between Treadle and one server: it passes bytes on, until a fault stalls it or resets its connections.
+"""A TCP proxy between Treadle and one server, which can stall or reset its connections.
 
-It also gives a server that starts anew on another port a fixed address.
+It also gives a server a fixed address, although a restart may change the port.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from contextlib import suppress
 from infra.stack.ports import LOOPBACK
 
 BLOCK = 65536
-AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER: a close sends a reset instead of a polite end."""
+"""Bytes."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""The SO_LINGER value with which a close sends RST instead of FIN."""
 
 
 class Proxy:
-    """Listens on a port of its own; `target` says where the server is now."""
+    """Listens on its own port; `target` returns the present port of the server."""
 
     def __init__(self, target: Callable[[], int]) -> None:
         self._target = target
@@ -30,12 +31,12 @@ class Proxy:
         self.port = 0
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Listen on a free port."""
         self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Drop every connection and listen no more."""
+        """Stop listening and reset every connection."""
         assert self._server is not None
         self._server.close()
         self._flowing.set()
@@ -43,20 +44,20 @@ class Proxy:
         await self._server.wait_closed()
 
     def stall(self) -> None:
-        """Hold back whatever arrives, on both sides, new connections included."""
+        """Hold back all bytes in both directions, and new connections, until `flow`."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass on what was held back, and what comes."""
+        """End a stall: pass on the bytes that were held back."""
         self._flowing.set()
 
     def reset(self) -> int:
-        """Reset every connection; how many there were."""
+        """Reset every connection; returns the number of sockets, two for each connection."""
         writers, self._writers = self._writers, set()
         for writer in writers:
             connection = writer.get_extra_info("socket")
-            with suppress(OSError):  # gone already
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            with suppress(OSError):  # it is closed already
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             writer.transport.abort()
         return len(writers)
 
@@ -64,19 +65,22 @@ class Proxy:
         self._writers.add(writer)
         try:
             await self._flowing.wait()
-            there, back = await asyncio.open_connection(LOOPBACK, self._target())
-        except OSError:  # the server is away: so are we
+            server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self._target())
+        except OSError:  # the server is away, so the proxy closes the connection too
             self._drop(writer)
             return
-        self._writers.add(back)
-        ways = {asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(there, writer))}
+        self._writers.add(server_writer)
+        directions = {
+            asyncio.create_task(self._pass(reader, server_writer)),
+            asyncio.create_task(self._pass(server_reader, writer)),
+        }
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
+            for direction in directions:
+                direction.cancel()
             self._drop(writer)
-            self._drop(back)
+            self._drop(server_writer)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

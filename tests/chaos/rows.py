@@ -1,4 +1,4 @@
-"""What a run leaves behind, as values: rows of the database, files of the object store, and what is wrong with them."""
+"""The result of a chaos run as values: rows of the database, files of the object store, and violations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDINGS = frozenset(
 
 
 class Kind(StrEnum):
-    """What was broken."""
+    """The kind of a violation."""
 
     LOST = "lost"
     WRONG_END = "wrong_end"
@@ -37,12 +37,12 @@ class Kind(StrEnum):
     OUTBOX = "outbox"
     DEAD_LETTER = "dead_letter"
     SURPRISE = "surprise"
-    """An answer, or the end of a process, that no fault explains."""
+    """An answer, a logged error or the end of a process that no fault explains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One promise broken, about one task where it is about one."""
+    """One broken promise; `task_id` is None if it is not about a single task."""
 
     kind: Kind
     text: str
@@ -55,7 +55,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What was asked. `ends` are the ends that are right; an unacknowledged one may also never have happened."""
+    """One submission; `ends` are the allowed ends. Without an acknowledgement its task may also be missing."""
 
     task_id: UUID
     acknowledged: bool
@@ -76,7 +76,7 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """A row of `task_events`; `version` is there exactly where the event was applied."""
+    """A row of `task_events`; `version` is None if the event is stale."""
 
     task_id: UUID
     version: int | None
@@ -87,13 +87,13 @@ class HistoryRow:
 
     @property
     def key(self) -> AttemptKey | None:
-        """The attempt that the event is about, where it is about one."""
+        """The attempt that the event ends; None if it ends no attempt."""
         return AttemptKey.model_validate(self.event["key"]) if self.kind in ENDINGS else None
 
 
 @dataclass(frozen=True, slots=True)
-class RunRow:
-    """A row of `phase_runs`. `closed_by` and `closing_claim` are of the event that ended it."""
+class AttemptRow:
+    """A row of `attempts`; `closed_by` and `closing_claim` are the kind and the claim of the event that ended it."""
 
     key: AttemptKey
     state: str
@@ -106,24 +106,24 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the run left behind. `files` holds what lies in the object store, `manifests` by prefix."""
+    """The whole result of a run: `files` by their paths in the object store, `manifests` by prefix."""
 
     submitted: Sequence[Submitted]
     tasks: Mapping[UUID, TaskRow]
     history: Sequence[HistoryRow]
-    runs: Sequence[RunRow]
+    attempts: Sequence[AttemptRow]
     files: Mapping[str, ManifestFile] = field(default_factory=dict)
     manifests: Mapping[str, Manifest | str] = field(default_factory=dict)
-    """A string says why a manifest cannot be read."""
+    """A string is the reason why a manifest cannot be read."""
     outbox: int = 0
     dead: Sequence[str] = ()
     surprises: Sequence[str] = ()
 
     @cached_property
     def applied(self) -> dict[UUID, list[HistoryRow]]:
-        """What was applied to each task, in order."""
+        """The history rows of the applied events of each task, by version."""
         rows: defaultdict[UUID, list[HistoryRow]] = defaultdict(list)
         for row in self.history:
             if row.version is not None:
                 rows[row.task_id].append(row)
-        return {task_id: sorted(found, key=lambda row: row.version or 0) for task_id, found in rows.items()}
+        return {task_id: sorted(applied, key=lambda row: row.version or 0) for task_id, applied in rows.items()}

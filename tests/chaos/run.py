@@ -18,19 +18,19 @@ import httpx
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.database import Database
 from tests.chaos.checker import check
-from tests.chaos.evidence import evidence, keep, summary
+from tests.chaos.evidence import collect_evidence, summary, write_violations
 from tests.chaos.faults import Chaos
 from tests.chaos.load import USER, Load, Submission
-from tests.chaos.parts import Parts, parts
-from tests.chaos.processes import House, house
+from tests.chaos.parts import Servers, running_servers
+from tests.chaos.processes import Services, running_services
 from tests.chaos.progress import Progress
 from tests.chaos.rows import Evidence, Kind, Submitted, Violation
-from tests.chaos.watch import STUCK, Watch
+from tests.chaos.watch import STALL_TIMEOUT, Watch
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a run."""
+    """The result of a run."""
 
     seed: int
     tasks: int
@@ -38,12 +38,12 @@ class Verdict:
     violations: list[Violation]
     seconds: float
     summary: str
-    """What Treadle went through."""
+    """Counts of submissions, tasks, attempts and events, as text."""
     folder: Path
-    """Keeps the faults, the logs, and the rows of what went wrong; gone where nothing did."""
+    """Has the faults, the logs and violations.json; deleted if there are no violations."""
 
     def as_json(self) -> str:
-        """One line for machines."""
+        """The result as one line of JSON."""
         kinds = Counter(violation.kind for violation in self.violations)
         return json.dumps(
             {
@@ -60,66 +60,69 @@ class Verdict:
 
 
 async def run(tasks: int, faults: int, seed: int) -> Verdict:
-    """Run once, with a progress bar, in a folder of its own."""
+    """Run once with a progress bar, in a new temporary folder."""
     began, folder = time.monotonic(), Path(mkdtemp(prefix=f"treadle-chaos-{seed}-"))
     with Progress(tasks, faults) as progress:
-        found, struck = await _run(tasks, faults, seed, folder, progress)
-    violations = check(found)
+        evidence, faults_done = await _run(tasks, faults, seed, folder, progress)
+    violations = check(evidence)
     if violations:
-        keep(folder, violations, found)
+        write_violations(folder, violations, evidence)
     else:
         await asyncio.to_thread(shutil.rmtree, folder)
-    return Verdict(seed, tasks, struck, violations, time.monotonic() - began, summary(found), folder)
+    return Verdict(seed, tasks, faults_done, violations, time.monotonic() - began, summary(evidence), folder)
 
 
 async def _run(tasks: int, faults: int, seed: int, folder: Path, progress: Progress) -> tuple[Evidence, int]:
-    """What was left when all was over, and how many faults there were."""
-    async with parts(folder) as servers:
-        async with house(servers.settings(), folder) as services, _users(servers, services, seed) as (load, database):
+    """The evidence at the end of the run, and the number of faults."""
+    async with running_servers(folder) as servers:
+        async with (
+            running_services(servers.settings(), folder) as services,
+            _users(servers, services, seed) as (load, database),
+        ):
             chaos, watch = Chaos(servers, services, seed, folder), Watch(database, load)
             async with asyncio.TaskGroup() as watchers:
-                watching = watchers.create_task(watch.run(progress, chaos))
+                watch_task = watchers.create_task(watch.run(progress, chaos))
                 await _attack(chaos, watch, load, tasks, faults)
-                watching.cancel()
-        found = await evidence(
+                watch_task.cancel()
+        evidence = await collect_evidence(
             servers.postgres.dsn(),
             servers.rabbitmq.url,
             servers.bucket,
             [_submitted(submission) for submission in load.submissions],
             [*load.surprises, *services.surprises, *services.errors()],
         )
-    return found, chaos.done
+    return evidence, chaos.done
 
 
 async def _attack(chaos: Chaos, watch: Watch, load: Load, tasks: int, faults: int) -> None:
-    """Submit and break together, then wait for the end."""
+    """Submit tasks and cause faults at the same time, then wait until all tasks have ended."""
     users: list[asyncio.Task[None]] = []
 
-    async def release(number: int) -> None:
-        """Let the users come who go with fault `number`, once few enough of their tasks are at work."""
-        theirs = range(tasks * number // faults, tasks * (number + 1) // faults)
-        users.extend(asyncio.create_task(load.user(task)) for task in theirs)
-        await watch.until_few()
+    async def start_users(number: int) -> None:
+        """Start the share of the users that belongs to fault `number`, then wait until few tasks are unfinished."""
+        share = range(tasks * number // faults, tasks * (number + 1) // faults)
+        users.extend(asyncio.create_task(load.user(task)) for task in share)
+        await watch.wait_for_capacity()
 
-    await chaos.run(faults, release)
-    await _answered(users, load)
-    await watch.until_quiet()
+    await chaos.run(faults, start_users)
+    await _wait_for_answers(users, load)
+    await watch.wait_until_finished()
 
 
-async def _answered(users: list[asyncio.Task[None]], load: Load) -> None:
-    """Wait until every user was answered; now that nothing breaks any more, that cannot take long."""
-    done, unanswered = await asyncio.wait(users, timeout=STUCK)
+async def _wait_for_answers(users: list[asyncio.Task[None]], load: Load) -> None:
+    """Wait until every user has its answers; there are no faults any more, so the time is limited."""
+    done, unanswered = await asyncio.wait(users, timeout=STALL_TIMEOUT)
     for user in unanswered:
         user.cancel()
     if unanswered:
-        load.surprises.append(f"{len(unanswered)} users had no answer {STUCK:g} s after the last fault")
+        load.surprises.append(f"{len(unanswered)} users had no answer {STALL_TIMEOUT:g} s after the last fault")
     for user in done:
         user.result()
 
 
 @asynccontextmanager
-async def _users(servers: Parts, services: House, seed: int) -> AsyncIterator[tuple[Load, Database]]:
-    """Users with a dataset, and a view of the database; both by way of the proxies."""
+async def _users(servers: Servers, services: Services, seed: int) -> AsyncIterator[tuple[Load, Database]]:
+    """Users with a dataset, and a connection to the database; both use the proxies."""
     settings = servers.settings()
     bus = RabbitMQBus(settings.bus_url.get_secret_value())
     await bus.start()

@@ -1,6 +1,6 @@
-"""What a task of a chaos run does, drawn from its own seed: the worker plays it, and the checker knows how it must end.
+"""The script of a task in a chaos run, drawn from its seed: the worker follows it, and the checker expects its end.
 
-The seed of a task travels in each of its commands, so that nothing else must be shared between the processes.
+The seed is in every command of the task, so the processes share no other state.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Literal
 
 from contracts.tasks import AttemptKey, FailureKind, Phase, StopReason, TaskStatus
 
-CHILDREN = 0.05
-"""The share of tasks whose programs are real children."""
-DOOMED, CRASHING = 0.01, 0.01
-SLOW, LONG, AGAIN = 0.25, 0.02, 0.6
-"""Of the attempts: those that take a second or so, and those that outlast a lease. AGAIN is for later attempts: many
-take long, so that the worker of the one before, back from the dead, finds its successor at work."""
-MOST_SEEDS = 2**31
+CHILD_SHARE = 0.05
+"""The share of tasks whose programs are child processes, not coroutines."""
+BAD_INPUT_SHARE, CRASH_SHARE = 0.01, 0.01
+"""Shares of the tasks with a phase that always has bad input, and with a phase whose first attempt crashes."""
+SLOW, LONG, LONG_RETRY = 0.25, 0.02, 0.6
+"""Shares of the attempts that take about a second, and that take longer than a lease. LONG_RETRY is the share of later
+attempts that take long: the worker of the attempt before may then resume while the next attempt is running."""
+SEED_LIMIT = 2**31
 
 Fault = Literal["bad_input", "crash"]
 End = tuple[TaskStatus, str]
@@ -26,40 +27,41 @@ End = tuple[TaskStatus, str]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How one task's programs behave. `doomed` is the phase that finds its input bad, for good."""
+    """How the programs of one task behave."""
 
     seed: int
     child: bool
-    doomed: Phase | None
-    crashes: Phase | None
+    bad_input_phase: Phase | None
+    """The phase whose every attempt fails with bad input."""
+    crash_phase: Phase | None
     """The phase whose first attempt crashes."""
 
     @classmethod
     def of(cls, seed: int) -> Script:
         """The script of the task with this seed."""
-        drawn = random.Random(seed)
-        child, fault, phase = drawn.random() < CHILDREN, drawn.random(), drawn.choice(list(Phase))
-        doomed = phase if fault < DOOMED else None
-        crashes = phase if DOOMED <= fault < DOOMED + CRASHING else None
-        return cls(seed, child, doomed, crashes)
+        rng = random.Random(seed)
+        child, fault, phase = rng.random() < CHILD_SHARE, rng.random(), rng.choice(list(Phase))
+        bad_input_phase = phase if fault < BAD_INPUT_SHARE else None
+        crash_phase = phase if BAD_INPUT_SHARE <= fault < BAD_INPUT_SHARE + CRASH_SHARE else None
+        return cls(seed, child, bad_input_phase, crash_phase)
 
     def fault(self, key: AttemptKey) -> Fault | None:
-        """What goes wrong in this attempt, if anything does."""
-        if key.phase is self.doomed:
+        """The fault of this attempt, if it has one."""
+        if key.phase is self.bad_input_phase:
             return "bad_input"
-        return "crash" if key.phase is self.crashes and key.attempt == 1 else None
+        return "crash" if key.phase is self.crash_phase and key.attempt == 1 else None
 
     def seconds(self, key: AttemptKey) -> float:
-        """How long this attempt's program takes; attempts of one phase differ."""
-        drawn = random.Random(f"{self.seed}/{key.iteration}/{key.phase}/{key.attempt}")
-        kind = drawn.random()
-        if kind < (LONG if key.attempt == 1 else AGAIN):
-            return drawn.uniform(3.0, 6.0)
-        return drawn.uniform(0.3, 1.5) if kind < LONG + SLOW else 0.0
+        """How long the program of this attempt takes, in seconds; attempts of one phase differ."""
+        rng = random.Random(f"{self.seed}/{key.iteration}/{key.phase}/{key.attempt}")
+        drawn = rng.random()
+        if drawn < (LONG if key.attempt == 1 else LONG_RETRY):
+            return rng.uniform(3.0, 6.0)
+        return rng.uniform(0.3, 1.5) if drawn < LONG + SLOW else 0.0
 
     def end(self, iterations: int | None) -> End:
-        """Where it must end when nobody cancels it; `iterations` is None for a STANDARD task."""
-        if self.doomed is not None:
+        """The end of the task if it is not cancelled; `iterations` is None for a STANDARD task."""
+        if self.bad_input_phase is not None:
             return TaskStatus.FAILED, FailureKind.BAD_INPUT.value
         reason = StopReason.ONCE_THROUGH if iterations is None else StopReason.MAX_ITERATIONS
         return TaskStatus.COMPLETED, reason.value

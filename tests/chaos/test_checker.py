@@ -1,4 +1,4 @@
-"""The checker is worth nothing if it cannot see: each promise is broken once here, and seen to be."""
+"""The checker reports each promise that is broken; every test breaks one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from contracts.artifacts import Manifest, ManifestFile, attempt_prefix
 from contracts.tasks import AttemptKey, Phase, TaskStatus
 from tests.chaos.checker import check
-from tests.chaos.rows import Evidence, HistoryRow, Kind, RunRow, Submitted, TaskRow
+from tests.chaos.rows import AttemptRow, Evidence, HistoryRow, Kind, Submitted, TaskRow
 
 TASK = UUID("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,10 +28,10 @@ def claim(phase: Phase, attempt: int = 1) -> str:
     return f"claim of {phase} {attempt}"
 
 
-def run(phase: Phase, attempt: int, second: int, closed_by: str, state: str = "completed") -> RunRow:
+def attempt_row(phase: Phase, attempt: int, second: int, closed_by: str, state: str = "completed") -> AttemptRow:
     """An attempt that was issued at `second` and ended a second later."""
-    begun, held = START + timedelta(seconds=second), claim(phase, attempt)
-    return RunRow(key(phase, attempt), state, held, closed_by, held, begun, begun + timedelta(seconds=1))
+    created, holder = START + timedelta(seconds=second), claim(phase, attempt)
+    return AttemptRow(key(phase, attempt), state, holder, closed_by, holder, created, created + timedelta(seconds=1))
 
 
 def row(version: int | None, kind: str, status: str, of: tuple[Phase, int] | None = None) -> HistoryRow:
@@ -56,11 +56,11 @@ FAULTLESS = Evidence(
         row(None, "model_trained", "EVALUATING", (Phase.TRAIN, 1)),
         row(6, "model_evaluated", "COMPLETED", (Phase.EVALUATE, 1)),
     ],
-    runs=[
-        run(Phase.OPTIMIZE, 1, 0, "data_optimized"),
-        run(Phase.TRAIN, 1, 1, "lease_lost", "lost"),
-        run(Phase.TRAIN, 2, 2, "model_trained"),
-        run(Phase.EVALUATE, 1, 3, "model_evaluated"),
+    attempts=[
+        attempt_row(Phase.OPTIMIZE, 1, 0, "data_optimized"),
+        attempt_row(Phase.TRAIN, 1, 1, "lease_lost", "lost"),
+        attempt_row(Phase.TRAIN, 2, 2, "model_trained"),
+        attempt_row(Phase.EVALUATE, 1, 3, "model_evaluated"),
     ],
     files={f"{prefix}/{FILE.name}": FILE for prefix in MANIFESTS},
     manifests=MANIFESTS,
@@ -76,23 +76,23 @@ def with_task(**changes: Any) -> Evidence:
 
 
 def with_history(*rows: HistoryRow) -> Evidence:
-    """These rows more, and the task's version with them."""
+    """FAULTLESS with these rows added, and the version of the task that follows from them."""
     task = replace(FAULTLESS.tasks[TASK], version=6 + sum(row.version is not None for row in rows))
     return replace(FAULTLESS, history=[*FAULTLESS.history, *rows], tasks={TASK: task})
 
 
-def with_run(index: int, **changes: Any) -> Evidence:
-    runs = list(FAULTLESS.runs)
-    runs[index] = replace(runs[index], **changes)
-    return replace(FAULTLESS, runs=runs)
+def with_attempt(index: int, **changes: Any) -> Evidence:
+    attempts = list(FAULTLESS.attempts)
+    attempts[index] = replace(attempts[index], **changes)
+    return replace(FAULTLESS, attempts=attempts)
 
 
 def test_a_run_that_kept_every_promise_has_no_violations() -> None:
     assert check(FAULTLESS) == []
 
 
-def test_an_acknowledged_task_that_is_not_there_is_lost() -> None:
-    assert kinds(replace(FAULTLESS, tasks={}, history=[], runs=[])) == {Kind.LOST}
+def test_an_acknowledged_task_that_is_missing_is_lost() -> None:
+    assert kinds(replace(FAULTLESS, tasks={}, history=[], attempts=[])) == {Kind.LOST}
 
 
 @pytest.mark.parametrize("status", ["PENDING", "TRAINING", "SUSPENDED", "LOOPING"])
@@ -101,22 +101,23 @@ def test_an_acknowledged_task_that_never_ends_is_lost(status: str) -> None:
 
 
 def test_a_submission_that_was_never_acknowledged_may_be_missing() -> None:
-    unheard = replace(FAULTLESS.submitted[0], acknowledged=False)
+    unacknowledged = replace(FAULTLESS.submitted[0], acknowledged=False)
     assert (
-        kinds(replace(FAULTLESS, submitted=[unheard], tasks={}, history=[], runs=[], files={}, manifests={})) == set()
+        kinds(replace(FAULTLESS, submitted=[unacknowledged], tasks={}, history=[], attempts=[], files={}, manifests={}))
+        == set()
     )
 
 
 def test_a_submission_that_was_never_acknowledged_may_not_stop_half_way() -> None:
-    unheard = replace(FAULTLESS.submitted[0], acknowledged=False)
-    assert kinds(replace(with_task(status="TRAINING", reason=None), submitted=[unheard])) == {Kind.LOST}
+    unacknowledged = replace(FAULTLESS.submitted[0], acknowledged=False)
+    assert kinds(replace(with_task(status="TRAINING", reason=None), submitted=[unacknowledged])) == {Kind.LOST}
 
 
-def test_a_task_that_failed_where_it_had_to_complete_ended_wrong() -> None:
+def test_a_task_that_failed_instead_of_completing_has_a_wrong_end() -> None:
     assert kinds(with_task(status="FAILED", reason="lease_lost")) == {Kind.WRONG_END}
 
 
-def test_a_task_that_completed_after_too_few_iterations_ended_wrong() -> None:
+def test_a_task_that_completed_after_too_few_iterations_has_a_wrong_end() -> None:
     assert kinds(replace(FAULTLESS, submitted=[replace(FAULTLESS.submitted[0], iterations=2)])) == {Kind.WRONG_END}
 
 
@@ -129,7 +130,7 @@ def test_a_second_end_is_a_duplicate_transition() -> None:
     assert kinds(with_history(row(7, "cancel_task", "CANCELLED"))) == {Kind.DUPLICATE_TRANSITION}
 
 
-def test_a_version_that_no_event_made_is_a_gap() -> None:
+def test_a_version_without_an_event_is_a_gap() -> None:
     assert kinds(with_task(version=7)) == {Kind.VERSION_GAP}
 
 
@@ -144,65 +145,65 @@ def test_an_event_of_an_older_attempt_that_was_applied_is_a_stale_write() -> Non
 
 
 def test_an_event_that_was_applied_to_an_attempt_which_another_had_ended_is_a_stale_write() -> None:
-    assert kinds(with_run(1, closed_by="phase_failed")) == {Kind.STALE_WRITE}
+    assert kinds(with_attempt(1, closed_by="phase_failed")) == {Kind.STALE_WRITE}
 
 
-def test_an_event_from_another_claim_even_a_stale_one_means_two_holders() -> None:
-    stranger = replace(FAULTLESS.history[5], event={**FAULTLESS.history[5].event, "claim_id": "another"})
-    assert kinds(with_history(stranger)) == {Kind.TWO_HOLDERS}
+def test_a_stale_event_from_another_claim_means_two_holders() -> None:
+    other = replace(FAULTLESS.history[5], event={**FAULTLESS.history[5].event, "claim_id": "another"})
+    assert kinds(with_history(other)) == {Kind.TWO_HOLDERS}
 
 
-def test_an_attempt_issued_before_the_last_had_ended_means_two_holders() -> None:
-    assert kinds(with_run(2, created_at=START + timedelta(seconds=1))) == {Kind.TWO_HOLDERS}
+def test_an_attempt_issued_before_the_end_of_the_last_means_two_holders() -> None:
+    assert kinds(with_attempt(2, created_at=START + timedelta(seconds=1))) == {Kind.TWO_HOLDERS}
 
 
 def test_a_command_whose_attempt_never_ended_was_not_applied() -> None:
-    assert Kind.COMMAND in kinds(with_run(3, state="dispatched", ended_at=None))
+    assert Kind.COMMAND in kinds(with_attempt(3, state="dispatched", ended_at=None))
 
 
-def test_a_fenced_attempt_whose_event_was_applied_all_the_same_was_applied_once_too_often() -> None:
-    assert kinds(with_run(3, state="fenced")) == {Kind.COMMAND}
+def test_an_applied_event_of_a_fenced_attempt_is_one_event_too_many() -> None:
+    assert kinds(with_attempt(3, state="fenced")) == {Kind.COMMAND}
 
 
-def test_a_completed_attempt_without_a_manifest_misses_its_artifact() -> None:
+def test_a_completed_attempt_without_a_manifest_is_reported() -> None:
     prefix = attempt_prefix(key(Phase.EVALUATE))
     manifests = {name: manifest for name, manifest in MANIFESTS.items() if name != prefix}
     files = {path: file for path, file in FAULTLESS.files.items() if not path.startswith(prefix)}
     assert kinds(replace(FAULTLESS, manifests=manifests, files=files)) == {Kind.ARTIFACT}
 
 
-def test_a_file_that_stands_in_a_manifest_and_is_gone_is_seen() -> None:
+def test_a_missing_file_of_a_manifest_is_reported() -> None:
     assert kinds(replace(FAULTLESS, files=dict(list(FAULTLESS.files.items())[1:]))) == {Kind.ARTIFACT}
 
 
 @pytest.mark.parametrize("change", [{"size": 5}, {"sha256": "b" * 64}])
-def test_a_file_with_another_size_or_hash_than_its_manifest_says_is_seen(change: dict[str, Any]) -> None:
+def test_a_file_with_another_size_or_hash_than_in_its_manifest_is_reported(change: dict[str, Any]) -> None:
     files = {path: file.model_copy(update=change) for path, file in FAULTLESS.files.items()}
     assert kinds(replace(FAULTLESS, files=files)) == {Kind.ARTIFACT}
 
 
-def test_a_file_written_beside_a_finished_manifest_is_seen() -> None:
+def test_a_file_that_is_not_listed_in_the_manifest_of_its_artifact_is_reported() -> None:
     files = {**FAULTLESS.files, f"{next(iter(MANIFESTS))}/late.txt": FILE}
     assert kinds(replace(FAULTLESS, files=files)) == {Kind.ARTIFACT}
 
 
-def test_half_an_upload_of_an_attempt_that_was_lost_is_no_artifact() -> None:
+def test_an_incomplete_upload_of_a_lost_attempt_is_no_artifact() -> None:
     files = {**FAULTLESS.files, f"{attempt_prefix(key(Phase.TRAIN, 1))}/rows.txt": FILE}
     assert kinds(replace(FAULTLESS, files=files)) == set()
 
 
-def test_a_manifest_that_cannot_be_read_is_seen() -> None:
+def test_a_manifest_that_cannot_be_read_is_reported() -> None:
     torn = {**MANIFESTS, attempt_prefix(key(Phase.TRAIN, 1)): "it ends in the middle"}
     assert kinds(replace(FAULTLESS, manifests=torn)) == {Kind.ARTIFACT}
 
 
 @pytest.mark.parametrize(
-    ("left", "kind"),
+    ("changes", "kind"),
     [
         ({"outbox": 1}, Kind.OUTBOX),
         ({"dead": ["treadle.control: unknown kind"]}, Kind.DEAD_LETTER),
         ({"surprises": ["control-1 ended by itself"]}, Kind.SURPRISE),
     ],
 )
-def test_what_is_left_over_is_seen(left: dict[str, Any], kind: Kind) -> None:
-    assert kinds(replace(FAULTLESS, **left)) == {kind}
+def test_unfinished_work_and_surprises_are_reported(changes: dict[str, Any], kind: Kind) -> None:
+    assert kinds(replace(FAULTLESS, **changes)) == {kind}

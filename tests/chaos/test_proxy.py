@@ -1,4 +1,4 @@
-"""The proxy does to connections what a chaos run says that it did."""
+"""The proxy passes bytes on, stalls and resets connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """In front of a server that gives every line back."""
+    """A proxy in front of a server that echoes every line."""
     server = await asyncio.start_server(echo, LOOPBACK, 0)
     proxy = Proxy(lambda: server.sockets[0].getsockname()[1])
     await proxy.start()
@@ -38,35 +38,35 @@ async def connection(proxy: Proxy) -> AsyncIterator[Connection]:
     writer.close()
 
 
-async def said_and_heard(connection: Connection, line: bytes) -> bytes:
+async def echoed(connection: Connection, line: bytes) -> bytes:
     connection[1].write(line)
     return await connection[0].readline()
 
 
-async def test_what_is_said_comes_through(connection: Connection) -> None:
-    assert await said_and_heard(connection, b"hello\n") == b"hello\n"
+async def test_bytes_pass_through_the_proxy(connection: Connection) -> None:
+    assert await echoed(connection, b"hello\n") == b"hello\n"
 
 
-async def test_a_stall_holds_back_what_is_said_until_it_flows_again(proxy: Proxy, connection: Connection) -> None:
+async def test_a_stall_holds_bytes_back_until_flow(proxy: Proxy, connection: Connection) -> None:
     proxy.stall()
-    heard = asyncio.create_task(said_and_heard(connection, b"hello\n"))
-    done, _ = await asyncio.wait({heard}, timeout=0.2)
+    echo_task = asyncio.create_task(echoed(connection, b"hello\n"))
+    done, _ = await asyncio.wait({echo_task}, timeout=0.2)
     assert not done
     proxy.flow()
-    assert await heard == b"hello\n"
+    assert await echo_task == b"hello\n"
 
 
-async def test_a_reset_reaches_the_client_as_one(proxy: Proxy, connection: Connection) -> None:
-    await said_and_heard(connection, b"hello\n")
+async def test_a_reset_reaches_the_client_as_a_reset(proxy: Proxy, connection: Connection) -> None:
+    await echoed(connection, b"hello\n")
     assert proxy.reset() == 2
     with pytest.raises(ConnectionResetError):
-        await said_and_heard(connection, b"again\n")
+        await echoed(connection, b"again\n")
 
 
-async def test_a_server_that_is_away_is_a_connection_that_ends(proxy: Proxy) -> None:
-    nobody = Proxy(lambda: 1)
-    await nobody.start()
-    reader, writer = await asyncio.open_connection(LOOPBACK, nobody.port)
+async def test_a_connection_ends_if_the_server_is_away(proxy: Proxy) -> None:
+    unreachable = Proxy(lambda: 1)
+    await unreachable.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, unreachable.port)
     assert await reader.read() == b""
     writer.close()
-    await nobody.stop()
+    await unreachable.stop()

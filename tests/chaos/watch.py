@@ -1,4 +1,4 @@
-"""The run as its database tells it: for the progress bar, and for those who wait for something to come true."""
+"""The state of a run, read from its database: for the progress bar, and to wait for conditions."""
 
 from __future__ import annotations
 
@@ -16,71 +16,77 @@ from tests.chaos.faults import Chaos
 from tests.chaos.load import Load
 from tests.chaos.progress import Progress
 
-LOOK = 0.5
-BACKLOG = 400
-"""Unfinished tasks above which no further fault begins: chaos is to meet tasks at work, not a queue."""
-STUCK = 60.0
-"""Seconds without any change after the last fault, after which what has not ended never will."""
+POLL_INTERVAL = 0.5
+"""Seconds."""
+MAX_UNFINISHED = 400
+"""Unfinished tasks above which no further fault begins, so that the faults meet running tasks and not a long queue."""
+STALL_TIMEOUT = 60.0
+"""Seconds without a change after the last fault, after which the unfinished tasks count as stuck."""
 
 
 @dataclass(slots=True)
-class Seen:
-    """What the database said when it was last asked."""
+class Snapshot:
+    """The state of the run at the last query."""
 
     counts: Counter[str] = field(default_factory=Counter)
     suspended: list[UUID] = field(default_factory=list)
     outbox: int = 0
-    changed: float = field(default_factory=time.monotonic)
+    changed_at: float = field(default_factory=time.monotonic)
+    """When the counts last changed, by the monotonic clock in seconds."""
 
     @property
     def ended(self) -> int:
-        """Tasks that have ended."""
+        """The number of ended tasks."""
         return sum(self.counts[status] for status in TERMINAL)
 
     @property
     def unfinished(self) -> int:
-        """Tasks under way; one that was never started is not."""
+        """The number of tasks that are started and have not ended."""
         return self.counts.total() - self.ended - self.counts[TaskStatus.PENDING]
 
 
 class Watch:
-    """Looks at the database while the run lasts, and waits for what it finds there."""
+    """Polls the database during a run, and waits for conditions."""
 
     def __init__(self, database: Database, load: Load) -> None:
         self._database = database
         self._load = load
-        self._seen = Seen()
+        self._snapshot = Snapshot()
 
     async def run(self, progress: Progress, chaos: Chaos) -> None:
-        """Look again and again; a database that is away is no news."""
+        """Poll and show the progress without end, also while the database is away."""
         while True:
             with suppress(DatabaseUnavailable):
-                self._seen = await self._look()
-            progress.show(self._seen.ended, chaos.done)
-            await asyncio.sleep(LOOK)
+                self._snapshot = await self._query()
+            progress.show(self._snapshot.ended, chaos.done)
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def until_few(self) -> None:
-        """Wait until few enough tasks are at work."""
-        while self._seen.unfinished > BACKLOG:  # noqa: ASYNC110 - the database tells nobody
-            await asyncio.sleep(LOOK)
+    async def wait_for_capacity(self) -> None:
+        """Wait until at most MAX_UNFINISHED tasks are unfinished."""
+        while self._snapshot.unfinished > MAX_UNFINISHED:  # noqa: ASYNC110 - the database sends no notification
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def until_quiet(self) -> None:
-        """Wait until every task has ended and the outbox is empty, or nothing moves any more."""
+    async def wait_until_finished(self) -> None:
+        """Resume suspended tasks until all tasks have ended and the outbox is empty, or nothing changes any more."""
         since = time.monotonic()
-        while not self._quiet and time.monotonic() - max(since, self._seen.changed) < STUCK:
-            for task_id in self._seen.suspended:
+        while not self._finished and time.monotonic() - max(since, self._snapshot.changed_at) < STALL_TIMEOUT:
+            for task_id in self._snapshot.suspended:
                 await self._load.resume(task_id)
-            await asyncio.sleep(2 * LOOK)
+            await asyncio.sleep(2 * POLL_INTERVAL)
 
     @property
-    def _quiet(self) -> bool:
+    def _finished(self) -> bool:
         acknowledged = sum(submission.acknowledged for submission in self._load.submissions)
-        return not self._seen.unfinished and not self._seen.outbox and self._seen.counts.total() >= acknowledged
+        return (
+            not self._snapshot.unfinished
+            and not self._snapshot.outbox
+            and self._snapshot.counts.total() >= acknowledged
+        )
 
-    async def _look(self) -> Seen:
+    async def _query(self) -> Snapshot:
         rows = await self._database.fetch("SELECT status, count(*) AS tasks FROM tasks GROUP BY status")
         suspended = await self._database.fetch("SELECT task_id FROM tasks WHERE status = 'SUSPENDED'")
-        (waiting,) = await self._database.fetch("SELECT count(*) AS rows FROM outbox")
+        (outbox,) = await self._database.fetch("SELECT count(*) AS rows FROM outbox")
         counts = Counter({row["status"]: row["tasks"] for row in rows})
-        changed = time.monotonic() if counts != self._seen.counts else self._seen.changed
-        return Seen(counts, [row["task_id"] for row in suspended], waiting["rows"], changed)
+        changed_at = time.monotonic() if counts != self._snapshot.counts else self._snapshot.changed_at
+        return Snapshot(counts, [row["task_id"] for row in suspended], outbox["rows"], changed_at)

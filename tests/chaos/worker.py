@@ -1,6 +1,6 @@
-"""A worker process of a chaos run: the real host, with programs that follow their task's script.
+"""A worker process of a chaos run: the real worker host, with programs that follow the scripts of their tasks.
 
-Run by `tests.chaos.processes`: `python -m tests.chaos.worker optimize`, its settings in the environment.
+`tests.chaos.processes` runs it as `python -m tests.chaos.worker optimize`, with its settings in the environment.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import Any
 
-from cli.services.composition import told_to_stop
+from cli.services.composition import stop_signal
 from contracts.artifacts import optimized_dataset_id
 from contracts.commands import EvaluateModel, OptimizeData, PhaseCommand, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained
@@ -29,12 +29,12 @@ CHILD, COROUTINE = "tests.chaos.program", "coroutine"
 
 
 def _plan(command: PhaseCommand, inputs: dict[str, str]) -> Plan:
-    """A real child downloads what the phase before it made; a coroutine does without."""
+    """The plan of a command; only a child process downloads the output of the phase before."""
     spec = Spec(key=command.key, seed=command.seed)
     return Plan(CHILD, spec, inputs) if Script.of(command.seed).child else Plan(COROUTINE, spec)
 
 
-def _facts(finished: Finished) -> dict[str, Any]:
+def _common_fields(finished: Finished) -> dict[str, Any]:
     return {
         "key": finished.key,
         "claim_id": finished.claim_id,
@@ -52,16 +52,18 @@ def _optimized(command: OptimizeData, finished: Finished) -> DataOptimized:
     dataset = DatasetRef(
         dataset_id=optimized_dataset_id(key.task_id, key.iteration, key.attempt), prefix=command.output
     )
-    return DataOptimized(**_facts(finished), dataset=dataset, splits=command.output, rows=1, size=_size(finished))
+    return DataOptimized(
+        **_common_fields(finished), dataset=dataset, splits=command.output, rows=1, size=_size(finished)
+    )
 
 
 def _trained(command: TrainModel, finished: Finished) -> ModelTrained:
-    return ModelTrained(**_facts(finished), model=ModelSource(base=f"artifact:{command.output}"), steps=1)
+    return ModelTrained(**_common_fields(finished), model=ModelSource(base=f"artifact:{command.output}"), steps=1)
 
 
 def _evaluated(command: EvaluateModel, finished: Finished) -> ModelEvaluated:
     score = Score(metric=Metric.EXACT_MATCH, value=0.5, low=0.4, high=0.6, scored=_size(finished))
-    return ModelEvaluated(**_facts(finished), report=command.output, dev=score)
+    return ModelEvaluated(**_common_fields(finished), report=command.output, dev=score)
 
 
 WORKERS: dict[Phase, PhaseWorker[Any]] = {
@@ -81,13 +83,13 @@ WORKERS: dict[Phase, PhaseWorker[Any]] = {
 
 
 async def serve(worker: PhaseWorker[Any], settings: Settings) -> None:
-    """Run one worker until this process is told to stop."""
+    """Run one worker until SIGTERM or SIGINT."""
     bus, objects = connect(settings), ObjectStore(settings)
     await bus.start()
     await objects.start()
     host = host_with({COROUTINE: coroutine}, worker, bus, objects, settings)
     await host.start()
-    await told_to_stop()
+    await stop_signal()
     await host.stop()
     await bus.close()
     await objects.close()

@@ -1,4 +1,4 @@
-"""Both buses as fixtures, and handlers that keep what they get."""
+"""Fixtures of both buses, and handlers that record the messages that they receive."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from contracts.topology import (
     Exchange,
 )
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Bus, Incoming, Outgoing
+from infra.bus.port import Bus, IncomingMessage, OutgoingMessage
 from infra.bus.rabbitmq import RabbitMQBus
 
 TRAIN = PHASE_QUEUES["train"].name  # type: ignore[index]  # a Phase is its string
-PATIENCE = 10.0
-WHOSE = ContextVar("whose", default="nobody's")
+TIMEOUT = 10.0
+CALLER = ContextVar("caller", default="unset")
 
 
 @pytest.fixture(params=["in-process", "rabbitmq"])
@@ -39,42 +39,42 @@ async def bus(adapter: Bus) -> AsyncIterator[Bus]:
     await adapter.close()
 
 
-class Inbox:
-    """A handler that keeps what it gets, and settles nothing by itself."""
+class Recorder:
+    """A handler that records the messages that it receives, and settles none of them."""
 
     def __init__(self) -> None:
-        self.taken: list[Incoming] = []
+        self.messages: list[IncomingMessage] = []
         self._arrived = asyncio.Condition()
 
-    async def __call__(self, message: Incoming) -> None:
+    async def __call__(self, message: IncomingMessage) -> None:
         async with self._arrived:
-            self.taken.append(message)
+            self.messages.append(message)
             self._arrived.notify_all()
 
-    async def holds(self, count: int) -> list[Incoming]:
-        """Wait until at least `count` have arrived."""
-        async with asyncio.timeout(PATIENCE), self._arrived:
-            await self._arrived.wait_for(lambda: len(self.taken) >= count)
-        return self.taken
+    async def received(self, count: int) -> list[IncomingMessage]:
+        """Wait until at least `count` messages have arrived, and return all of them."""
+        async with asyncio.timeout(TIMEOUT), self._arrived:
+            await self._arrived.wait_for(lambda: len(self.messages) >= count)
+        return self.messages
 
     @property
     def bodies(self) -> list[bytes]:
-        return [message.body for message in self.taken]
+        return [message.body for message in self.messages]
 
 
-class AckingInbox(Inbox):
-    async def __call__(self, message: Incoming) -> None:
+class AckingRecorder(Recorder):
+    async def __call__(self, message: IncomingMessage) -> None:
         await message.ack()
         await super().__call__(message)
 
 
-def outgoing(body: bytes = b"{}", exchange: Exchange = COMMANDS, key: str = "train", **more: object) -> Outgoing:
-    return Outgoing(exchange.name, key, body, str(uuid4()), **more)  # type: ignore[arg-type]
+def outgoing(body: bytes = b"{}", exchange: Exchange = COMMANDS, key: str = "train", **more: object) -> OutgoingMessage:
+    return OutgoingMessage(exchange.name, key, body, str(uuid4()), **more)  # type: ignore[arg-type]
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():  # noqa: ASYNC110 - the broker tells nobody when a depth changes
+    async with asyncio.timeout(TIMEOUT):
+        while not await condition():  # noqa: ASYNC110 - the broker does not announce a changed depth
             await asyncio.sleep(0.02)
 
 
@@ -85,10 +85,12 @@ async def depth_is(bus: Bus, queue: str, expected: int) -> None:
     await until(reached)
 
 
-def claim(body: bytes = b"{}", **more: object) -> Outgoing:
+def claim(body: bytes = b"{}", **more: object) -> OutgoingMessage:
     return outgoing(body, CLAIMS, "claim", persistent=False, **more)
 
 
-def reply(asked: Incoming, body: bytes) -> Outgoing:
-    assert asked.reply_to is not None, "it was a request"
-    return Outgoing("", asked.reply_to, body, str(uuid4()), correlation_id=asked.correlation_id, mandatory=False)
+def reply(request: IncomingMessage, body: bytes) -> OutgoingMessage:
+    assert request.reply_to is not None, "the message is not a request"
+    return OutgoingMessage(
+        "", request.reply_to, body, str(uuid4()), correlation_id=request.correlation_id, mandatory=False
+    )

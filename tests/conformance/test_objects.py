@@ -1,4 +1,4 @@
-"""What the object store and its artifacts promise, on a real S3 server."""
+"""The object store and its artifacts on a real S3 server."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ async def test_a_missing_object_is_named(objects: ObjectStore) -> None:
         await objects.get("a/missing")
 
 
-async def test_a_missing_file_leaves_nothing_behind(objects: ObjectStore, tmp_path: Path) -> None:
+async def test_a_missing_file_leaves_no_local_file(objects: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(ObjectNotFound):
         await objects.get_file("a/missing", tmp_path / "file")
     assert not (tmp_path / "file").exists()
@@ -72,22 +72,22 @@ async def test_names_come_with_their_sizes(objects: ObjectStore) -> None:
     assert await objects.sizes("z/") == {"z/1": 0, "z/2": 2}
 
 
-async def test_what_was_deleted_is_gone_and_the_rest_is_there(objects: ObjectStore, monkeypatch: Patch) -> None:
-    monkeypatch.setattr("infra.objects.DELETED_AT_ONCE", 2)
+async def test_deleted_objects_are_gone_and_the_others_remain(objects: ObjectStore, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("infra.objects.DELETE_BATCH", 2)
     for name in "abcd":
         await objects.put(f"d/{name}", b"x")
     await objects.delete(["d/a", "d/missing", "d/b", "d/d"])
     assert await objects.names("d/") == ["d/c"]
 
 
-async def test_a_store_that_is_away_deletes_nothing_in_silence() -> None:
+async def test_a_deletion_raises_if_the_store_is_away() -> None:
     away = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
     with pytest.raises(ObjectStoreUnavailable):
         await away.delete(["a"])
     await away.close()
 
 
-async def test_a_stream_longer_than_a_part_arrives_whole(objects: ObjectStore, tmp_path: Path) -> None:
+async def test_a_stream_longer_than_a_part_arrives_complete(objects: ObjectStore, tmp_path: Path) -> None:
     block = bytes(range(256)) * 4096
     count = PART // len(block) + 3
     assert await objects.put_stream("s/long", _blocks(count, block)) == count * len(block)
@@ -96,7 +96,7 @@ async def test_a_stream_longer_than_a_part_arrives_whole(objects: ObjectStore, t
     assert hashlib.sha256((tmp_path / "long").read_bytes()).hexdigest() == expected
 
 
-async def test_a_short_stream_arrives_whole(objects: ObjectStore) -> None:
+async def test_a_short_stream_arrives_complete(objects: ObjectStore) -> None:
     assert await objects.put_stream("s/short", _blocks(3, b"abc")) == 9
     assert await objects.get("s/short") == b"abcabcabc"
 
@@ -116,26 +116,26 @@ async def test_an_upload_that_was_cancelled_sends_nothing_more(
     objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    started, given_up = threading.Event(), threading.Event()
+    started, stopped = threading.Event(), threading.Event()
 
-    def slowly(_bucket: str, _key: str, source: BinaryIO, _size: int, **_: object) -> None:
+    def endless(_bucket: str, _key: str, source: BinaryIO, _size: int, **_: object) -> None:
         started.set()
         try:
             while True:
                 source.seek(0)
         finally:
-            given_up.set()
+            stopped.set()
 
-    monkeypatch.setattr(objects._client, "put_object", slowly)
-    sending = asyncio.create_task(objects.put_file("u/given-up", tmp_path / "file"))
+    monkeypatch.setattr(objects._client, "put_object", endless)
+    sending = asyncio.create_task(objects.put_file("u/cancelled", tmp_path / "file"))
     await asyncio.to_thread(started.wait, 10)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    assert given_up.is_set()
+    assert stopped.is_set()
 
 
-def left_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
@@ -143,18 +143,18 @@ class Endless:
     """A response whose body never ends."""
 
     def __init__(self) -> None:
-        self.begun, self.closed = threading.Event(), threading.Event()
+        self.started, self.closed = threading.Event(), threading.Event()
 
     def stream(self, size: int) -> Iterator[bytes]:
         while True:
-            self.begun.set()
+            self.started.set()
             yield b"x" * size
 
     def close(self) -> None:
         self.closed.set()
 
     def release_conn(self) -> None:
-        """There is none."""
+        """Do nothing: there is no connection."""
 
 
 async def test_a_download_that_was_cancelled_writes_nothing_more(
@@ -163,30 +163,30 @@ async def test_a_download_that_was_cancelled_writes_nothing_more(
     response = Endless()
     monkeypatch.setattr(objects._client, "get_object", lambda *_: response)
     getting = asyncio.create_task(objects.get_file("d/endless", tmp_path / "file"))
-    await asyncio.to_thread(response.begun.wait, 10)
+    await asyncio.to_thread(response.started.wait, 10)
     getting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await getting
     assert response.closed.is_set()
-    assert left_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("wrong", ["s3_access_key", "s3_secret_key"])
-async def test_a_wrong_key_is_told_from_a_missing_object(store_settings: Settings, wrong: str) -> None:
-    stranger = ObjectStore(store_settings.model_copy(update={wrong: SecretStr("nobody")}))
+async def test_a_wrong_key_is_distinguished_from_a_missing_object(store_settings: Settings, wrong: str) -> None:
+    store = ObjectStore(store_settings.model_copy(update={wrong: SecretStr("wrong")}))
     with pytest.raises(ObjectStoreDenied, match="TREADLE_S3_ACCESS_KEY"):
-        await stranger.get("a/b")
-    await stranger.close()
+        await store.get("a/b")
+    await store.close()
 
 
-async def test_a_missing_bucket_is_told_from_a_missing_object(store_settings: Settings) -> None:
-    nowhere = ObjectStore(store_settings)
+async def test_a_missing_bucket_is_distinguished_from_a_missing_object(store_settings: Settings) -> None:
+    store = ObjectStore(store_settings)
     with pytest.raises(ObjectStoreUnavailable, match=store_settings.s3_bucket):
-        await nowhere.get("a/b")
-    await nowhere.close()
+        await store.get("a/b")
+    await store.close()
 
 
-async def test_a_server_that_is_away_is_unavailable_soon() -> None:
+async def test_a_server_that_is_away_is_reported_as_unavailable() -> None:
     away = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
     with pytest.raises(ObjectStoreUnavailable, match="check TREADLE_S3_ENDPOINT"):
         await away.get("a/b")
@@ -201,14 +201,16 @@ def test_an_endpoint_without_a_scheme_is_refused_by_name() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "made"
-    (made / "splits").mkdir(parents=True)
-    (made / "train.jsonl").write_text("rows")
-    (made / "splits" / "dev.jsonl").write_text("dev")
-    return made
+    created = tmp_path / "made"
+    (created / "splits").mkdir(parents=True)
+    (created / "train.jsonl").write_text("rows")
+    (created / "splits" / "dev.jsonl").write_text("dev")
+    return created
 
 
-async def test_an_artifact_comes_back_as_it_was(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+async def test_a_downloaded_artifact_equals_the_uploaded_folder(
+    objects: ObjectStore, folder: Path, tmp_path: Path
+) -> None:
     await upload(objects, "art/1", folder)
     assert await download(objects, "art/1", tmp_path / "back") == 7
     assert (tmp_path / "back" / "splits" / "dev.jsonl").read_text() == "dev"
@@ -222,19 +224,19 @@ async def test_a_part_of_an_artifact_loses_the_name_of_its_folder(
     assert [path.name for path in (tmp_path / "part").iterdir()] == ["dev.jsonl"]
 
 
-async def test_one_file_of_an_artifact_can_be_asked_for(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+async def test_one_file_of_an_artifact_can_be_downloaded(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
     await upload(objects, "art/3", folder)
     await download(objects, "art/3#train.jsonl", tmp_path / "one")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["train.jsonl"]
 
 
-async def test_a_part_that_is_not_there_is_named(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
+async def test_a_missing_part_is_named(objects: ObjectStore, folder: Path, tmp_path: Path) -> None:
     await upload(objects, "art/4", folder)
     with pytest.raises(BadArtifact, match="pool"):
         await download(objects, "art/4#pool/", tmp_path / "none")
 
 
-async def test_an_artifact_without_a_manifest_is_not_there(objects: ObjectStore, tmp_path: Path) -> None:
+async def test_an_artifact_without_a_manifest_does_not_exist(objects: ObjectStore, tmp_path: Path) -> None:
     await objects.put("art/5/train.jsonl", b"rows")
     assert await read_manifest(objects, "art/5") is None
     with pytest.raises(BadArtifact, match="no manifest"):
@@ -251,8 +253,8 @@ async def test_a_changed_file_is_refused(objects: ObjectStore, folder: Path, tmp
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", ""])
 async def test_a_manifest_cannot_write_outside_its_folder(objects: ObjectStore, tmp_path: Path, name: str) -> None:
-    evil = Manifest(files=(ManifestFile(name=name, size=0, sha256="0" * 64),))
-    await objects.put(f"art/7/{MANIFEST}", evil.model_dump_json().encode())
+    manifest = Manifest(files=(ManifestFile(name=name, size=0, sha256="0" * 64),))
+    await objects.put(f"art/7/{MANIFEST}", manifest.model_dump_json().encode())
     with pytest.raises(BadArtifact, match="not allowed"):
         await download(objects, "art/7", tmp_path)
 
@@ -271,23 +273,23 @@ async def test_a_symbolic_link_is_not_uploaded(objects: ObjectStore, folder: Pat
 
 async def test_a_removal_begins_with_the_manifest(objects: ObjectStore, folder: Path, monkeypatch: Patch) -> None:
     await upload(objects, "art/10", folder)
-    monkeypatch.setattr("infra.objects.DELETED_AT_ONCE", 1)
-    requests = _broken_after(objects, 1, monkeypatch)
+    monkeypatch.setattr("infra.objects.DELETE_BATCH", 1)
+    requests = _fail_after(objects, 1, monkeypatch)
     with pytest.raises(ObjectStoreUnavailable, match="broken off"):
         await remove(objects, await objects.names("art/10/"))
     assert requests == [[f"art/10/{MANIFEST}"]]
     assert await read_manifest(objects, "art/10") is None
 
 
-def _broken_after(objects: ObjectStore, count: int, monkeypatch: Patch) -> list[list[str]]:
-    """Deletions that end in an outage after `count` requests; what those asked for."""
-    delete, asked = objects._delete, []
+def _fail_after(objects: ObjectStore, count: int, monkeypatch: Patch) -> list[list[str]]:
+    """Let deletions fail after `count` requests; returns the keys of each request before."""
+    delete, requests = objects._delete, []
 
     def limited(keys: Sequence[str]) -> None:
-        if len(asked) == count:
+        if len(requests) == count:
             raise ObjectStoreUnavailable("broken off")
-        asked.append(list(keys))
+        requests.append(list(keys))
         delete(keys)
 
     monkeypatch.setattr(objects, "_delete", limited)
-    return asked
+    return requests

@@ -1,4 +1,4 @@
-"""What both stores answer to those who only look."""
+"""Queries that change nothing, on both stores."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import pytest
 
 from contracts.submissions import CancelTask, StartTask
 from contracts.tasks import TaskMode, TaskStatus
-from control.store.port import Dataset, TaskFilter, TaskNotFound
+from control.store.port import TaskNotFound
+from control.store.values import Dataset, TaskFilter
 from tests.build import completed, start
 from tests.conformance.stores import Bench
 
 
-async def test_a_task_that_is_not_there_is_named(bench: Bench) -> None:
+async def test_an_unknown_task_is_named(bench: Bench) -> None:
     missing = uuid4()
     with pytest.raises(TaskNotFound) as caught:
         await bench.store.task(missing)
     assert caught.value.task_id == missing
 
 
-async def test_a_change_moves_updated_at_and_leaves_created_at(bench: Bench) -> None:
+async def test_a_change_sets_updated_at_and_keeps_created_at(bench: Bench) -> None:
     task = await bench.created()
     before = await bench.store.task(task.task_id)
     await bench.after(task, start(task))
@@ -37,7 +38,7 @@ async def test_tasks_come_in_pages_newest_first_with_the_number_of_all(bench: Be
     assert total == 3
 
 
-async def test_a_page_behind_the_last_is_empty_and_still_knows_the_number(bench: Bench) -> None:
+async def test_a_page_after_the_last_is_empty_and_has_the_total(bench: Bench) -> None:
     await bench.created()
     assert await bench.store.tasks(TaskFilter(), 9, 10) == ([], 1)
 
@@ -45,18 +46,18 @@ async def test_a_page_behind_the_last_is_empty_and_still_knows_the_number(bench:
 async def test_tasks_are_filtered_by_status_user_and_mode(bench: Bench) -> None:
     pending = await bench.created(user_id=1)
     running = await bench.started(user_id=2, mode=TaskMode.STANDARD)
-    for where, expected in (
+    for task_filter, expected in (
         (TaskFilter(status=TaskStatus.PENDING), pending),
         (TaskFilter(status=TaskStatus.OPTIMIZING), running),
         (TaskFilter(user_id=1), pending),
         (TaskFilter(mode="STANDARD"), running),
         (TaskFilter(TaskStatus.OPTIMIZING, 2, "STANDARD"), running),
     ):
-        found, total = await bench.store.tasks(where, 1, 10)
+        found, total = await bench.store.tasks(task_filter, 1, 10)
         assert ([stored.task for stored in found], total) == ([expected], 1)
 
 
-async def test_a_filter_that_nothing_passes_finds_nothing(bench: Bench) -> None:
+async def test_a_filter_that_no_task_passes_returns_no_task(bench: Bench) -> None:
     await bench.created(user_id=1)
     assert await bench.store.tasks(TaskFilter(TaskStatus.FAILED, 1), 1, 10) == ([], 0)
 
@@ -68,7 +69,7 @@ async def test_counts_name_every_status(bench: Bench) -> None:
     assert counts == dict.fromkeys(TaskStatus, 0) | {TaskStatus.PENDING: 1, TaskStatus.OPTIMIZING: 1}
 
 
-async def test_history_goes_on_after_an_id(bench: Bench) -> None:
+async def test_history_continues_after_an_id(bench: Bench) -> None:
     task = await bench.started()
     other = await bench.started()
     await bench.after(task, completed(task))
@@ -79,9 +80,9 @@ async def test_history_goes_on_after_an_id(bench: Bench) -> None:
     assert {row.task_id for row in await bench.store.history(other.task_id)} == {other.task_id}
 
 
-async def test_a_task_without_attempts_has_no_runs(bench: Bench) -> None:
+async def test_a_task_that_was_not_started_has_no_attempts(bench: Bench) -> None:
     task = await bench.created()
-    assert await bench.store.runs(task.task_id) == []
+    assert await bench.store.attempts(task.task_id) == []
 
 
 async def test_a_task_cancelled_before_its_start_is_kept(bench: Bench) -> None:
@@ -99,22 +100,22 @@ async def test_a_users_datasets_come_newest_first(bench: Bench) -> None:
     assert [dataset.dataset_id for dataset in await bench.store.datasets(1)] == ["second", "first"]
 
 
-async def test_a_dataset_that_is_not_there_is_none(bench: Bench) -> None:
+async def test_an_unknown_dataset_is_none(bench: Bench) -> None:
     assert await bench.store.dataset("missing") is None
 
 
 async def test_datasets_are_found_together(bench: Bench) -> None:
     now = await bench.store.now()
-    await bench.store.add_dataset(Dataset("there", "n", "p", 1, None, "training", None, 1, False, None, now))
-    assert list(await bench.store.find_datasets(["missing", "there"])) == ["there"]
+    await bench.store.add_dataset(Dataset("existing", "n", "p", 1, None, "training", None, 1, False, None, now))
+    assert list(await bench.store.find_datasets(["missing", "existing"])) == ["existing"]
 
 
 async def test_the_attempts_of_several_tasks_are_read_together(bench: Bench) -> None:
     tasks = [await bench.created(), await bench.created()]
     for task in tasks:
         await bench.after(task, StartTask(task_id=task.task_id))
-    found = await bench.store.runs(*(task.task_id for task in tasks))
-    assert [run.key.task_id for run in found] == [task.task_id for task in tasks]
+    attempts = await bench.store.attempts(*(task.task_id for task in tasks))
+    assert [attempt.key.task_id for attempt in attempts] == [task.task_id for task in tasks]
 
 
 async def test_an_empty_outbox_has_no_age(bench: Bench) -> None:

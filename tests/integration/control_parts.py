@@ -1,4 +1,4 @@
-"""Control on real parts, for tests: with its gateway as a client, and a worker whose moves the test makes."""
+"""Control with its gateway on real services, and a worker that a test controls."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from contracts.topology import CLAIMS, EVENTS, PHASE_QUEUES
 from contracts.wire import decode, encode
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
-from control.service import Control, Parts
-from control.store.port import Dataset, Store
+from control.service import Control, ControlParts
+from control.store.port import Store
 from control.store.postgres import PostgresStore
+from control.store.values import Dataset
 from infra.bus.connect import connect
-from infra.bus.port import Bus, Incoming, Outgoing
+from infra.bus.port import Bus, IncomingMessage, OutgoingMessage
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.telemetry import Tracing
 from tests.eventually import eventually
 
 BODY = {
-    "taskName": "roads",
+    "taskName": "a task",
     "modelName": "/models/base",
     "datasetId": "raw",
     "userId": 1,
@@ -44,12 +45,12 @@ BODY = {
     "performanceThreshold": 0.9,
     "autoStart": True,
 }
-"""A task that a user may ask for, by HTTP."""
+"""The body of an HTTP request that creates a task."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A control process in this one, and what it stands on."""
+    """Control inside the test process, with the services that it uses."""
 
     control: Control
     bus: Bus
@@ -62,17 +63,17 @@ class Running:
         return (await self.store.task(task_id)).task.status.value
 
     async def until(self, task_id: UUID, status: str, within: float = 15.0) -> None:
-        """Wait for the task to stand there."""
+        """Wait until the task has this status."""
 
-        async def there() -> bool:
+        async def reached() -> bool:
             return await self.status(task_id) == status
 
-        await eventually(there, f"task to be {status}", within)
+        await eventually(reached, f"task to be {status}", within)
 
 
 @asynccontextmanager
 async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIterator[Running]:
-    """Control and its gateway on the parts that `settings` names; on `bus` where one is given."""
+    """Run control and its gateway on the services that `settings` names, or on `bus` if one is given."""
     async with AsyncExitStack() as stack:
         if bus is None:
             bus = connect(settings)
@@ -83,14 +84,14 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
         await objects.start()
         store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
         stack.push_async_callback(store.close)
-        control = Control(Parts(settings, bus, store, objects, Tracing("test", "test", None)))
+        control = Control(ControlParts(settings, bus, store, objects, Tracing("test", "test", None)))
         stack.push_async_callback(control.stop)
         await control.start()
         parts = GatewayParts(
             store,
             control.submissions,
             objects,
-            control.live,
+            control.progress_hub,
             control.gauges.scrape,
             control.readiness,
         )
@@ -102,7 +103,7 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
 
 
 async def add_dataset(store: Store, dataset_id: str = "raw", user_id: int = 1) -> str:
-    """Register a dataset; nothing is behind it."""
+    """Register a dataset without files and return its id."""
     now = await store.now()
     prefix = dataset_prefix(user_id, dataset_id)
     await store.add_dataset(Dataset(dataset_id, "rows", prefix, 10, None, "training", None, user_id, False, None, now))
@@ -110,7 +111,7 @@ async def add_dataset(store: Store, dataset_id: str = "raw", user_id: int = 1) -
 
 
 class PuppetWorker:
-    """A worker of one phase that does only what the test says."""
+    """A worker of one phase that does only what a test calls."""
 
     def __init__(self, bus: Bus, phase: Phase) -> None:
         self._bus = bus
@@ -121,42 +122,44 @@ class PuppetWorker:
     async def start(self) -> None:
         await self._bus.consume(PHASE_QUEUES[self._phase].name, self._receive, prefetch=10)
 
-    async def _receive(self, message: Incoming) -> None:
+    async def _receive(self, message: IncomingMessage) -> None:
         self.commands.append(decode(message.body, COMMAND_OF[self._phase]))
         await message.ack()
 
     async def command(self, count: int = 1) -> Command:
-        """The `count`-th command received."""
+        """Wait for the `count`-th command."""
 
-        async def there() -> bool:
+        async def received() -> bool:
             return len(self.commands) >= count
 
-        await eventually(there, f"command {count} for {self._phase}")
+        await eventually(received, f"command {count} for {self._phase}")
         return self.commands[count - 1]
 
     async def claim(self, command: Command, claim_id: UUID | None = None) -> LeaseAnswer:
         claim = Claim(key=command.key, claim_id=claim_id or uuid4())
-        return await self._ask(claims=(claim,))
+        return await self._request(claims=(claim,))
 
-    async def beat(self, command: Command, claim_id: UUID, checkpoint: str | None = None) -> LeaseAnswer:
-        return await self._ask(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id, checkpoint=checkpoint),))
+    async def heartbeat(self, command: Command, claim_id: UUID, checkpoint: str | None = None) -> LeaseAnswer:
+        return await self._request(heartbeats=(Heartbeat(key=command.key, claim_id=claim_id, checkpoint=checkpoint),))
 
     async def report(self, event: WorkerEvent) -> None:
         await publish(self._bus, EVENTS.name, event)
 
-    async def _ask(self, claims: tuple[Claim, ...] = (), heartbeats: tuple[Heartbeat, ...] = ()) -> LeaseAnswer:
+    async def _request(self, claims: tuple[Claim, ...] = (), heartbeats: tuple[Heartbeat, ...] = ()) -> LeaseAnswer:
         request = LeaseRequest(request_id=uuid4(), worker=self._state, claims=claims, heartbeats=heartbeats)
-        asked = Outgoing(CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False)
-        return decode(await self._bus.request(asked, timeout=5), LeaseReply).answers[0]
+        message = OutgoingMessage(
+            CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False
+        )
+        return decode(await self._bus.request(message, timeout=5), LeaseReply).answers[0]
 
 
 async def publish(bus: Bus, exchange: str, message: Message) -> None:
-    """Publish as a service would, the kind as the routing key."""
-    await bus.publish(Outgoing(exchange, message.kind, encode(message), str(message.message_id)))
+    """Publish as a service does, with the kind as the routing key."""
+    await bus.publish(OutgoingMessage(exchange, message.kind, encode(message), str(message.message_id)))
 
 
 async def send(bus_url: str, message: dict[str, Any], *, exchange: str = "treadle.tasks") -> dict[str, Any]:
-    """Publish with nothing but aio-pika, and await the answer on a queue of our own."""
+    """Publish with aio-pika alone, and return the answer from an exclusive queue."""
     async with await aio_pika.connect(bus_url) as connection:
         channel = await connection.channel()
         replies = await channel.declare_queue(exclusive=True)
@@ -166,5 +169,5 @@ async def send(bus_url: str, message: dict[str, Any], *, exchange: str = "treadl
             answer = await anext(answers)
             await answer.ack()
     assert answer.correlation_id == "c-1"
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
+    content: dict[str, Any] = json.loads(answer.body)
+    return content

@@ -111,6 +111,6 @@ def test_a_conversation_without_an_answer_is_refused_by_id() -> None:
         ChatFormat(tiny_tokenizer()).render([row])
 
 
-def test_what_the_template_refuses_is_told() -> None:
+def test_a_refusal_by_the_template_is_reported() -> None:
     with pytest.raises(BadInput, match=r"row two: .* refuses it: no system turn"):
         ChatFormat(tiny_tokenizer(template=REFUSING)).render([CONVERSATION])

@@ -1,4 +1,4 @@
-"""Control on a real broker, database and object store, with a puppet for a worker."""
+"""Control on a real broker, database and object store, with a worker that the test controls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest_asyncio
 from contracts.commands import TrainModel
 from contracts.events import DataOptimized
 from contracts.http import StandardTaskRequest
-from contracts.leases import AttemptSignal, Verdict
+from contracts.leases import AttemptSignal, LeaseVerdict
 from contracts.message import Message
 from contracts.submissions import CancelTask, CreateTask
 from contracts.tasks import DatasetRef, FailureKind, Phase
@@ -20,7 +20,7 @@ from contracts.topology import CLAIMS, CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNAL
 from contracts.wire import decode
 from infra.artifacts import upload
 from infra.bus.dead_letter import REASON
-from infra.bus.port import Incoming, Outgoing
+from infra.bus.port import IncomingMessage, OutgoingMessage
 from infra.settings import Settings
 from tests.eventually import eventually
 from tests.integration.control_parts import PuppetWorker, Running, add_dataset, control_running, publish
@@ -30,32 +30,32 @@ QUICK = {"short_ttl": 1.0, "train_ttl": 1.0, "reaper_tick": 0.2, "sweep_after": 
 
 @pytest_asyncio.fixture
 async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Control, with leases that end soon."""
-    async with control_running(settings.model_copy(update=QUICK)) as found:
-        yield found
+    """Control with leases of one second."""
+    async with control_running(settings.model_copy(update=QUICK)) as running:
+        yield running
 
 
-async def a_started_task(running: Running) -> UUID:
+async def start_task(running: Running) -> UUID:
     dataset = await add_dataset(running.store)
     body = StandardTaskRequest(task_name="t", model_name="/m", dataset_id=dataset, user_id=1, auto_start=True)
-    return (await running.control.submissions.create(CreateTask(task=body))).task_id
+    return (await running.control.submissions.create(CreateTask(task=body))).task.task_id
 
 
-async def a_worker(running: Running, phase: Phase = Phase.OPTIMIZE) -> PuppetWorker:
+async def start_worker(running: Running, phase: Phase = Phase.OPTIMIZE) -> PuppetWorker:
     worker = PuppetWorker(running.bus, phase)
     await worker.start()
     return worker
 
 
-async def dead_letters(running: Running) -> list[Incoming]:
-    found: list[Incoming] = []
+async def dead_letters(running: Running) -> list[IncomingMessage]:
+    letters: list[IncomingMessage] = []
 
-    async def take(message: Incoming) -> None:
-        found.append(message)
+    async def take(message: IncomingMessage) -> None:
+        letters.append(message)
         await message.ack()
 
     await running.bus.consume(DEAD_QUEUE.name, take, prefetch=10)
-    return found
+    return letters
 
 
 def optimized(command: Message, claim_id: UUID) -> DataOptimized:
@@ -69,57 +69,57 @@ def optimized(command: Message, claim_id: UUID) -> DataOptimized:
     )
 
 
-async def test_a_phase_that_completes_orders_the_next_one(running: Running) -> None:
-    optimizer, trainer = await a_worker(running), await a_worker(running, Phase.TRAIN)
-    task = await a_started_task(running)
+async def test_a_completed_phase_is_followed_by_the_command_of_the_next(running: Running) -> None:
+    optimizer, trainer = await start_worker(running), await start_worker(running, Phase.TRAIN)
+    task = await start_task(running)
     command = await optimizer.command()
     claim_id = uuid4()
-    assert (await optimizer.claim(command, claim_id)).verdict is Verdict.GRANTED
+    assert (await optimizer.claim(command, claim_id)).verdict is LeaseVerdict.GRANTED
     await optimizer.report(optimized(command, claim_id))
     assert (await trainer.command()).key.task_id == task
 
 
-async def test_a_silent_worker_loses_its_attempt_and_the_next_one_is_ordered(running: Running) -> None:
-    worker = await a_worker(running)
-    await a_started_task(running)
+async def test_an_attempt_without_heartbeats_is_lost_and_the_next_one_is_issued(running: Running) -> None:
+    worker = await start_worker(running)
+    await start_task(running)
     await worker.claim(await worker.command())
     assert (await worker.command(2)).key.attempt == 2
 
 
-async def test_the_attempt_after_a_silent_trainers_goes_on_from_the_checkpoint_that_its_heartbeats_named(
+async def test_the_attempt_after_a_lost_training_continues_from_the_checkpoint_that_a_heartbeat_named(
     running: Running,
 ) -> None:
-    optimizer, trainer = await a_worker(running), await a_worker(running, Phase.TRAIN)
-    await a_started_task(running)
+    optimizer, trainer = await start_worker(running), await start_worker(running, Phase.TRAIN)
+    await start_task(running)
     first, claim_id = await optimizer.command(), uuid4()
     await optimizer.claim(first, claim_id)
     await optimizer.report(optimized(first, claim_id))
     training, claim_id = await trainer.command(), uuid4()
     await trainer.claim(training, claim_id)
-    await trainer.beat(training, claim_id, "models/checkpoint-5")
+    await trainer.heartbeat(training, claim_id, "models/checkpoint-5")
     again = await trainer.command(2)
     assert isinstance(again, TrainModel)
     assert (again.key.attempt, again.resume_from) == (2, "models/checkpoint-5")
 
 
-async def test_a_worker_that_beats_keeps_its_attempt(running: Running) -> None:
-    worker = await a_worker(running)
-    await a_started_task(running)
+async def test_a_worker_that_sends_heartbeats_keeps_its_attempt(running: Running) -> None:
+    worker = await start_worker(running)
+    await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     began = await running.store.now()
 
-    async def held_for_three_leases() -> bool:
-        assert (await worker.beat(command, claim_id)).verdict is Verdict.GRANTED
+    async def renewed_for_three_leases() -> bool:
+        assert (await worker.heartbeat(command, claim_id)).verdict is LeaseVerdict.GRANTED
         return (await running.store.now() - began).total_seconds() > 3 * QUICK["short_ttl"]
 
-    await eventually(held_for_three_leases, "three leases to pass")
+    await eventually(renewed_for_three_leases, "three lease times to pass")
     assert len(worker.commands) == 1
 
 
-async def test_a_complete_result_of_a_silent_worker_is_adopted(running: Running, tmp_path: Path) -> None:
-    worker = await a_worker(running)
-    task = await a_started_task(running)
+async def test_a_complete_result_of_a_lost_attempt_is_adopted(running: Running, tmp_path: Path) -> None:
+    worker = await start_worker(running)
+    task = await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     (tmp_path / "train.jsonl").write_text("{}\n")
@@ -128,11 +128,11 @@ async def test_a_complete_result_of_a_silent_worker_is_adopted(running: Running,
     assert len(worker.commands) == 1
 
 
-async def test_a_silent_worker_whose_manifest_is_of_another_attempt_has_a_bad_result(
+async def test_a_lost_attempt_whose_manifest_is_of_another_attempt_has_a_bad_result(
     running: Running, tmp_path: Path
 ) -> None:
-    worker = await a_worker(running)
-    task = await a_started_task(running)
+    worker = await start_worker(running)
+    task = await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     (tmp_path / "train.jsonl").write_text("{}\n")
@@ -141,33 +141,33 @@ async def test_a_silent_worker_whose_manifest_is_of_another_attempt_has_a_bad_re
     await upload(running.objects, command.output, tmp_path, other)
 
     async def failed() -> bool:
-        runs = await running.store.runs(task)
-        return (runs[0].event or {}).get("failure") == FailureKind.BAD_RESULT
+        attempts = await running.store.attempts(task)
+        return (attempts[0].event or {}).get("failure") == FailureKind.BAD_RESULT
 
     await eventually(failed, "the attempt to fail with a bad result")
 
 
 async def test_a_lost_command_is_published_again_under_the_same_id(running: Running) -> None:
-    task = await a_started_task(running)
-    gone: list[str | None] = []
+    task = await start_task(running)
+    message_ids: list[str | None] = []
 
-    async def lose(message: Incoming) -> None:
-        gone.append(message.message_id)
+    async def drop(message: IncomingMessage) -> None:
+        message_ids.append(message.message_id)
         await message.ack()
 
-    await running.bus.consume("treadle.optimize", lose, prefetch=10)
+    await running.bus.consume("treadle.optimize", drop, prefetch=10)
 
-    async def came_twice() -> bool:
-        return len(gone) >= 2
+    async def received_twice() -> bool:
+        return len(message_ids) >= 2
 
-    await eventually(came_twice, "the command to come again")
-    assert len(set(gone)) == 1
+    await eventually(received_twice, "the command to be sent again")
+    assert len(set(message_ids)) == 1
     assert await running.status(task) == "OPTIMIZING"
 
 
 async def test_an_event_of_another_claim_is_recorded_as_stale_and_changes_nothing(running: Running) -> None:
-    worker = await a_worker(running)
-    task = await a_started_task(running)
+    worker = await start_worker(running)
+    task = await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     await worker.report(optimized(command, uuid4()))
@@ -180,8 +180,8 @@ async def test_an_event_of_another_claim_is_recorded_as_stale_and_changes_nothin
 
 
 async def test_the_same_event_twice_is_applied_once(running: Running) -> None:
-    worker = await a_worker(running)
-    task = await a_started_task(running)
+    worker = await start_worker(running)
+    task = await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     for _ in range(3):
@@ -197,52 +197,52 @@ async def test_the_same_event_twice_is_applied_once(running: Running) -> None:
 
 
 async def test_a_cancel_is_fanned_out_to_the_workers(running: Running) -> None:
-    worker = await a_worker(running)
-    heard: list[AttemptSignal] = []
+    worker = await start_worker(running)
+    signals: list[AttemptSignal] = []
 
-    async def hear(message: Incoming) -> None:
-        heard.append(decode(message.body, AttemptSignal))
+    async def record(message: IncomingMessage) -> None:
+        signals.append(decode(message.body, AttemptSignal))
 
-    await running.bus.listen(SIGNALS.name, "", hear)
-    task = await a_started_task(running)
+    await running.bus.listen(SIGNALS.name, "", record)
+    task = await start_task(running)
     command, claim_id = await worker.command(), uuid4()
     await worker.claim(command, claim_id)
     await running.control.submissions.request(CancelTask(task_id=task))
 
-    async def there() -> bool:
-        return bool(heard)
+    async def received() -> bool:
+        return bool(signals)
 
-    await eventually(there, "the signal")
-    assert (heard[0].key, heard[0].verdict) == (command.key, Verdict.CANCELLED)
-    assert (await worker.beat(command, claim_id)).verdict is Verdict.CANCELLED
+    await eventually(received, "the signal")
+    assert (signals[0].key, signals[0].verdict) == (command.key, LeaseVerdict.CANCELLED)
+    assert (await worker.heartbeat(command, claim_id)).verdict is LeaseVerdict.CANCELLED
 
 
 @pytest.mark.parametrize(("exchange", "routing_key"), [(EVENTS.name, "x"), (TASKS.name, "x"), (CLAIMS.name, "claim")])
-async def test_a_message_of_an_unknown_kind_is_kept_among_the_dead_letters_with_its_reason(
+async def test_a_message_of_an_unknown_kind_becomes_a_dead_letter_with_its_reason(
     running: Running, exchange: str, routing_key: str
 ) -> None:
     dead = await dead_letters(running)
-    await running.bus.publish(Outgoing(exchange, routing_key, b'{"kind": "explode", "version": 9}', "m-1"))
+    await running.bus.publish(OutgoingMessage(exchange, routing_key, b'{"kind": "explode", "version": 9}', "m-1"))
 
-    async def kept() -> bool:
+    async def dead_lettered() -> bool:
         return bool(dead)
 
-    await eventually(kept, "the dead letter")
+    await eventually(dead_lettered, "the dead letter")
     assert "kind 'explode' version 9 is not known here" in dead[0].headers[REASON]
     assert dead[0].body == b'{"kind": "explode", "version": 9}'
 
 
-async def test_an_event_about_an_unknown_task_is_kept_among_the_dead_letters(running: Running) -> None:
+async def test_an_event_about_an_unknown_task_becomes_a_dead_letter(running: Running) -> None:
     dead = await dead_letters(running)
-    worker = await a_worker(running)
-    await a_started_task(running)
+    worker = await start_worker(running)
+    await start_task(running)
     command = await worker.command()
     event = optimized(command, uuid4())
-    stranger = event.model_copy(update={"key": event.key.model_copy(update={"task_id": uuid4()})})
-    await publish(running.bus, EVENTS.name, stranger)
+    unknown = event.model_copy(update={"key": event.key.model_copy(update={"task_id": uuid4()})})
+    await publish(running.bus, EVENTS.name, unknown)
 
-    async def kept() -> bool:
+    async def dead_lettered() -> bool:
         return bool(dead)
 
-    await eventually(kept, "the dead letter")
+    await eventually(dead_lettered, "the dead letter")
     assert "there is no task" in dead[0].headers[REASON]

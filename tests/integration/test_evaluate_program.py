@@ -61,8 +61,8 @@ def _job_folder(parent: Path, name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose answers differ with the prompt; small random weights only repeat the last token."""
+def varied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers depend on the prompt; with small random weights it would repeat the last token."""
     import torch
 
     tokenizer = tiny_tokenizer()
@@ -70,23 +70,23 @@ def talkative(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for weights in network.model.layers.parameters():
             weights.mul_(20 if weights.ndim > 1 else 1)
-    folder = tmp_path_factory.mktemp("talkative")
+    folder = tmp_path_factory.mktemp("varied")
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def test_answers_do_not_depend_on_what_shares_their_batch(talkative: Path, tmp_path: Path) -> None:
+def test_answers_do_not_depend_on_the_other_rows_of_their_batch(varied_model: Path, tmp_path: Path) -> None:
     answers = []
     for batch_size in (1, 5, 12):
         folder = _job_folder(tmp_path, str(batch_size))
-        _evaluate(folder, _spec(talkative, batch_size=batch_size), _rows_of_many_lengths())
+        _evaluate(folder, _spec(varied_model, batch_size=batch_size), _rows_of_many_lengths())
         answers.append(_predictions(folder))
     assert answers[0] == answers[1] == answers[2]
     assert len(set(answers[0].values())) > 3
 
 
-def test_perplexity_is_what_the_chain_rule_says(model: Path, tmp_path: Path) -> None:
+def test_perplexity_equals_the_value_by_the_chain_rule(model: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -107,10 +107,10 @@ def test_perplexity_is_what_the_chain_rule_says(model: Path, tmp_path: Path) -> 
     assert result.dev.value == pytest.approx(math.exp(total / count), rel=1e-4)
 
 
-def test_perplexity_scores_the_answers_tokens_only(model: Path, tmp_path: Path) -> None:
+def test_perplexity_scores_only_the_tokens_of_the_answers(model: Path, tmp_path: Path) -> None:
     rows = [_chat("short", "a", "blue"), _chat("long", "what colour is sky a b c", "blue")]
     result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
-    assert result.metrics["dev_tokens"] == 4  # of each row the answer and the token that ends it
+    assert result.metrics["dev_tokens"] == 4  # the answer and the end token of both rows
 
 
 def test_nothing_of_a_test_row_is_written_anywhere(
@@ -122,13 +122,13 @@ def test_nothing_of_a_test_row_is_written_anywhere(
     write_rows(tmp_path / "input" / "splits" / "dev.jsonl", colour_rows())
     write_rows(tmp_path / "input" / "splits" / "test.jsonl", [sealed])
     assert run("evaluate", tmp_path, evaluate) == 0  # type: ignore[arg-type]
-    told = capfd.readouterr()
+    output = capfd.readouterr()
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file() and "input" not in path.parts]
     for secret in ("sealed-row-id", "zebra", "quagga", "okapi"):
-        assert not any(secret in text for text in (*written, told.out, told.err))
+        assert not any(secret in text for text in (*written, output.out, output.err))
 
 
-def test_a_broken_test_row_is_located_and_not_quoted(model: Path, tmp_path: Path) -> None:
+def test_a_malformed_test_row_is_located_and_not_quoted(model: Path, tmp_path: Path) -> None:
     splits = tmp_path / "input" / "splits"
     write_rows(splits / "dev.jsonl", colour_rows())
     (splits / "test.jsonl").write_text('{"id": "secret", "colour": "quagga"}\n')
@@ -136,7 +136,7 @@ def test_a_broken_test_row_is_located_and_not_quoted(model: Path, tmp_path: Path
         evaluate.main(_spec(model), Job(tmp_path))
 
 
-def test_the_reports_hold_what_their_readers_need(model: Path, tmp_path: Path) -> None:
+def test_the_reports_are_valid_and_hold_the_scores_of_the_result(model: Path, tmp_path: Path) -> None:
     result = _evaluate(tmp_path, _spec(model), colour_rows(2), colour_rows())
     dev = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())
     test = TestReport.model_validate_json((tmp_path / "out" / "test_report.json").read_bytes())
@@ -145,7 +145,7 @@ def test_the_reports_hold_what_their_readers_need(model: Path, tmp_path: Path) -
     assert sum(part.rows for part in dev.slices) == 12
 
 
-def test_rows_that_cannot_be_scored_are_counted_apart(model: Path, tmp_path: Path) -> None:
+def test_rows_that_cannot_be_scored_are_counted_separately(model: Path, tmp_path: Path) -> None:
     rows = [*colour_rows(), _chat("no reference", "sky", ""), _chat("too long", "a " * 200, "b")]
     score = _evaluate(tmp_path, _spec(model), rows).dev
     assert (score.scored, score.unscored) == (6, 2)
@@ -163,7 +163,7 @@ def test_a_row_without_a_finite_probability_is_unscored_and_not_a_zero(tmp_path:
     network = tiny_model(len(tokenizer))
     with torch.no_grad():
         network.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids("coal")] = math.nan
-    network.config.tie_word_embeddings = False  # else every logit has a part of that row
+    network.config.tie_word_embeddings = False  # tied weights would put the NaN into the logits of every row
     network.lm_head.weight = torch.nn.Parameter(network.lm_head.weight.detach().nan_to_num())
     network.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -182,13 +182,13 @@ def test_a_row_that_the_template_refuses_is_unscored(tmp_path: Path, metric: Met
     assert (score.scored, score.unscored) == (6, 1)
 
 
-def test_answers_as_long_as_the_context_are_a_fault_of_the_option(model: Path, tmp_path: Path) -> None:
+def test_answers_as_long_as_the_context_are_a_bad_option(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match=r"max_new_tokens is 128, .* 128 positions") as caught:
         _evaluate(tmp_path, _spec(model, max_new_tokens=128), colour_rows())
     assert caught.value.field == "max_new_tokens"
 
 
-def test_a_model_whose_sizes_stand_in_its_text_config_is_scored(tmp_path: Path) -> None:
+def test_a_model_whose_sizes_are_in_its_text_config_is_scored(tmp_path: Path) -> None:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     tokenizer = tiny_tokenizer()
@@ -202,7 +202,7 @@ def test_a_model_whose_sizes_stand_in_its_text_config_is_scored(tmp_path: Path) 
     assert (score.scored, score.unscored) == (6, 1)
 
 
-def test_a_limit_on_bad_cases_leaves_each_slice_one(model: Path, tmp_path: Path) -> None:
+def test_a_limit_on_bad_cases_keeps_one_of_each_slice(model: Path, tmp_path: Path) -> None:
     rows = [_chat(f"{answer}{i}", "sky", answer) for answer in ("a", "b", "c") for i in range(9)]
     _evaluate(tmp_path, _spec(model, max_bad_cases=3), rows)
     report = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())

@@ -11,7 +11,7 @@ from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, SUBMISSIONS_QUEUE
 from control.store.port import StoreUnavailable
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import BusUnavailable, Outgoing
+from infra.bus.port import BusUnavailable, OutgoingMessage
 from tests.build import CLAIM, completed, failed, key_of
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
 from tests.memory_store import MemoryStore
@@ -27,7 +27,7 @@ async def claim(gateway: Gateway, task_id: object) -> None:
 
 async def complete_phase(gateway: Gateway, task_id: object, value: float = 0.5) -> None:
     await claim(gateway, task_id)
-    await gateway.happens(completed((await gateway.store.task(task_id)).task, value))
+    await gateway.apply_event(completed((await gateway.store.task(task_id)).task, value))
 
 
 async def test_a_standard_task_is_created_pending_in_camel_case(gateway: Gateway) -> None:
@@ -54,9 +54,9 @@ async def test_snake_case_is_accepted(gateway: Gateway) -> None:
     assert answer.json()["status"] == "OPTIMIZING"
 
 
-@pytest.mark.parametrize("wanted", [{"learning_rate": 0.001}, '{"learning_rate": 0.001}', {"learningRate": 0.001}])
-async def test_hyperparameters_are_an_object_or_a_json_string(gateway: Gateway, wanted: object) -> None:
-    task_id = await gateway.create(hyperparameters=wanted)
+@pytest.mark.parametrize("given", [{"learning_rate": 0.001}, '{"learning_rate": 0.001}', {"learningRate": 0.001}])
+async def test_hyperparameters_are_an_object_or_a_json_string(gateway: Gateway, given: object) -> None:
+    task_id = await gateway.create(hyperparameters=given)
     assert (await gateway.store.task(task_id)).task.spec.hyperparameters.learning_rate == 0.001
 
 
@@ -102,7 +102,7 @@ async def test_every_missing_field_is_named(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 422), (b"[]", 422), (b"null", 422), (b"\xff", 400)])
-async def test_a_body_that_is_no_json_object_is_a_problem(gateway: Gateway, body: bytes, status: int) -> None:
+async def test_a_body_that_is_not_a_json_object_is_a_problem(gateway: Gateway, body: bytes, status: int) -> None:
     headers = {"content-type": "application/json"}
     answer = await gateway.http.post("/api/tasks/standard", content=body, headers=headers)
     assert (answer.status_code, fields(answer)) == (status, ["body"])
@@ -129,7 +129,7 @@ async def test_a_huge_body_without_a_length_is_413(gateway: Gateway) -> None:
     assert (answer.status_code, fields(answer)) == (413, ["body"])
 
 
-async def test_the_same_key_and_body_answer_the_same_task(gateway: Gateway) -> None:
+async def test_the_same_key_and_body_return_the_same_task(gateway: Gateway) -> None:
     headers = {"Idempotency-Key": "once"}
     first = await gateway.http.post("/api/tasks/standard", json=STANDARD, headers=headers)
     again = await gateway.http.post("/api/tasks/standard", json=STANDARD, headers=headers)
@@ -150,54 +150,52 @@ async def test_an_empty_key_is_refused(gateway: Gateway) -> None:
 
 
 async def test_a_task_is_started_paused_resumed_and_cancelled(gateway: Gateway) -> None:
-    task_id, seen = await gateway.create(), []
+    task_id, statuses = await gateway.create(), []
     for action in ("start", "pause", "resume", "cancel"):
         answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}")
         assert answer.status_code == 200, answer.text
-        seen.append(answer.json()["status"])
-    assert seen == ["OPTIMIZING", "SUSPENDED", "OPTIMIZING", "CANCELLED"]
+        statuses.append(answer.json()["status"])
+    assert statuses == ["OPTIMIZING", "SUSPENDED", "OPTIMIZING", "CANCELLED"]
 
 
-async def test_a_request_gives_its_reason_to_the_history(gateway: Gateway) -> None:
+async def test_the_reason_of_a_request_is_in_the_history(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     await gateway.http.post(f"/api/tasks/{task_id}/pause", json={"mode": "now", "reason": "maintenance"})
     row = (await gateway.http.get(f"/api/tasks/{task_id}/events")).json()[-1]
     assert (row["kind"], row["reason"], row["actor"]) == ("pause_task", "maintenance", "http")
 
 
-async def test_auto_start_may_be_put_off(gateway: Gateway) -> None:
+async def test_auto_start_may_be_delayed(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True, startAfterSeconds=3600)
     waiting = (await gateway.http.get(f"/api/tasks/{task_id}")).json()["waiting"]
     assert (waiting["reason"], waiting["until"] is not None) == ("scheduled", True)
 
 
-async def test_a_start_that_is_put_off_and_never_asked_for_is_refused(gateway: Gateway) -> None:
+async def test_a_delay_without_auto_start_is_refused(gateway: Gateway) -> None:
     answer = await gateway.http.post("/api/tasks/standard", json={**STANDARD, "startAfterSeconds": 3600})
     assert fields(answer) == ["startAfterSeconds"]
 
 
 @pytest.mark.parametrize("action", ["kick", "fail"])
-async def test_whoever_overrules_a_worker_says_why(gateway: Gateway, action: str) -> None:
+async def test_a_kick_or_a_fail_without_a_reason_is_refused(gateway: Gateway, action: str) -> None:
     task_id = await gateway.create(autoStart=True)
     assert fields(await gateway.http.post(f"/api/tasks/{task_id}/{action}", json={})) == ["reason"]
 
 
 @pytest.mark.parametrize("action", ["kick", "fail"])
-async def test_an_attempt_that_the_task_is_not_at_is_409_and_says_which_it_is_at(gateway: Gateway, action: str) -> None:
+async def test_a_request_for_another_attempt_is_409_and_names_the_present_one(gateway: Gateway, action: str) -> None:
     task_id = await gateway.create(autoStart=True)
-    asked = {"reason": "it is stuck", "attempt": "1/train/a1"}
-    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    body = {"reason": "it is stuck", "attempt": "1/train/a1"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=body)
     assert (answer.status_code, fields(answer)) == (409, ["status"])
-    assert "needs the task to be at attempt 1/train/a1, and it is at 1/optimize/a1" in answer.json()["detail"]
+    assert "needs the task to be at attempt 1/train/a1, but it is at 1/optimize/a1" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("action", ["kick", "fail"])
-async def test_an_attempt_that_is_written_otherwise_is_named_with_the_form_expected(
-    gateway: Gateway, action: str
-) -> None:
+async def test_a_malformed_attempt_is_refused_with_the_expected_form(gateway: Gateway, action: str) -> None:
     task_id = await gateway.create(autoStart=True)
-    asked = {"reason": "it is stuck", "attempt": "training 1"}
-    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    body = {"reason": "it is stuck", "attempt": "training 1"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=body)
     assert (answer.status_code, fields(answer)) == (422, ["attempt"])
     assert "expected iteration/phase/aN, such as 1/train/a2" in answer.json()["detail"]
 
@@ -207,15 +205,15 @@ async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gatewa
     task_id = await gateway.create(autoStart=True)
     await claim(gateway, task_id)
     task = (await gateway.store.task(task_id)).task
-    beat = Heartbeat(key=key_of(task), claim_id=CLAIM, checkpoint="models/checkpoint")
+    heartbeat = Heartbeat(key=key_of(task), claim_id=CLAIM, checkpoint="models/checkpoint")
     worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=1)
-    await gateway.store.lease(worker, [], [beat])
-    asked = {"reason": "it is stuck"} | ({"mode": "now"} if action == "pause" else {})
-    await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=asked)
+    await gateway.store.lease(worker, [], [heartbeat])
+    body = {"reason": "it is stuck"} | ({"mode": "now"} if action == "pause" else {})
+    await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=body)
     assert (await gateway.store.task(task_id)).task.checkpoint == "models/checkpoint"
 
 
-async def test_a_task_that_is_listed_does_not_say_what_it_waits_for(gateway: Gateway) -> None:
+async def test_a_listed_task_has_no_reason_for_waiting(gateway: Gateway) -> None:
     await gateway.create()
     assert "waiting" not in (await gateway.http.get("/api/tasks")).json()["items"][0]
 
@@ -230,7 +228,7 @@ async def test_a_failed_task_is_retried_from_an_earlier_phase(gateway: Gateway) 
     task_id = await gateway.create(autoStart=True)
     await complete_phase(gateway, task_id)
     await claim(gateway, task_id)
-    await gateway.happens(failed((await gateway.store.task(task_id)).task, FailureKind.BAD_INPUT))
+    await gateway.apply_event(failed((await gateway.store.task(task_id)).task, FailureKind.BAD_INPUT))
     answer = await gateway.http.post(f"/api/tasks/{task_id}/retry", json={"phase": "optimize"})
     assert (answer.json()["status"], answer.json()["attempt"]) == ("OPTIMIZING", 2)
 
@@ -254,7 +252,7 @@ async def test_a_request_about_an_unknown_task_is_404(gateway: Gateway, action: 
     assert (answer.status_code, fields(answer)) == (404, ["taskId"])
 
 
-async def test_an_id_that_is_no_uuid_is_named(gateway: Gateway) -> None:
+async def test_an_id_that_is_not_a_uuid_is_named(gateway: Gateway) -> None:
     answer = await gateway.http.get("/api/tasks/seven")
     assert (answer.status_code, fields(answer)) == (422, ["taskId"])
 
@@ -300,18 +298,22 @@ async def test_a_wrong_filter_is_named(gateway: Gateway, name: str, value: objec
     assert (answer.status_code, fields(answer)) == (422, [name])
 
 
-async def test_executions_name_what_each_attempt_brought(gateway: Gateway) -> None:
+async def test_executions_name_the_output_of_each_attempt(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     for _ in Phase:
         await complete_phase(gateway, task_id, 0.75)
-    runs = (await gateway.http.get(f"/api/tasks/{task_id}/executions")).json()
-    assert [(run["phase"], run["status"], run["workerId"]) for run in runs] == [
+    attempts = (await gateway.http.get(f"/api/tasks/{task_id}/executions")).json()
+    assert [(attempt["phase"], attempt["status"], attempt["workerId"]) for attempt in attempts] == [
         ("optimization", "completed", "worker-1"),
         ("training", "completed", "worker-1"),
         ("evaluation", "completed", "worker-1"),
     ]
-    assert (runs[0]["inputDatasetId"], runs[0]["outputDatasetId"]) == ("rows", "rows-1")
-    assert (runs[1]["modelPath"], runs[2]["evaluationPath"], runs[2]["score"]) == ("models/1", "evaluations/1", 0.75)
+    assert (attempts[0]["inputDatasetId"], attempts[0]["outputDatasetId"]) == ("rows", "rows-1")
+    assert (attempts[1]["modelPath"], attempts[2]["evaluationPath"], attempts[2]["score"]) == (
+        "models/1",
+        "evaluations/1",
+        0.75,
+    )
 
 
 async def test_a_finished_task_shows_its_result(gateway: Gateway) -> None:
@@ -323,22 +325,22 @@ async def test_a_finished_task_shows_its_result(gateway: Gateway) -> None:
     assert body.items() >= {"currentDatasetId": "rows-1", "latestModelPath": "models/1", "bestIteration": 1}.items()
 
 
-async def test_the_history_goes_on_after_an_id(gateway: Gateway) -> None:
+async def test_the_history_continues_after_an_id(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     rows = (await gateway.http.get(f"/api/tasks/{task_id}/events")).json()
     rest = (await gateway.http.get(f"/api/tasks/{task_id}/events", params={"after": rows[0]["id"]})).json()
     assert rest == rows[1:] != []
 
 
-async def test_it_is_alive(gateway: Gateway) -> None:
+async def test_healthz_is_alive(gateway: Gateway) -> None:
     assert (await gateway.http.get("/healthz")).json() == {"status": "alive"}
 
 
-async def test_it_is_ready_where_nothing_is_missing(gateway: Gateway) -> None:
+async def test_readyz_is_ready_if_nothing_is_missing(gateway: Gateway) -> None:
     assert (await gateway.http.get("/readyz")).json() == {"status": "ready"}
 
 
-async def test_it_says_what_is_not_ready(gateway: Gateway) -> None:
+async def test_readyz_names_what_is_not_ready(gateway: Gateway) -> None:
     gateway.missing["consumer:events"] = "not attached"
     answer = await gateway.http.get("/readyz")
     assert (answer.status_code, fields(answer)) == (503, ["consumer:events"])
@@ -349,23 +351,23 @@ async def test_metrics_count_tasks_by_status(gateway: Gateway) -> None:
     assert 'treadle_tasks{status="OPTIMIZING"} 1.0' in (await gateway.http.get("/metrics")).text
 
 
-async def test_metrics_say_how_many_slots_are_free(gateway: Gateway) -> None:
+async def test_metrics_count_free_slots(gateway: Gateway) -> None:
     worker = WorkerState(worker_id="w", phase=Phase.TRAIN, host="here", slots=3, busy=1)
     await gateway.store.lease(worker, [], [])
     assert 'treadle_worker_slots{phase="train",state="free"} 2.0' in (await gateway.http.get("/metrics")).text
 
 
 async def test_metrics_count_dead_letters(gateway: Gateway) -> None:
-    await gateway.bus.publish(Outgoing(DEAD.name, "treadle.control", b"?", "some-id"))
+    await gateway.bus.publish(OutgoingMessage(DEAD.name, "treadle.control", b"?", "some-id"))
     assert "treadle_dead_letters 1.0" in (await gateway.http.get("/metrics")).text
 
 
-async def test_metrics_outlive_the_broker(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_are_served_while_the_broker_is_away(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InProcessBus, "depth", bus_away)
     assert "treadle_bus_up 0.0" in (await gateway.http.get("/metrics")).text
 
 
-async def test_metrics_outlive_the_database(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_metrics_are_served_while_the_database_is_away(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "counts", away)
     assert "treadle_store_up 0.0" in (await gateway.http.get("/metrics")).text
 
@@ -400,7 +402,7 @@ async def broken(*_: object) -> None:
     raise ZeroDivisionError("a secret detail")
 
 
-async def test_the_asyncapi_document_of_the_public_side_is_served(gateway: Gateway) -> None:
+async def test_the_asyncapi_document_of_the_submissions_is_served(gateway: Gateway) -> None:
     document = (await gateway.http.get("/asyncapi.json")).json()
     assert document["asyncapi"].startswith("3.")
     assert SUBMISSIONS_QUEUE.name in document["channels"]

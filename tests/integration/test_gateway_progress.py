@@ -19,11 +19,11 @@ def kinds(answer: Response) -> list[str]:
     return [event.json()["kind"] for event in sse(answer)]
 
 
-async def watched(gateway: Gateway, task_id: UUID, **headers: str) -> Response:
+async def get_progress(gateway: Gateway, task_id: UUID, **headers: str) -> Response:
     return await gateway.http.get(f"/api/tasks/{task_id}/progress", headers=headers)
 
 
-async def step(gateway: Gateway, task_id: UUID, sequence: int = 1, **more: Any) -> PhaseProgress:
+async def progress(gateway: Gateway, task_id: UUID, sequence: int = 1, **more: Any) -> PhaseProgress:
     key = (await gateway.store.task(task_id)).task.key
     assert key is not None
     given = {"stage": "training", "done": 1, "total": 2, **more}
@@ -33,37 +33,37 @@ async def step(gateway: Gateway, task_id: UUID, sequence: int = 1, **more: Any) 
 async def test_the_history_of_a_finished_task_is_replayed(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
-    assert kinds(await watched(gateway, task_id)) == ["create_task", "start_task", "cancel_task"]
+    assert kinds(await get_progress(gateway, task_id)) == ["create_task", "start_task", "cancel_task"]
 
 
 async def test_the_replay_begins_after_the_last_event_id(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
-    first = sse(await watched(gateway, task_id))[0]
-    rest = await watched(gateway, task_id, **{"Last-Event-ID": first.id})
+    first = sse(await get_progress(gateway, task_id))[0]
+    rest = await get_progress(gateway, task_id, **{"Last-Event-ID": first.id})
     assert kinds(rest) == ["start_task", "cancel_task"]
 
 
 async def test_every_history_event_has_its_id_and_the_time_to_reconnect(gateway: Gateway) -> None:
     task_id = await gateway.create()
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
-    events = sse(await watched(gateway, task_id))
+    events = sse(await get_progress(gateway, task_id))
     rows = await gateway.store.history(task_id)
     assert [(e.id, e.event, e.retry) for e in events] == [(str(row.id), "history", 2000) for row in rows]
 
 
-async def test_a_client_that_comes_back_after_the_end_is_told_to_stop(gateway: Gateway) -> None:
+async def test_a_client_that_reconnects_after_the_end_gets_204(gateway: Gateway) -> None:
     task_id = await gateway.create()
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
-    last = sse(await watched(gateway, task_id))[-1].id
-    assert (await watched(gateway, task_id, **{"Last-Event-ID": last})).status_code == 204
+    last = sse(await get_progress(gateway, task_id))[-1].id
+    assert (await get_progress(gateway, task_id, **{"Last-Event-ID": last})).status_code == 204
 
 
-async def test_a_live_stream_shows_progress_then_ends_with_the_task(gateway: Gateway) -> None:
+async def test_a_stream_shows_progress_and_ends_with_the_task(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
-    gateway.live.report(await step(gateway, task_id))
-    stream = asyncio.create_task(watched(gateway, task_id))
-    await asyncio.wait_for(gateway.live.waiting.wait(), 5)
+    gateway.progress_hub.report(await progress(gateway, task_id))
+    stream = asyncio.create_task(get_progress(gateway, task_id))
+    await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
     answer = await asyncio.wait_for(stream, 5)
     assert kinds(answer) == ["create_task", "start_task", "phase_progress", "cancel_task"]
@@ -72,9 +72,9 @@ async def test_a_live_stream_shows_progress_then_ends_with_the_task(gateway: Gat
 async def test_only_the_latest_progress_is_shown(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     for sequence in (1, 3, 2):
-        gateway.live.report(await step(gateway, task_id, sequence))
-    stream = asyncio.create_task(watched(gateway, task_id))
-    await asyncio.wait_for(gateway.live.waiting.wait(), 5)
+        gateway.progress_hub.report(await progress(gateway, task_id, sequence))
+    stream = asyncio.create_task(get_progress(gateway, task_id))
+    await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
     shown = [event.json() for event in sse(await stream) if event.event == "progress"]
     assert [event["sequence"] for event in shown] == [3]
@@ -82,12 +82,12 @@ async def test_only_the_latest_progress_is_shown(gateway: Gateway) -> None:
 
 async def test_streams_end_when_control_stops(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
-    stream = asyncio.create_task(watched(gateway, task_id))
-    await asyncio.wait_for(gateway.live.waiting.wait(), 5)
-    gateway.live.close()
+    stream = asyncio.create_task(get_progress(gateway, task_id))
+    await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
+    gateway.progress_hub.close()
     assert kinds(await asyncio.wait_for(stream, 5)) == ["create_task", "start_task"]
 
 
 async def test_a_wrong_last_event_id_is_named(gateway: Gateway) -> None:
-    answer = await watched(gateway, await gateway.create(), **{"Last-Event-ID": "latest"})
+    answer = await get_progress(gateway, await gateway.create(), **{"Last-Event-ID": "latest"})
     assert (answer.status_code, fields(answer)) == (422, ["Last-Event-ID"])

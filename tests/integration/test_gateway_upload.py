@@ -27,7 +27,7 @@ async def upload(gateway: Gateway, **more: Any) -> httpx.Response:
 
 
 def raw(*parts: tuple[str, bytes], end: bytes = b"--edge--\r\n") -> dict[str, Any]:
-    """A body of parts in exactly this order: Content-Disposition parameters and content."""
+    """A request with the parts in this order, each given by its Content-Disposition parameters and its content."""
     head = "--edge\r\nContent-Disposition: form-data; {}\r\n\r\n"
     body = b"".join(head.format(parameters).encode() + content + b"\r\n" for parameters, content in parts)
     return {"content": body + end, "headers": {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}}
@@ -107,15 +107,15 @@ async def test_a_wrong_upload_is_refused_by_field(
     assert (answer.status_code, fields(answer)) == (status, [field])
 
 
-async def test_a_file_that_says_it_is_an_image_is_refused(storing_gateway: Gateway) -> None:
+async def test_a_file_with_the_content_type_of_an_image_is_refused(storing_gateway: Gateway) -> None:
     answer = await upload(storing_gateway, files={"file": ("rows.json", ROWS, "image/png")})
     assert (answer.status_code, fields(answer)) == (415, ["file"])
 
 
 async def test_a_refused_upload_registers_nothing(storing_gateway: Gateway) -> None:
     await post(storing_gateway, **raw(NAME, USER, FILE, end=b""))
-    found = (await storing_gateway.http.get("/api/datasets/user/1")).json()
-    assert [dataset["datasetId"] for dataset in found] == ["rows"]
+    datasets = (await storing_gateway.http.get("/api/datasets/user/1")).json()
+    assert [dataset["datasetId"] for dataset in datasets] == ["rows"]
 
 
 async def test_an_object_store_that_is_away_is_503(gateway: Gateway) -> None:
@@ -138,7 +138,7 @@ def stream_of(size: int) -> dict[str, Any]:
 
 
 async def peak_of_an_upload(gateway: Gateway, size: int) -> int:
-    """The most bytes that Python held at once: unlike the resident size, free of what ran before."""
+    """The peak of the bytes that Python has allocated; unlike the resident size, it excludes earlier tests."""
     tracemalloc.start()
     try:
         answer = await post(gateway, **stream_of(size))

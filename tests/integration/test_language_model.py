@@ -30,7 +30,7 @@ def _at(folder: Path, **more: object) -> ModelLocation:
 
 
 def _change(file: Path, change: Any) -> None:
-    """Lay an object's fields on top of the file's; put anything else in its place."""
+    """Update the JSON object in the file if `change` is an object, and replace the content otherwise."""
     old = json.loads(file.read_text())
     file.write_text(json.dumps(old | change if isinstance(change, dict) else change))
 
@@ -51,7 +51,7 @@ def test_pickled_weights_are_refused(model: Path, job: Job) -> None:
         load(_at(model), job)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path, job: Job) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path, job: Job) -> None:
     with pytest.raises(BadConfiguration, match="nowhere"):
         load(_at(tmp_path / "nowhere"), job)
 
@@ -83,7 +83,7 @@ def test_a_model_that_lacks_a_tensor_is_refused_by_its_name(model: Path, job: Jo
         load(_at(model), job)
 
 
-def test_a_head_that_is_neither_there_nor_tied_is_refused(model: Path, job: Job) -> None:
+def test_a_head_that_is_neither_stored_nor_tied_is_refused(model: Path, job: Job) -> None:
     _change(model / "config.json", {"tie_word_embeddings": False})
     with pytest.raises(BadConfiguration, match=r"lack 1 of its tensors: lm_head\.weight"):
         load(_at(model), job)
@@ -107,7 +107,7 @@ def test_a_malformed_file_is_a_fault_of_the_model(model: Path, job: Job, file: s
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError()])
-def test_a_lack_of_memory_is_no_fault_of_the_model(
+def test_a_lack_of_memory_is_not_a_fault_of_the_model(
     model: Path, job: Job, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -118,7 +118,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_model(
         load(_at(model), job)
 
 
-def test_code_in_the_model_is_not_run_unasked(model: Path, job: Job) -> None:
+def test_code_in_the_model_is_not_run_by_default(model: Path, job: Job) -> None:
     config = json.loads((model / "config.json").read_text())
     custom = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
     (model / "config.json").write_text(json.dumps(config | custom))

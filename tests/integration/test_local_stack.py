@@ -1,4 +1,4 @@
-"""The local stack: three servers that start together, keep their data, and do not outlive their parent."""
+"""The local stack: its servers start together, keep their data, and end with their parent process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from infra.stack import local
 from infra.stack.errors import StackFailed
 from infra.stack.local import LocalStack
 
-HOLD = """
+PARENT = """
 import asyncio, sys
 from pathlib import Path
 from infra.stack.local import LocalStack
 
-async def hold():
+async def main():
     async with LocalStack(Path(sys.argv[1]), "in-process") as stack:
         print(stack.postgres.pid, stack.s3.pid, flush=True)
         await asyncio.Event().wait()
 
-asyncio.run(hold())
+asyncio.run(main())
 """
 
 
@@ -43,14 +43,14 @@ async def execute(settings: Settings, statement: str) -> object:
         await connection.close()
 
 
-async def test_it_says_what_it_runs_and_where(folder: Path) -> None:
+async def test_describe_names_the_servers(folder: Path) -> None:
     async with LocalStack(folder, "in-process") as stack:
         assert stack.describe()["broker"] == IN_PROCESS
         assert stack.describe()["database"].startswith("postgresql 18")
         assert stack.settings(worker_slots=3).worker_slots == 3
 
 
-async def test_data_outlives_the_stack(folder: Path) -> None:
+async def test_data_is_kept_after_the_stack_has_stopped(folder: Path) -> None:
     async with LocalStack(folder, "in-process") as stack:
         await execute(stack.settings(), "CREATE TABLE IF NOT EXISTS kept ()")
     async with LocalStack(folder, "in-process") as stack:
@@ -71,10 +71,10 @@ async def test_a_second_stack_in_the_same_folder_is_refused(folder: Path, monkey
                 pass
 
 
-def test_servers_do_not_outlive_a_parent_that_is_killed(folder: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        servers = [psutil.Process(int(pid)) for pid in holder.stdout.readline().split()]
-        holder.kill()
+def test_servers_end_when_their_parent_is_killed(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        servers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
     _, alive = psutil.wait_procs(servers, timeout=20)
     assert (len(servers), alive) == (2, [])

@@ -1,7 +1,7 @@
-"""A job that outlasts RabbitMQ's patience with a consumer, on a broker that has little of it.
+"""A job that lasts longer than RabbitMQ's consumer timeout, on a broker with a short one.
 
-RabbitMQ closes a channel whose delivery is unacknowledged for `consumer_timeout`, 30 minutes unless set. A worker
-that held its delivery, or a second one behind it, would run its jobs over and over.
+RabbitMQ closes a channel whose delivery is unacknowledged for `consumer_timeout`, 30 minutes by default. A worker that
+did not acknowledge its delivery before the job would receive it again, and repeat the job.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from contracts.commands import PhaseCommand
 from contracts.tasks import Phase
 from contracts.topology import PHASE_QUEUES
-from infra.bus.port import Handler, Incoming, Subscription
+from infra.bus.port import Handler, IncomingMessage, Subscription
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -39,16 +39,16 @@ STANDARD = {"taskName": "long", "modelName": "/models/none", "userId": 1, "autoS
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds: of the long phase, of the broker's patience, and between the broker's looks at its channels."""
+class Durations:
+    """Seconds: of the long phase, of the consumer timeout, and between the broker's checks of its channels."""
 
     phase: float
     consumer_timeout: float
-    look: float
+    check_interval: float
 
 
-MINUTES = Pace(phase=180, consumer_timeout=60, look=60)
-SECONDS = Pace(phase=12, consumer_timeout=4, look=1)
+MINUTES = Durations(phase=180, consumer_timeout=60, check_interval=60)
+SECONDS = Durations(phase=12, consumer_timeout=4, check_interval=1)
 
 
 class CountingBus(RabbitMQBus):
@@ -59,7 +59,7 @@ class CountingBus(RabbitMQBus):
         self.deliveries: Counter[str | None] = Counter()
 
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
-        async def counted(message: Incoming) -> None:
+        async def counted(message: IncomingMessage) -> None:
             self.deliveries[message.message_id] += 1
             await handler(message)
 
@@ -67,14 +67,19 @@ class CountingBus(RabbitMQBus):
 
 
 @asynccontextmanager
-async def impatient_broker(folder: Path, pace: Pace) -> AsyncIterator[str]:
-    """The address of a broker of one's own that gives a consumer this long."""
+async def broker_with_a_consumer_timeout(folder: Path, durations: Durations) -> AsyncIterator[str]:
+    """Start a private broker with this consumer timeout; yields its address."""
     if rabbitmq_script("rabbitmq-server") is None:
-        servers.missing("the broker's patience is set on a node of one's own, and rabbitmq-server is not installed")
+        servers.missing(
+            "the consumer timeout can be set on a private broker only, and rabbitmq-server is not installed"
+        )
     node = RabbitMQNode(folder)
     try:
         await node.start()
-        for name, seconds in (("consumer_timeout", pace.consumer_timeout), ("channel_tick_interval", pace.look)):
+        for name, seconds in (
+            ("consumer_timeout", durations.consumer_timeout),
+            ("channel_tick_interval", durations.check_interval),
+        ):
             await node.control("eval", f"application:set_env(rabbit, {name}, {int(seconds * 1000)}).")
         yield node.url
     finally:
@@ -82,8 +87,10 @@ async def impatient_broker(folder: Path, pace: Pace) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def working(worker: PhaseWorker, settings: Settings, program: Main = coroutine) -> AsyncIterator[CountingBus]:
-    """A worker; the bus that it is on."""
+async def worker_running(
+    worker: PhaseWorker, settings: Settings, program: Main = coroutine
+) -> AsyncIterator[CountingBus]:
+    """Run a worker; yields its bus."""
     async with AsyncExitStack() as stack:
         bus, objects = CountingBus(settings.bus_url.get_secret_value()), ObjectStore(settings)
         stack.push_async_callback(objects.close)
@@ -96,19 +103,19 @@ async def working(worker: PhaseWorker, settings: Settings, program: Main = corou
         yield bus
 
 
-def first_long(longest: float) -> Main:
-    """A program whose first job is the long one."""
-    turns = iter([longest])
+def first_long(seconds: float) -> Main:
+    """A program whose first job takes this number of seconds."""
+    delays = iter([seconds])
 
     async def work(folder: Path) -> None:
-        await asyncio.sleep(next(turns, 0.0))
+        await asyncio.sleep(next(delays, 0.0))
         await coroutine(folder)
 
     return work
 
 
 def without_children(worker: PhaseWorker) -> PhaseWorker:
-    """Every job is done by the coroutine, whatever its task's script says."""
+    """The same worker, with the coroutine as the program of every job."""
 
     def plan(command: PhaseCommand) -> Plan:
         return Plan(COROUTINE, Spec(key=command.key, seed=command.seed))
@@ -117,19 +124,19 @@ def without_children(worker: PhaseWorker) -> PhaseWorker:
 
 
 @asynccontextmanager
-async def held_delivery(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A consumer as Treadle has none: it keeps its delivery while it works. The channel that it does so on."""
+async def unacknowledged_delivery(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """Start a consumer that does not acknowledge its delivery, unlike those of Treadle; yields its channel."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        queue = await channel.declare_queue("held", durable=True, arguments={"x-queue-type": "quorum"})
+        queue = await channel.declare_queue("unacknowledged", durable=True, arguments={"x-queue-type": "quorum"})
         await channel.default_exchange.publish(aio_pika.Message(b"work"), queue.name)
-        taken = asyncio.Event()
+        delivered = asyncio.Event()
 
-        async def hold(_: aio_pika.abc.AbstractIncomingMessage) -> None:
-            taken.set()
+        async def keep(_: aio_pika.abc.AbstractIncomingMessage) -> None:
+            delivered.set()
 
-        await queue.consume(hold)
-        await taken.wait()
+        await queue.consume(keep)
+        await delivered.wait()
         yield channel
 
 
@@ -139,31 +146,33 @@ async def submit(running: Running) -> UUID:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pace", [SECONDS, pytest.param(MINUTES, marks=pytest.mark.long)], ids=["seconds", "minutes"])
-async def test_a_phase_longer_than_the_brokers_patience_completes_once_and_the_command_behind_it_is_delivered_once(
-    pace: Pace, database_url: str, s3_settings: dict[str, object], tmp_path: Path
+@pytest.mark.parametrize(
+    "durations", [SECONDS, pytest.param(MINUTES, marks=pytest.mark.long)], ids=["seconds", "minutes"]
+)
+async def test_a_phase_longer_than_the_consumer_timeout_completes_once_and_the_command_behind_it_is_delivered_once(
+    durations: Durations, database_url: str, s3_settings: dict[str, object], tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(impatient_broker(tmp_path / "rabbitmq", pace))
+        url = await stack.enter_async_context(broker_with_a_consumer_timeout(tmp_path / "rabbitmq", durations))
         settings = Settings(
             bus_url=SecretStr(url), database_url=SecretStr(database_url), work_dir=tmp_path / "work", **s3_settings
         )
         running = await stack.enter_async_context(control_running(settings))
         await add_dataset(running.store, "rows")
-        held = await stack.enter_async_context(held_delivery(url))
+        channel = await stack.enter_async_context(unacknowledged_delivery(url))
         for phase in (Phase.OPTIMIZE, Phase.EVALUATE):
-            await stack.enter_async_context(working(without_children(WORKERS[phase]), settings))
+            await stack.enter_async_context(worker_running(without_children(WORKERS[phase]), settings))
         trainer = without_children(WORKERS[Phase.TRAIN])
-        bus = await stack.enter_async_context(working(trainer, settings, first_long(pace.phase)))
+        bus = await stack.enter_async_context(worker_running(trainer, settings, first_long(durations.phase)))
         tasks = [await submit(running) for _ in range(2)]
         await eventually(lambda: running.bus.depth(TRAIN), "the second command to wait")
 
         async def completed() -> bool:
             return [await running.status(task) for task in tasks] == ["COMPLETED"] * 2
 
-        await eventually(completed, "both tasks to complete", pace.phase + 60)
-        runs = [run for task in tasks for run in await running.store.runs(task)]
+        await eventually(completed, "both tasks to complete", durations.phase + 60)
+        attempts = [attempt for task in tasks for attempt in await running.store.attempts(task)]
 
-    assert held.is_closed, "the broker was not as impatient as this test needs it"
-    assert [run.key.attempt for run in runs] == [1] * 6
+    assert channel.is_closed, "the broker did not close the channel of the unacknowledged delivery"
+    assert [attempt.key.attempt for attempt in attempts] == [1] * 6
     assert sorted(bus.deliveries.values()) == [1, 1]

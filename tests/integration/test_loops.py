@@ -1,4 +1,4 @@
-"""Each background loop of control is broken on purpose: it goes on, and control says so if it breaks too often."""
+"""Each background loop of control breaks on purpose: it is restarted, and control is not ready if it breaks often."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from contracts.submissions import CreateTask
 from contracts.tasks import Phase
 from contracts.topology import PHASE_QUEUES
 from control import loops as supervision
-from control.loops import TOO_MANY, Supervised
-from control.service import Control, Parts
-from control.store.port import Dataset
+from control.loops import MAX_FAILURES, Supervised
+from control.service import Control, ControlParts
+from control.store.values import Dataset
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -27,7 +27,7 @@ from tests.memory_store import MemoryStore
 LOOPS = {
     "relay",
     "relay publisher",
-    "observer",
+    "change tracer",
     "applier",
     "submissions",
     "reaper",
@@ -37,14 +37,14 @@ LOOPS = {
 
 
 class Objects:
-    """An object store that is there."""
+    """An object store that is available."""
 
     async def ping(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(supervision, "FIRST_RESTART_DELAY", 0.001)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def control() -> AsyncIterator[Control]:
     await store.add_dataset(
         Dataset("raw", "rows", "datasets/1/raw", 1, None, "training", None, 1, False, None, await store.now())
     )
-    yield Control(Parts(settings, bus, store, cast("ObjectStore", Objects()), Tracing("test", "test", None)))
+    yield Control(ControlParts(settings, bus, store, cast("ObjectStore", Objects()), Tracing("test", "test", None)))
     await bus.close()
 
 
@@ -65,7 +65,7 @@ def tasks_of(control: Control) -> dict[str, Supervised]:
 
 
 def break_at_first(task: Supervised, times: int) -> asyncio.Event:
-    """Make the loop break so many times; the event is set once it works again."""
+    """Make the loop break this number of times; the returned event is set when it works again."""
     work, works = task._work, asyncio.Event()
     breaks = iter(range(times))
 
@@ -79,7 +79,7 @@ def break_at_first(task: Supervised, times: int) -> asyncio.Event:
     return works
 
 
-async def runs(control: Control, check: Callable[[], Awaitable[None]]) -> None:
+async def check_while_running(control: Control, check: Callable[[], Awaitable[None]]) -> None:
     await control.start()
     try:
         async with asyncio.timeout(10):
@@ -88,8 +88,8 @@ async def runs(control: Control, check: Callable[[], Awaitable[None]]) -> None:
         await control.stop()
 
 
-async def ordered(control: Control) -> None:
-    """A task is created, decided and stored, and its first command is published."""
+async def create_task(control: Control) -> None:
+    """Create and start a task, and wait until its first command is published."""
     body = StandardTaskRequest(task_name="t", model_name="/m", dataset_id="raw", user_id=1, auto_start=True)
     await control.submissions.create(CreateTask(submission_id=uuid4(), task=body))
 
@@ -104,65 +104,65 @@ async def test_every_loop_is_supervised(control: Control) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LOOPS))
-async def test_a_loop_that_breaks_goes_on_and_control_works(control: Control, name: str) -> None:
+async def test_a_loop_that_breaks_is_restarted_and_control_works(control: Control, name: str) -> None:
     works = break_at_first(tasks_of(control)[name], 1)
 
     async def check() -> None:
-        await ordered(control)
+        await create_task(control)
         await works.wait()
         assert await control.readiness() == {}
 
-    await runs(control, check)
+    await check_while_running(control, check)
 
 
 @pytest.mark.parametrize("name", sorted(LOOPS))
 async def test_a_loop_that_broke_three_times_makes_control_unready(control: Control, name: str) -> None:
-    works = break_at_first(tasks_of(control)[name], TOO_MANY)
+    works = break_at_first(tasks_of(control)[name], MAX_FAILURES)
 
     async def check() -> None:
         await works.wait()
         assert list(await control.readiness()) == [f"loop:{name}"]
 
-    await runs(control, check)
+    await check_while_running(control, check)
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "method"),
+    ("name", "part", "method"),
     [
         ("relay publisher", "parts.bus", "publish_all"),
         ("sweep", "parts.store", "unclaimed"),
         ("reaper", "parts.store", "expired"),
-        ("relay", "parts.store", "take_outbox"),
+        ("relay", "parts.store", "lock_outbox"),
     ],
 )
-async def test_a_loop_whose_part_raised_takes_up_its_work_again(
-    control: Control, monkeypatch: pytest.MonkeyPatch, name: str, place: str, method: str
+async def test_a_loop_works_again_after_a_call_of_it_raised(
+    control: Control, monkeypatch: pytest.MonkeyPatch, name: str, part: str, method: str
 ) -> None:
     target: Any = control
-    for step in place.split("."):
+    for step in part.split("."):
         target = getattr(target, step)
-    real, calls, again = getattr(target, method), 0, asyncio.Event()
+    original, calls, again = getattr(target, method), 0, asyncio.Event()
 
-    def once_broken(*given: Any, **named: Any) -> Any:
+    def once_broken(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise ZeroDivisionError("unforeseen")
         again.set()
-        return real(*given, **named)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(target, method, once_broken, raising=True)
 
     async def check() -> None:
-        await ordered(control)
+        await create_task(control)
         await again.wait()
         assert not tasks_of(control)[name].failing
-        assert tasks_of(control)[name]._breaks
+        assert tasks_of(control)[name]._failures
 
-    await runs(control, check)
+    await check_while_running(control, check)
 
 
-async def test_an_unforeseen_error_in_a_batch_of_submissions_is_raised_to_its_user_and_the_next_is_taken(
+async def test_an_unforeseen_error_in_a_batch_of_submissions_is_raised_to_its_caller_and_the_next_batch_is_handled(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -172,7 +172,7 @@ async def test_an_unforeseen_error_in_a_batch_of_submissions_is_raised_to_its_us
         with monkeypatch.context() as patch:
             patch.setattr(control.submissions, "_new_task", broken)
             with pytest.raises(ZeroDivisionError):
-                await ordered(control)
-        await ordered(control)
+                await create_task(control)
+        await create_task(control)
 
-    await runs(control, check)
+    await check_while_running(control, check)

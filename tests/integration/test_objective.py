@@ -47,7 +47,7 @@ def test_the_loss_is_the_mean_over_scored_tokens_weighted_by_row(model: torch.nn
 
 
 def _summed_loss(model: torch.nn.Module, row: Row) -> float:
-    """The row alone, through the model's whole head."""
+    """The summed loss of a row in a batch of its own, from the logits of all positions."""
     batch = _batch([row])
     logits = model(input_ids=batch.ids).logits[0][batch.positions]
     return cross_entropy(logits, batch.targets, reduction="sum").item()

@@ -1,4 +1,4 @@
-"""The optimizer's program in a folder, from uploads to an answered report."""
+"""The optimizer's program in a folder: the first iteration from uploads, and the next from a dev report."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Pair = tuple[str, str]
 
 
 def questions(file: str, each: int, start: int = 0) -> list[Pair]:
-    """`each` real questions of every intent, from the `start`-th on."""
+    """`each` real questions of every intent, from number `start` on."""
     with (BANKING / file).open(encoding="utf-8") as lines:
-        found = [(record["text"], record["category"]) for record in csv.DictReader(lines)]
-    return [pair for intent in INTENTS for pair in [p for p in found if p[1] == intent][start : start + each]]
+        pairs = [(record["text"], record["category"]) for record in csv.DictReader(lines)]
+    return [pair for intent in INTENTS for pair in [p for p in pairs if p[1] == intent][start : start + each]]
 
 
-def dirty() -> list[Pair]:
-    """Ten questions an intent, two of them twice, three with a wrong label."""
+def dirty_rows() -> list[Pair]:
+    """Ten questions of each intent; of all, two are duplicated and three have a wrong label."""
     rows = questions("train.csv", 10)
-    wrong = [(rows[place][0], INTENTS[(place // 10 + 3) % 6]) for place in (5, 25, 45)]
+    wrong = [(rows[index][0], INTENTS[(index // 10 + 3) % 6]) for index in (5, 25, 45)]
     return [pair for pair in rows if pair[0] not in {text for text, _ in wrong}] + wrong + rows[:2]
 
 
@@ -44,8 +44,8 @@ def upload(folder: Path, name: str, pairs: list[Pair]) -> None:
         csv.writer(file).writerows([("text", "category"), *pairs])
 
 
-def optimise(folder: Path, iteration: int = 1, **options: Any) -> Result | dict[str, Any]:
-    """Run the program; its result, or what `error.json` says."""
+def run_optimize(folder: Path, iteration: int = 1, **options: Any) -> Result | dict[str, Any]:
+    """Run the program and return its result, or the content of `error.json`."""
     inputs = sorted(path.name for path in (folder / "input").iterdir())
     given = {} if "current" in inputs else {name: f"{name}-set" for name in inputs}
     spec = Spec(iteration=iteration, options=OptimizationOptions(**options), seed=1, datasets=given)
@@ -57,9 +57,9 @@ def optimise(folder: Path, iteration: int = 1, **options: Any) -> Result | dict[
 
 
 def result(folder: Path, iteration: int = 1, **options: Any) -> Result:
-    found = optimise(folder, iteration, **options)
-    assert isinstance(found, Result), found
-    return found
+    outcome = run_optimize(folder, iteration, **options)
+    assert isinstance(outcome, Result), outcome
+    return outcome
 
 
 def rows(path: Path) -> list[Row]:
@@ -73,7 +73,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first")
-    upload(folder, "train", dirty())
+    upload(folder, "train", dirty_rows())
     upload(folder, "dev", questions("train.csv", 15, 30))
     upload(folder, "test", questions("test.csv", 20))
     upload(folder, "pool", questions("train.csv", 25, 50))
@@ -83,7 +83,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def second(first: Path, tmp_path: Path) -> Path:
-    """A folder for iteration 2, whose report says that two intents fail."""
+    """A folder for iteration 2, with a report in which two intents fail."""
     shutil.copytree(first / "out", tmp_path / "input" / "current")
     shutil.copytree(first / "out" / "splits", tmp_path / "input" / "splits")
     dev = rows(first / "out" / "splits" / "dev.jsonl")
@@ -95,12 +95,14 @@ def second(first: Path, tmp_path: Path) -> Path:
 
 
 def test_every_row_is_accounted_for(first: Path) -> None:
-    fates = Counter(line["row"] for line in lines(first / "out" / "ledger.jsonl") if line["row"].startswith("train/"))
+    decisions = Counter(
+        line["row"] for line in lines(first / "out" / "ledger.jsonl") if line["row"].startswith("train/")
+    )
     kept = {row.id for row in rows(first / "out" / "train.jsonl")}
     removed = {
         line["row"] for line in lines(first / "out" / "ledger.jsonl") if line["action"] in ("dropped", "quarantined")
     }
-    assert len(fates) == len(dirty()) and kept | {row for row in removed if row in fates} == set(fates)
+    assert len(decisions) == len(dirty_rows()) and kept | {row for row in removed if row in decisions} == set(decisions)
 
 
 def test_the_exact_duplicates_are_dropped_with_their_parents(first: Path) -> None:
@@ -108,10 +110,10 @@ def test_the_exact_duplicates_are_dropped_with_their_parents(first: Path) -> Non
     assert len(dropped) == 2 and all(line["parent"] for line in dropped)
 
 
-def test_planted_wrong_labels_lie_in_quarantine_with_a_reason(first: Path) -> None:
-    wrong = {text for text, _ in dirty()[57:60]}
-    set_aside = [item for item in lines(first / "out" / "quarantine.jsonl") if item["rule"] == "wrong_label"]
-    assert wrong & {item["row"]["turns"][0]["content"] for item in set_aside if item["reason"]}
+def test_rows_with_a_wrong_label_are_quarantined_with_a_reason(first: Path) -> None:
+    wrong = {text for text, _ in dirty_rows()[57:60]}
+    quarantined = [item for item in lines(first / "out" / "quarantine.jsonl") if item["rule"] == "wrong_label"]
+    assert wrong & {item["row"]["turns"][0]["content"] for item in quarantined if item["reason"]}
 
 
 def test_the_canonical_splits_are_written(first: Path) -> None:
@@ -120,7 +122,7 @@ def test_the_canonical_splits_are_written(first: Path) -> None:
         84,
         120,
         150,
-    ]  # 6 of 90 dev rows: near copies
+    ]  # 6 of 90 dev rows are near-duplicates
 
 
 def test_no_test_row_is_named_outside_the_split(first: Path) -> None:
@@ -134,8 +136,8 @@ def test_no_test_row_split_off_the_upload_is_named_outside_the_split(tmp_path: P
     result(tmp_path)
     sealed = {row.id for row in rows(tmp_path / "out" / "splits" / "test.jsonl")}
     files = ("ledger.jsonl", "quarantine.jsonl", "report.json")
-    told = b"".join((tmp_path / "out" / name).read_bytes() for name in files)
-    assert b'"rewritten"' in told and sealed and not any(f'"{row_id}"'.encode() in told for row_id in sealed)
+    content = b"".join((tmp_path / "out" / name).read_bytes() for name in files)
+    assert b'"rewritten"' in content and sealed and not any(f'"{row_id}"'.encode() in content for row_id in sealed)
 
 
 def test_a_dev_row_that_is_a_near_copy_of_a_test_row_is_dropped(tmp_path: Path) -> None:
@@ -152,14 +154,14 @@ def test_a_dev_row_that_is_a_near_copy_of_a_test_row_is_dropped(tmp_path: Path) 
 def test_a_dev_set_that_repeats_test_is_refused(tmp_path: Path) -> None:
     for name, file in (("train", "train.csv"), ("dev", "test.csv"), ("test", "test.csv")):
         upload(tmp_path, name, questions(file, 3))
-    failed = optimise(tmp_path)
+    failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "devDatasetId")
 
 
 def test_the_report_counts_the_rows_of_each_slice(first: Path) -> None:
-    told = json.loads((first / "out" / "report.json").read_bytes())
+    written = json.loads((first / "out" / "report.json").read_bytes())
     counted = Counter(row.slice for row in rows(first / "out" / "train.jsonl"))
-    assert {part["name"]: part["rows"] for part in told["slices"]} == counted
+    assert {part["name"]: part["rows"] for part in written["slices"]} == counted
 
 
 def test_rows_are_drawn_toward_the_weak_slices(second: Path) -> None:
@@ -169,14 +171,14 @@ def test_rows_are_drawn_toward_the_weak_slices(second: Path) -> None:
     assert done.labels == len(drawn) == 12 and len(hits) >= 10
 
 
-def test_a_drawn_row_leads_back_to_the_bad_case_that_asked_for_it(second: Path) -> None:
+def test_a_drawn_row_names_its_bad_case_as_its_parent(second: Path) -> None:
     result(second, 2, label_budget=5)
     added = [line for line in lines(second / "out" / "ledger.jsonl") if line["action"] == "added"]
     dev = {row.id for row in rows(second / "input" / "splits" / "dev.jsonl")}
     assert len(added) == 5 and {line["parent"] for line in added} <= dev
 
 
-def test_a_row_is_drawn_once_in_the_life_of_a_task(second: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_row_is_drawn_at_most_once_in_a_task(second: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     result(second, 2, label_budget=40)
     third = tmp_path_factory.mktemp("third")
     shutil.copytree(second / "input", third / "input", ignore=shutil.ignore_patterns("current"))
@@ -186,7 +188,7 @@ def test_a_row_is_drawn_once_in_the_life_of_a_task(second: Path, tmp_path_factor
     assert len(drawn) == len(set(drawn)) == 40 + done.labels
 
 
-def test_weak_slices_weigh_more(second: Path) -> None:
+def test_rows_of_weak_slices_have_larger_weights(second: Path) -> None:
     result(second, 2, label_budget=0)
     weights = {row.slice: row.weight for row in rows(second / "out" / "train.jsonl")}
     assert weights[INTENTS[0]] > 1 > weights[INTENTS[2]]
@@ -202,13 +204,13 @@ def test_the_answers_of_the_pool_do_not_decide_what_is_drawn(second: Path) -> No
     result(second, 2, label_budget=12)
     drawn = (second / "out" / "drawn.jsonl").read_bytes()
     pool = second / "input" / "splits" / "pool.jsonl"
-    blind = [example(row.prompt, "?", row.id) for row in rows(pool)]
-    write(pool, blind)
+    without_answers = [example(row.prompt, "?", row.id) for row in rows(pool)]
+    write(pool, without_answers)
     result(second, 2, label_budget=12)
     assert (second / "out" / "drawn.jsonl").read_bytes() == drawn
 
 
-def test_a_drawn_row_gives_no_dev_or_test_row_away(second: Path) -> None:
+def test_a_copy_of_a_dev_row_is_never_drawn(second: Path) -> None:
     dev, pool = rows(second / "input" / "splits" / "dev.jsonl"), second / "input" / "splits" / "pool.jsonl"
     copies = [row.model_copy(update={"id": f"pool/copy:{n}"}) for n, row in enumerate(dev)]
     write(pool, [*rows(pool), *copies])
@@ -222,12 +224,12 @@ def write(path: Path, items: list[Row]) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(second: Path) -> None:
     result(second, 2, label_budget=12)
-    once = {path.name: path.read_bytes() for path in (second / "out").iterdir()}
+    before = {path.name: path.read_bytes() for path in (second / "out").iterdir()}
     result(second, 2, label_budget=12)
-    assert {path.name: path.read_bytes() for path in (second / "out").iterdir()} == once
+    assert {path.name: path.read_bytes() for path in (second / "out").iterdir()} == before
 
 
-def test_one_dataset_alone_is_split(tmp_path: Path) -> None:
+def test_a_dataset_without_others_is_split(tmp_path: Path) -> None:
     upload(tmp_path, "train", questions("train.csv", 20))
     done = result(tmp_path)
     counts = {name: len(rows(tmp_path / "out" / "splits" / f"{name}.jsonl")) for name in ("dev", "test")}
@@ -246,7 +248,7 @@ def test_plain_text_is_cleaned_and_split(tmp_path: Path) -> None:
 def test_an_unknown_format_fails_as_bad_input_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "input" / "train").mkdir(parents=True)
     (tmp_path / "input" / "train" / "a.jsonl").write_text('{"foo": 1}\n')
-    failed = optimise(tmp_path)
+    failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "train/a.jsonl:1")
 
 
@@ -254,7 +256,7 @@ def test_rows_that_are_all_in_test_leave_nothing_to_train_on_and_the_rules_are_c
     upload(tmp_path, "train", questions("test.csv", 3))
     upload(tmp_path, "test", questions("test.csv", 3))
     upload(tmp_path, "dev", questions("train.csv", 3))
-    failed = optimise(tmp_path)
+    failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and failed["field"] == "datasetId"
     assert "no rows are left to train on; rows touched by each rule: contaminated 18," in failed["message"]
 
@@ -267,11 +269,11 @@ def test_a_dataset_of_empty_rows_is_named_as_the_request_names_it(tmp_path: Path
     for each in ("train", name):
         shutil.rmtree(tmp_path / "input" / each, ignore_errors=True)
         upload(tmp_path, each, [(" ", "a")] if each == name else [("a", "b")])
-    failed = optimise(tmp_path)
+    failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", field)
 
 
 def test_too_few_rows_to_split_are_refused_as_the_datasets_fault(tmp_path: Path) -> None:
     upload(tmp_path, "train", [("where is my card?", "card_arrival")])
-    failed = optimise(tmp_path)
+    failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "datasetId")

@@ -1,4 +1,4 @@
-"""Retention on a real database and object store, by the command line."""
+"""Retention by the command line, on a real database and object store."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from contracts.artifacts import attempt_prefix
-from control.store.port import NewTask
 from control.store.postgres import PostgresStore
+from control.store.values import NewTask
 from infra.artifacts import read_manifest, upload
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -30,16 +30,16 @@ async def test_a_failed_attempt_is_shown_then_deleted_and_the_next_one_stays(
     monkeypatch.setenv("TREADLE_S3_BUCKET", store_settings.s3_bucket)
     monkeypatch.setenv("TREADLE_S3_ACCESS_KEY", store_settings.s3_access_key.get_secret_value())
     monkeypatch.setenv("TREADLE_S3_SECRET_KEY", store_settings.s3_secret_key.get_secret_value())
-    dry, wet, again = [await retention(*more) for more in (("--dry-run",), (), ())]
-    assert [one["prefix"] for one in dry["artifacts"]] == prefixes[:1]
-    assert dry == {**wet, "dryRun": True}
-    assert again["artifacts"] == []
+    planned, deleted, repeated = [await retention(*more) for more in (("--dry-run",), (), ())]
+    assert [artifact["prefix"] for artifact in planned["artifacts"]] == prefixes[:1]
+    assert planned == {**deleted, "dryRun": True}
+    assert repeated["artifacts"] == []
     assert await objects.names(prefixes[0]) == []
     assert await read_manifest(objects, prefixes[1]) is not None
 
 
 async def two_attempts(database_url: str, objects: ObjectStore, folder: Path) -> list[str]:
-    """A task whose first attempt failed and whose second is done; both have left a complete artifact."""
+    """Create a task with a failed and a completed attempt, and return the prefixes of their complete artifacts."""
     store = await PostgresStore.open(database_url, lambda _: 15.0)
     task = new_task()
     await store.create([NewTask(task, "digest", "user")])
@@ -56,9 +56,9 @@ async def two_attempts(database_url: str, objects: ObjectStore, folder: Path) ->
 
 
 async def retention(*more: str) -> dict[str, object]:
-    """What the command says; on a thread, for it runs a loop of its own."""
+    """Run the command on a thread, because it runs an event loop of its own, and return its output."""
     arguments = ["retention", "--older-than", "0s", "--format", "json", *more]
     answer = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert answer.exit_code == 0, answer.output
-    told: dict[str, object] = json.loads(answer.stdout)
-    return told
+    output: dict[str, object] = json.loads(answer.stdout)
+    return output

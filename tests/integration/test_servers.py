@@ -1,4 +1,4 @@
-"""The servers of the tests, which are the servers of the local stack."""
+"""The servers that the tests share, which are those of the local stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL statements by count, which a busy machine does not change."""
+"""Limits on the number of SQL statements, which unlike times do not depend on the load of the machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 
 from benchmarks.control.noop import completion
 from contracts.http import StandardTaskRequest
-from contracts.leases import Claim, LeaseReply, LeaseRequest, Verdict, WorkerState
+from contracts.leases import Claim, LeaseReply, LeaseRequest, LeaseVerdict, WorkerState
 from contracts.submissions import CreateTask, StartTask
 from contracts.tasks import Phase, TaskStatus
 from contracts.topology import CLAIMS, EVENTS
 from contracts.wire import decode, encode
 from control.apply.applier import Applier
 from control.apply.relay import Relay
-from control.store.port import Dataset, NewTask
 from control.store.postgres import PostgresStore
+from control.store.values import Dataset, NewTask
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Outgoing
+from infra.bus.port import OutgoingMessage
 from infra.database import Row, Session
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
@@ -30,15 +30,15 @@ from tests.eventually import eventually
 from tests.integration.control_parts import PuppetWorker, Running, add_dataset, control_running
 
 TASKS = 200
-EVENTS_A_TASK = 4
-"""A start and three completions; a creation is no event of the machine's."""
+EVENTS_PER_TASK = 4
+"""A start and three completions; a creation is not an event of the state machine."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WORKER = WorkerState(worker_id="w", phase=Phase.TRAIN, host="test", slots=TASKS, busy=0)
 
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that reaches the database from now on."""
+    """The statements that are sent to the database from now on."""
     seen: list[str] = []
     fetch = Session.fetch
 
@@ -72,7 +72,7 @@ async def test_a_batch_of_events_takes_two_statements(store: PostgresStore, stat
     applier = Applier(store, Relay(store, InProcessBus()), batch_size=len(tasks))
     statements.clear()
     answers = asyncio.gather(*(applier.submit(StartTask(task_id=task.task_id), actor="user") for task in tasks))
-    await asyncio.sleep(0)  # all of them wait before the applier begins
+    await asyncio.sleep(0)  # all events must be queued before the applier starts
     applier.start()
     await answers
     await applier.stop()
@@ -95,16 +95,16 @@ async def test_under_load_an_event_takes_a_fifth_of_a_statement_at_most(
         return (await running.store.counts())[TaskStatus.COMPLETED] == TASKS
 
     await eventually(completed, f"{TASKS} tasks to be completed")
-    assert len([sql for sql in statements if "GROUP BY status" not in sql]) <= 0.2 * TASKS * EVENTS_A_TASK
+    assert len([sql for sql in statements if "GROUP BY status" not in sql]) <= 0.2 * TASKS * EVENTS_PER_TASK
 
 
-@pytest.mark.parametrize(("optimised", "lookups"), [(False, 1), (True, 2)])
-async def test_only_a_dataset_that_may_go_again_is_looked_up_again(
-    running: Running, statements: list[str], optimised: bool, lookups: int
+@pytest.mark.parametrize(("optimized", "lookups"), [(False, 1), (True, 2)])
+async def test_a_dataset_is_looked_up_again_only_if_it_may_be_deleted(
+    running: Running, statements: list[str], optimized: bool, lookups: int
 ) -> None:
-    source = "raw" if optimised else None
+    source = "raw" if optimized else None
     await running.store.add_dataset(
-        Dataset("rows", "rows", "datasets/1/rows", 1, 1, "training", None, 1, optimised, source, NOW)
+        Dataset("rows", "rows", "datasets/1/rows", 1, 1, "training", None, 1, optimized, source, NOW)
     )
     body = StandardTaskRequest(task_name="n", user_id=1, model_name="/model", dataset_id="rows")
     for _ in range(2):
@@ -113,12 +113,14 @@ async def test_only_a_dataset_that_may_go_again_is_looked_up_again(
 
 
 async def complete_together(running: Running, attempts: Sequence[Attempt]) -> None:
-    """Claim all in one request, then publish all events at once: what a busy worker's queue looks like."""
+    """Claim all attempts in one request, then publish all their events at once, as under load."""
     claims = tuple(Claim(key=attempt.key, claim_id=attempt.claim_id) for attempt in attempts)
     request = LeaseRequest(request_id=uuid4(), worker=WORKER, claims=claims)
-    asked = Outgoing(CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False)
-    reply = decode(await running.bus.request(asked, timeout=5), LeaseReply)
-    assert {answer.verdict for answer in reply.answers} == {Verdict.GRANTED}
+    message = OutgoingMessage(
+        CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False
+    )
+    reply = decode(await running.bus.request(message, timeout=5), LeaseReply)
+    assert {answer.verdict for answer in reply.answers} == {LeaseVerdict.GRANTED}
     events = [completion(attempt, "w") for attempt in attempts]
-    sent = [Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id)) for event in events]
+    sent = [OutgoingMessage(EVENTS.name, event.kind, encode(event), str(event.message_id)) for event in events]
     assert await running.bus.publish_all(sent) == [None] * len(sent)

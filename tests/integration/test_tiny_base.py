@@ -1,4 +1,4 @@
-"""The demo's base model, made small."""
+"""The program that makes the demo's base model, with small sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer_worker.programs import tiny_base
 
 
 def make(folder: Path, texts: bytes) -> int:
-    """Run the program on a file with these lines; its exit status."""
+    """Run the program on a file with these lines and return its exit status."""
     (folder / "texts.jsonl").write_bytes(texts)
     sizes = {"vocabulary": 300, "hidden": 16, "intermediate": 16, "layers": 1, "heads": 1, "context": 32}
     (folder / "spec.json").write_text(json.dumps({"texts": str(folder / "texts.jsonl"), **sizes}))

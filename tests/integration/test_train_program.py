@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Two threads are slower on a model this small, and much slower where other tests run beside it."""
+    """Use one thread, because more are slower on a model this small, above all while other tests run."""
     torch.set_num_threads(1)
 
 
@@ -60,7 +60,7 @@ def _curve(folder: Path) -> list[float]:
 
 
 def _stop_at(monkeypatch: pytest.MonkeyPatch, job: Job, step: int) -> None:
-    """Ask the job to stop while it takes its `step`th step."""
+    """Request a stop of the job during its step number `step`."""
     advance = Training.advance
 
     def then_stop(training: Training) -> None:
@@ -93,7 +93,7 @@ def test_a_fully_trained_model_answers_what_it_learnt(tmp_path: Path, model: Pat
     assert tokenizer.decode(answer) == "coal is black <|end|>"
 
 
-def test_an_adapter_loaded_upon_its_base_gives_the_logits_of_the_merged_model(tmp_path: Path, model: Path) -> None:
+def test_an_adapter_loaded_on_its_base_gives_the_logits_of_the_merged_model(tmp_path: Path, model: Path) -> None:
     _train(tmp_path / "job", _spec(model, **LORA))
     (tmp_path / "later" / "input").mkdir(parents=True)
     (tmp_path / "job" / "out").rename(tmp_path / "later" / "input" / "adapter-0")
@@ -124,7 +124,7 @@ def test_the_template_that_was_trained_on_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [FULL, LORA], ids=["full", "lora with dropout"])
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
+def test_a_stopped_training_continues_as_if_it_had_never_stopped(
     tmp_path: Path, model: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(model, **options)
@@ -142,12 +142,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(
 
 
 def _outcome(folder: Path) -> tuple[list[float], dict[str, list[float]]]:
-    """The losses and every weight, to be compared bit for bit."""
+    """The losses and all weights, for a comparison to the bit."""
     (weights,) = (folder / "out").glob("*.safetensors")
     return _curve(folder), {name: tensor.flatten().tolist() for name, tensor in load_file(weights).items()}
 
 
-def test_a_crashed_run_goes_on_from_the_checkpoint_in_its_folder(
+def test_a_crashed_training_continues_from_the_checkpoint_in_its_folder(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(model, **FULL)
@@ -169,18 +169,18 @@ def _cut_off(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, _cut_off], ids=["missing", "cut off"])
 @pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors", "random.safetensors"])
-def test_a_checkpoint_that_is_not_complete_is_a_fresh_start_that_says_so(
+def test_an_incomplete_checkpoint_is_logged_and_training_starts_from_the_beginning(
     tmp_path: Path, model: Path, name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = _spec(model, max_steps=6, **FULL)
     _train(tmp_path / "whole", spec)
     later = _job(tmp_path / "later")
     (tmp_path / "whole" / "checkpoints" / "step-4").rename(later.input("checkpoint"))
-    (later.input("checkpoint") / "_MANIFEST.json").unlink()  # it does not travel
+    (later.input("checkpoint") / "_MANIFEST.json").unlink()  # a download does not write the manifest
     damage(later.input("checkpoint") / name)
     train.main(spec.model_copy(update={"resume_from": "models/c"}), later)
     assert _outcome(tmp_path / "later") == _outcome(tmp_path / "whole")
-    assert "models/c holds no complete checkpoint; training starts afresh" in caplog.text
+    assert "models/c holds no complete checkpoint; training starts from step 0" in caplog.text
 
 
 def test_two_checkpoints_are_kept(tmp_path: Path, model: Path) -> None:
@@ -189,9 +189,9 @@ def test_two_checkpoints_are_kept(tmp_path: Path, model: Path) -> None:
     assert {path.name for path in Job(tmp_path).checkpoints.iterdir()} == {f"step-{newest}", f"step-{newest - 2}"}
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, model: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, model: Path) -> None:
     _train(tmp_path, _spec(model, **FULL))
-    with pytest.raises(BadConfiguration, match="written by a run on other rows"):
+    with pytest.raises(BadConfiguration, match="written by a training with other rows"):
         train.main(_spec(model, weight_decay=0.5, **FULL), Job(tmp_path))
 
 
@@ -211,7 +211,7 @@ def test_a_row_whose_answer_is_too_long_is_dropped_and_counted(tmp_path: Path, m
     assert _train(tmp_path, _spec(model, **FULL), rows).metrics["dropped_rows"] == 1
 
 
-def test_progress_tells_loss_speed_and_time_left(
+def test_progress_reports_loss_speed_and_remaining_time(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _train(tmp_path, _spec(model, **FULL))
@@ -236,7 +236,7 @@ def test_an_impossible_setting_is_named(tmp_path: Path, model: Path, options: di
 
 @pytest.fixture
 def diverged(tmp_path: Path) -> Path:
-    """A model whose every logit is infinite."""
+    """A model whose logits are all infinite."""
     folder = save_tiny_model(tmp_path / "diverged")
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"].fill_(float("inf"))
@@ -244,7 +244,9 @@ def diverged(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_loss_that_is_no_number_blames_the_learning_rate(tmp_path: Path, diverged: Path) -> None:
+def test_the_error_about_a_loss_that_is_not_a_number_suggests_a_lower_learning_rate(
+    tmp_path: Path, diverged: Path
+) -> None:
     with pytest.raises(BadConfiguration, match="training diverged; try a lower learning_rate"):
         _train(tmp_path / "job", _spec(diverged, **FULL))
 
@@ -265,6 +267,6 @@ def test_a_row_longer_than_the_models_positions_is_refused(tmp_path: Path, model
         _train(tmp_path, _spec(model, max_length=1024, tokens_per_batch=2048), [Row(id="a", turns=turns)])
 
 
-def test_plain_text_is_refused_where_answers_are_learnt(tmp_path: Path, model: Path) -> None:
+def test_plain_text_is_refused_if_answers_are_trained(tmp_path: Path, model: Path) -> None:
     with pytest.raises(BadInput, match="row 0 is plain text; stage sft needs conversations"):
         _train(tmp_path, _spec(model), TEXTS)

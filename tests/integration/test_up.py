@@ -1,4 +1,4 @@
-"""`treadle up`: the whole stack in one process, as a person starts and stops it."""
+"""`treadle up` runs the whole stack in one process, started and stopped as a user does."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Up:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     def wait_for(self, pattern: str) -> str:
-        """Read what it says until a line matches; the match."""
+        """Read the output until a line matches, and return the match."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line)
-            if found := re.search(pattern, line):
-                return found[0]
-        raise AssertionError(f"no line matched {pattern!r}:\n{''.join(self.said)}")
+            self.output.append(line)
+            if match := re.search(pattern, line):
+                return match[0]
+        raise AssertionError(f"no line matched {pattern!r}:\n{''.join(self.output)}")
 
 
 @pytest.fixture
 def up() -> Iterator[Up]:
-    """Its folder is not pytest's, which other users, such as the one that PostgreSQL runs as, may not pass."""
+    """Run `treadle up` in a folder outside pytest's, which the user that PostgreSQL runs as may not enter."""
     with TemporaryDirectory(prefix="treadle-test-up-") as folder:
         command = [*TREADLE, "up", "--folder", folder, "--port", "0", "--broker", "in-process"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -42,7 +42,7 @@ def up() -> Iterator[Up]:
             process.kill()
 
 
-def test_up_serves_says_where_and_stops_cleanly(up: Up) -> None:
+def test_up_serves_prints_its_address_and_stops_cleanly(up: Up) -> None:
     url = up.wait_for(r"http://127\.0\.0\.1:\d+$")
     up.wait_for("^Ready")
     ready = httpx.get(f"{url}/readyz")

@@ -1,4 +1,4 @@
-"""Control's store in memory: the same semantics as PostgreSQL's, for fast tests and for the simulation."""
+"""The store of control in memory, with the semantics of the PostgreSQL adapter, for fast tests and the simulation."""
 
 from tests.memory_store.store import MemoryStore
 from tests.memory_store.tables import Tables

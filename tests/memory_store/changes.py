@@ -1,4 +1,4 @@
-"""Creation and changes in memory. No method awaits anything, so each is one transaction."""
+"""Creation and changes in memory; no method awaits anything, so each call is one transaction."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from control.machine.commands import Order
-from control.machine.machine import RunState
+from contracts.commands import Command
+from contracts.events import NextIteration
+from control.machine.commands import OutboxMessage
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.effects import HOLD, Envelope, NewRun, ending, envelope, new_run, optimized_dataset, trained_model
-from control.store.port import (
+from control.store.effects import (
+    OUTBOX_LOCK,
+    end_message,
+    input_dataset,
+    optimized_dataset,
+    outbox_row,
+    trained_model,
+)
+from control.store.values import (
     Applied,
+    AttemptRecord,
+    AttemptTimes,
     Change,
     Created,
     Dataset,
@@ -21,32 +32,31 @@ from control.store.port import (
     Loaded,
     NewTask,
     OutboxRow,
-    Run,
+    StoredTask,
     SubmissionConflict,
-    Times,
 )
-from tests.memory_store.tables import MemoryBase, OutboxEntry, RunRow, TaskRow
+from tests.memory_store.tables import AttemptRow, MemoryBase, OutboxEntry, TaskRow, stored_task
 
 
 class MemoryChanges(MemoryBase):
     """`create`, `load`, `apply` and `enqueue`."""
 
     async def create(self, new: Sequence[NewTask]) -> Created:
-        """Create tasks; one answer each."""
-        made: dict[UUID, list[OutboxRow]] = {}
-        answers = tuple(self._create(one, made) for one in new)
-        return Created(answers, frozenset(made), tuple(row for rows in made.values() for row in rows))
+        """Create tasks, each with its history row and its start; one answer for each task, in order."""
+        applied: dict[UUID, list[OutboxRow]] = {}
+        answers = tuple(self._create(item, applied) for item in new)
+        return Created(answers, frozenset(applied), tuple(row for rows in applied.values() for row in rows))
 
     async def load(self, wanted: Sequence[tuple[UUID, UUID]]) -> list[Loaded | None]:
-        """What decisions need."""
+        """What a decision needs for each (task id, message id), in order."""
         return [self._load(task_id, message_id) for task_id, message_id in wanted]
 
     async def apply(self, changes: Sequence[Change], published: Sequence[int] = ()) -> Applied:
-        """Make those changes whose task still has the version that was read."""
+        """Apply the changes whose task still has the version that was read, in task-id order."""
         for row_id in published:
             self.tables.outbox.pop(row_id, None)
-        made: set[UUID] = set()
-        ended: dict[UUID, Times] = {}
+        tasks: dict[UUID, StoredTask] = {}
+        ended: dict[UUID, AttemptTimes] = {}
         outbox: list[OutboxRow] = []
         for change in sorted(changes, key=lambda c: c.before.task_id):
             row = self.tables.tasks.get(change.before.task_id)
@@ -54,48 +64,48 @@ class MemoryChanges(MemoryBase):
                 continue
             if change.stale:
                 self._record_stale(change)
-                made.add(change.event.message_id)
+                tasks[change.event.message_id] = stored_task(row)
                 continue
-            if (times := self._close_run(change)) is not None:
+            if (times := self._end_attempt(change)) is not None:
                 ended[change.event.message_id] = times
-            outbox += self._make(row, change)
-            made.add(change.event.message_id)
-        return Applied(frozenset(made), tuple(outbox), ended)
+            outbox += self._apply(row, change)
+            tasks[change.event.message_id] = stored_task(row)
+        return Applied(tasks, tuple(outbox), ended)
 
-    async def enqueue(self, orders: Sequence[tuple[UUID, Order]]) -> list[OutboxRow]:
-        """Put orders into the outbox again."""
-        return [row for task_id, order in orders for row in self._order(task_id, (order,), {})]
+    async def enqueue(self, messages: Sequence[tuple[UUID, OutboxMessage]]) -> list[OutboxRow]:
+        """Put messages into the outbox again; return the rows that are due now."""
+        return [row for task_id, outbox_message in messages for row in self._enqueue(task_id, (outbox_message,), {})]
 
-    def _create(self, new: NewTask, made: dict[UUID, list[OutboxRow]]) -> Task | SubmissionConflict:
+    def _create(self, new: NewTask, applied: dict[UUID, list[OutboxRow]]) -> StoredTask | SubmissionConflict:
         task, now = new.task, self._clock()
-        there = self.tables.tasks.get(task.task_id)
-        if there is not None:
-            return there.task if there.digest == new.digest else SubmissionConflict(task.task_id)
+        existing = self.tables.tasks.get(task.task_id)
+        if existing is not None:
+            return stored_task(existing) if existing.digest == new.digest else SubmissionConflict(task.task_id)
         row = self.tables.tasks[task.task_id] = TaskRow(task, new.digest, now, now)
         self._write_history(task, task.version, "create_task", new.actor, None, task.spec.model_dump(mode="json"))
-        made[task.task_id] = self._make(row, new.start) if new.start else []
-        return row.task
+        applied[task.task_id] = self._apply(row, new.start) if new.start else []
+        return stored_task(row)
 
     def _load(self, task_id: UUID, message_id: UUID) -> Loaded | None:
         row = self.tables.tasks.get(task_id)
         if row is None:
             return None
-        live = self.tables.live_run(task_id)
-        return Loaded(row.task, live.run.claim_id if live else None, message_id in self.tables.inbox)
+        active = self.tables.active_attempt(task_id)
+        return Loaded(stored_task(row), active.attempt.claim_id if active else None, message_id in self.tables.inbox)
 
     def _record_stale(self, change: Change) -> None:
         if change.event.message_id not in self.tables.inbox:
-            self._receive(change)
+            self._write_inbox(change)
             self._write_event(change, None)
 
-    def _make(self, row: TaskRow, change: Change) -> list[OutboxRow]:
+    def _apply(self, row: TaskRow, change: Change) -> list[OutboxRow]:
         row.task, row.updated_at = change.after, self._clock()
-        self._receive(change)
+        self._write_inbox(change)
         self._write_event(change, change.after.version)
         self._register(change)
-        return self._order(change.after.task_id, change.orders, change.headers)
+        return self._enqueue(change.after.task_id, change.messages, change.headers)
 
-    def _receive(self, change: Change) -> None:
+    def _write_inbox(self, change: Change) -> None:
         self.tables.inbox[change.event.message_id] = (change.after.task_id, self._clock())
 
     def _write_event(self, change: Change, version: int | None) -> None:
@@ -122,19 +132,19 @@ class MemoryChanges(MemoryBase):
             )
         )
 
-    def _close_run(self, change: Change) -> Times | None:
-        row = self.tables.live_run(change.after.task_id)
-        if row is None or change.closed is None:
+    def _end_attempt(self, change: Change) -> AttemptTimes | None:
+        row = self.tables.active_attempt(change.after.task_id)
+        if row is None or change.ended_as is None:
             return None
         now = self._clock()
-        row.run = replace(
-            row.run,
-            state=change.closed,
-            message=ending(change),
+        row.attempt = replace(
+            row.attempt,
+            state=change.ended_as,
+            message=end_message(change),
             event=change.event.model_dump(mode="json"),
             ended_at=now,
         )
-        return Times(row.ordered_at, row.run.claimed_at, now, row.run.gpu_seconds)
+        return AttemptTimes(row.due_at, row.attempt.claimed_at, now, row.attempt.gpu_seconds)
 
     def _register(self, change: Change) -> None:
         dataset, model = optimized_dataset(change), trained_model(change)
@@ -158,54 +168,47 @@ class MemoryChanges(MemoryBase):
         if model is not None:
             self.tables.models[model.key.task_id, model.key.iteration] = model.source
 
-    def _order(self, task_id: UUID, orders: Sequence[Order], headers: Mapping[str, str]) -> list[OutboxRow]:
-        """Write orders and their attempts; the answer is what is due now."""
+    def _enqueue(self, task_id: UUID, messages: Sequence[OutboxMessage], headers: Mapping[str, str]) -> list[OutboxRow]:
+        """Write outbox rows and the attempts of their commands; return the rows that are due now."""
         now = self._clock()
         due = []
-        for order in orders:
-            row = self._put(envelope(task_id, order, headers), now)
-            run = new_run(order)
-            if run is not None:
-                self._dispatch(run, row.message_id, now + timedelta(seconds=order.delay), now)
-            if order.delay <= 0:
+        for outbox_message in messages:
+            row = self._write_outbox(outbox_row(task_id, outbox_message, headers), now)
+            if not isinstance(outbox_message.message, NextIteration):
+                due_at = now + timedelta(seconds=outbox_message.delay)
+                self._write_attempt(outbox_message.message, row.message_id, due_at, now)
+            if outbox_message.delay <= 0:
                 due.append(row)
         return due
 
-    def _dispatch(self, new: NewRun, command_id: UUID, ordered_at: datetime, now: datetime) -> None:
-        there = self.tables.run(new.key)
-        if there is not None:
-            there.ordered_at = ordered_at
+    def _write_attempt(self, command: Command, command_id: UUID, due_at: datetime, now: datetime) -> None:
+        existing = self.tables.attempt(command.key)
+        if existing is not None:
+            existing.due_at = due_at
             return
-        run = Run(
-            key=new.key,
-            state=RunState.DISPATCHED,
+        attempt = AttemptRecord(
+            key=command.key,
+            state=AttemptState.DISPATCHED,
             worker_id=None,
             claim_id=None,
             message=None,
             event=None,
-            input_dataset_id=new.input_dataset_id,
+            input_dataset_id=input_dataset(command),
             fraction=None,
             created_at=now,
             claimed_at=None,
             lease_expires_at=None,
             ended_at=None,
         )
-        self.tables.runs.setdefault(new.key.task_id, {})[new.key] = RunRow(run, command_id, ordered_at)
+        self.tables.attempts.setdefault(command.key.task_id, {})[command.key] = AttemptRow(attempt, command_id, due_at)
 
-    def _put(self, message: Envelope, now: datetime) -> OutboxRow:
+    def _write_outbox(self, message: OutboxRow, now: datetime) -> OutboxRow:
         available = now + timedelta(seconds=message.delay)
-        held = now + timedelta(seconds=HOLD) if message.delay <= 0 else available
+        locked = now + timedelta(seconds=OUTBOX_LOCK) if message.delay <= 0 else available
         for entry in self.tables.outbox.values():
             if entry.row.message_id == message.message_id:
-                entry.available_at, entry.held_until = min(entry.available_at, available), held
+                entry.available_at, entry.locked_until = min(entry.available_at, available), locked
                 return entry.row
-        row = OutboxRow(
-            id=next(self.tables.outbox_ids),
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            message_id=message.message_id,
-            body=message.body,
-            headers=dict(message.headers),
-        )
-        self.tables.outbox[row.id] = OutboxEntry(row, message.task_id, available, held)
+        row = replace(message, id=next(self.tables.outbox_ids))
+        self.tables.outbox[row.id] = OutboxEntry(row, available, locked)
         return row

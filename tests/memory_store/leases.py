@@ -7,151 +7,153 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from contracts.leases import Claim, Heartbeat, LeaseAnswer, Verdict, WorkerState
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, WorkerState
 from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
-from control.machine.machine import RunState
-from control.store.port import Pause, Run, Standing
-from tests.memory_store.tables import MemoryBase, RunRow
+from control.machine.machine import AttemptState
+from control.store.values import AttemptRecord, Pause, WaitContext
+from tests.memory_store.tables import AttemptRow, MemoryBase
 
 
 class MemoryLeases(MemoryBase):
-    """`lease`, and the attempts that nobody keeps alive or nobody claimed."""
+    """`lease`, and the queries for attempts whose lease expired or that were not claimed."""
 
     async def lease(
-        self, worker: WorkerState, claims: Sequence[Claim], beats: Sequence[Heartbeat]
+        self, worker: WorkerState, claims: Sequence[Claim], heartbeats: Sequence[Heartbeat]
     ) -> list[LeaseAnswer]:
-        """Decide claims, then heartbeats, in the order given."""
+        """Decide the claims, then the heartbeats, in the given order."""
         self.tables.workers[worker.worker_id] = (worker, self._clock())
-        claimed = [self._answer(c.claim_id, c.key, self._claim(c, worker.worker_id)) for c in claims]
-        beaten = [self._answer(b.claim_id, b.key, self._beat(b)) for b in beats]
-        return [*claimed, *beaten]
+        claim_answers = [self._answer(c.claim_id, c.key, self._claim(c, worker.worker_id)) for c in claims]
+        heartbeat_answers = [self._answer(h.claim_id, h.key, self._renew(h)) for h in heartbeats]
+        return [*claim_answers, *heartbeat_answers]
 
-    async def expired(self, limit: int) -> list[Run]:
-        """Running attempts whose lease has ended."""
+    async def expired(self, limit: int) -> list[AttemptRecord]:
+        """Running attempts whose lease has expired, first expired first."""
         before = self._ago(0.0)
-        late = [
-            (row.run.lease_expires_at, row.run)
-            for row in self.tables.all_runs()
-            if row.run.state is RunState.RUNNING and row.run.lease_expires_at and row.run.lease_expires_at < before
+        expired = [
+            (row.attempt.lease_expires_at, row.attempt)
+            for row in self.tables.all_attempts()
+            if row.attempt.state is AttemptState.RUNNING
+            and row.attempt.lease_expires_at
+            and row.attempt.lease_expires_at < before
         ]
-        return [run for _, run in sorted(late, key=lambda found: found[0])][:limit]
+        return [attempt for _, attempt in sorted(expired, key=lambda pair: pair[0])][:limit]
 
-    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[Run]:
-        """Attempts at a phase, ordered `older_than` seconds ago that nobody claimed and no outbox row will publish."""
+    async def unclaimed(self, phase: Phase, older_than: float, limit: int) -> list[AttemptRecord]:
+        """Dispatched attempts at this phase, due for `older_than` seconds, that no outbox row will publish."""
         before = self._ago(older_than)
-        waiting = {entry.row.message_id for entry in self.tables.outbox.values()}
-        found = [
+        queued = {entry.row.message_id for entry in self.tables.outbox.values()}
+        unclaimed = [
             row
-            for row in self.tables.all_runs()
-            if row.run.state is RunState.DISPATCHED
-            and row.run.key.phase is phase
-            and row.ordered_at <= before
-            and row.command_id not in waiting
-            and self.tables.tasks[row.run.key.task_id].task.status in ACTIVE
+            for row in self.tables.all_attempts()
+            if row.attempt.state is AttemptState.DISPATCHED
+            and row.attempt.key.phase is phase
+            and row.due_at <= before
+            and row.command_id not in queued
+            and self.tables.tasks[row.attempt.key.task_id].task.status in ACTIVE
         ]
-        return [row.run for row in sorted(found, key=lambda row: row.ordered_at)][:limit]
+        return [row.attempt for row in sorted(unclaimed, key=lambda row: row.due_at)][:limit]
 
     async def looping(self, older_than: float, limit: int) -> list[UUID]:
-        """Tasks LOOPING for `older_than` seconds that no outbox row will turn."""
+        """Tasks LOOPING for `older_than` seconds without an outbox row that starts the next iteration."""
         before = self._ago(older_than)
-        turning = {e.task_id for e in self.tables.outbox.values() if e.row.routing_key == "next_iteration"}
-        found = [
+        queued = {e.row.task_id for e in self.tables.outbox.values() if e.row.routing_key == "next_iteration"}
+        looping = [
             row
             for row in self.tables.tasks.values()
-            if row.task.status is TaskStatus.LOOPING and row.updated_at <= before and row.task.task_id not in turning
+            if row.task.status is TaskStatus.LOOPING and row.updated_at <= before and row.task.task_id not in queued
         ]
-        return [row.task.task_id for row in sorted(found, key=lambda row: row.updated_at)][:limit]
+        return [row.task.task_id for row in sorted(looping, key=lambda row: row.updated_at)][:limit]
 
-    async def silence(self) -> dict[Phase, float]:
-        """Seconds since the last heartbeat of the running attempt that was silent longest."""
-        now, found = self._clock(), dict[Phase, float]()
-        for run in (row.run for row in self.tables.all_runs() if row.run.state is RunState.RUNNING):
-            assert run.lease_expires_at is not None, "a running attempt has a lease"
-            phase = run.key.phase
-            silent = self._ttl_of(phase) - (run.lease_expires_at - now).total_seconds()
-            found[phase] = max(0.0, silent, found.get(phase, 0.0))
-        return found
+    async def longest_silence(self) -> dict[Phase, float]:
+        """For each phase, the longest time in seconds since the last heartbeat of a running attempt."""
+        now, longest = self._clock(), dict[Phase, float]()
+        for attempt in (row.attempt for row in self.tables.all_attempts() if row.attempt.state is AttemptState.RUNNING):
+            assert attempt.lease_expires_at is not None, "a running attempt has a lease"
+            phase = attempt.key.phase
+            silence = self._ttl_of(phase) - (attempt.lease_expires_at - now).total_seconds()
+            longest[phase] = max(0.0, silence, longest.get(phase, 0.0))
+        return longest
 
-    async def standing(self, task_id: UUID, within: float) -> Standing | None:
-        """What a task waits for."""
-        rows = list(self.tables.runs.get(task_id, {}).values())
+    async def wait_context(self, task_id: UUID, within: float) -> WaitContext | None:
+        """Why a task waits; None without an attempt."""
+        rows = list(self.tables.attempts.get(task_id, {}).values())
         if not rows:
             return None
-        run, phase = rows[-1].run, rows[-1].run.key.phase
-        there = [worker for worker in await self.workers(within) if worker.phase is phase]
-        return Standing(
+        attempt, phase = rows[-1].attempt, rows[-1].attempt.key.phase
+        workers = [worker for worker in await self.workers(within) if worker.phase is phase]
+        return WaitContext(
             now=self._clock(),
-            run=run,
-            due_at=rows[-1].ordered_at,
-            before=rows[-2].run if len(rows) > 1 else None,
+            attempt=attempt,
+            due_at=rows[-1].due_at,
+            before=rows[-2].attempt if len(rows) > 1 else None,
             ttl=self._ttl_of(phase),
-            workers=len(there),
-            slots=sum(worker.slots for worker in there),
-            free=sum(max(0, worker.slots - worker.busy) for worker in there),
+            workers=len(workers),
+            slots=sum(worker.slots for worker in workers),
+            free=sum(max(0, worker.slots - worker.busy) for worker in workers),
             pause=self._pause(task_id),
         )
 
     async def workers(self, within: float) -> list[WorkerState]:
-        """Workers heard of lately, by name."""
+        """Workers that sent a request in the last `within` seconds, by name."""
         since = self._ago(within)
-        heard = [worker for worker, at in self.tables.workers.values() if at >= since]
-        return sorted(heard, key=lambda worker: worker.worker_id)
+        recent = [worker for worker, at in self.tables.workers.values() if at >= since]
+        return sorted(recent, key=lambda worker: worker.worker_id)
 
     def _ago(self, seconds: float) -> datetime:
         return self._clock() - timedelta(seconds=seconds)
 
-    def _answer(self, claim_id: UUID, key: AttemptKey, verdict: Verdict) -> LeaseAnswer:
+    def _answer(self, claim_id: UUID, key: AttemptKey, verdict: LeaseVerdict) -> LeaseAnswer:
         return LeaseAnswer(claim_id=claim_id, verdict=verdict, ttl=self._ttl_of(key.phase))
 
-    def _claim(self, claim: Claim, worker_id: str) -> Verdict:
-        row = self.tables.run(claim.key)
+    def _claim(self, claim: Claim, worker_id: str) -> LeaseVerdict:
+        row = self.tables.attempt(claim.key)
         if row is None:
-            return Verdict.UNKNOWN
-        run = row.run
-        if run.state is RunState.DISPATCHED:
+            return LeaseVerdict.UNKNOWN
+        attempt = row.attempt
+        if attempt.state is AttemptState.DISPATCHED:
             if self._status(row) is TaskStatus.SUSPENDED:
-                return Verdict.PAUSE
-            row.run = replace(
-                run,
-                state=RunState.RUNNING,
+                return LeaseVerdict.PAUSE
+            row.attempt = replace(
+                attempt,
+                state=AttemptState.RUNNING,
                 worker_id=worker_id,
                 claim_id=claim.claim_id,
                 claimed_at=self._clock(),
-                lease_expires_at=self._until(claim.key),
+                lease_expires_at=self._new_expiry(claim.key),
             )
-            return Verdict.GRANTED
-        if run.state is not RunState.RUNNING:
-            return _ended(run)
-        if run.claim_id != claim.claim_id:
-            return Verdict.HELD
-        row.run = replace(run, lease_expires_at=self._until(claim.key))
-        return Verdict.GRANTED
+            return LeaseVerdict.GRANTED
+        if attempt.state is not AttemptState.RUNNING:
+            return _ended(attempt)
+        if attempt.claim_id != claim.claim_id:
+            return LeaseVerdict.HELD
+        row.attempt = replace(attempt, lease_expires_at=self._new_expiry(claim.key))
+        return LeaseVerdict.GRANTED
 
-    def _beat(self, beat: Heartbeat) -> Verdict:
-        row = self.tables.run(beat.key)
+    def _renew(self, heartbeat: Heartbeat) -> LeaseVerdict:
+        row = self.tables.attempt(heartbeat.key)
         if row is None:
-            return Verdict.UNKNOWN
-        run = row.run
-        if run.state is RunState.DISPATCHED:
-            return Verdict.GRANTED  # its claim is still on its way
-        if run.state is not RunState.RUNNING:
-            return _ended(run)
-        if run.claim_id != beat.claim_id:
-            return Verdict.FENCED
-        row.run = replace(
-            run,
-            fraction=run.fraction if beat.fraction is None else beat.fraction,
-            checkpoint=beat.checkpoint or run.checkpoint,
-            gpu_seconds=max(run.gpu_seconds, beat.gpu_seconds),
-            lease_expires_at=self._until(beat.key),
+            return LeaseVerdict.UNKNOWN
+        attempt = row.attempt
+        if attempt.state is AttemptState.DISPATCHED:
+            return LeaseVerdict.GRANTED  # its claim is still on its way
+        if attempt.state is not AttemptState.RUNNING:
+            return _ended(attempt)
+        if attempt.claim_id != heartbeat.claim_id:
+            return LeaseVerdict.FENCED
+        row.attempt = replace(
+            attempt,
+            fraction=attempt.fraction if heartbeat.fraction is None else heartbeat.fraction,
+            checkpoint=heartbeat.checkpoint or attempt.checkpoint,
+            gpu_seconds=max(attempt.gpu_seconds, heartbeat.gpu_seconds),
+            lease_expires_at=self._new_expiry(heartbeat.key),
         )
-        return Verdict.PAUSE if self._is_pausing(row) else Verdict.GRANTED
+        return LeaseVerdict.PAUSE if self._is_pausing(row) else LeaseVerdict.GRANTED
 
-    def _until(self, key: AttemptKey) -> datetime:
+    def _new_expiry(self, key: AttemptKey) -> datetime:
         return self._clock() + timedelta(seconds=self._ttl_of(key.phase))
 
-    def _status(self, row: RunRow) -> TaskStatus:
-        return self.tables.tasks[row.run.key.task_id].task.status
+    def _status(self, row: AttemptRow) -> TaskStatus:
+        return self.tables.tasks[row.attempt.key.task_id].task.status
 
     def _pause(self, task_id: UUID) -> Pause | None:
         if self.tables.tasks[task_id].task.status is not TaskStatus.SUSPENDED:
@@ -160,10 +162,10 @@ class MemoryLeases(MemoryBase):
         newest = next(row for row in of_task if (row.kind, row.outcome) == ("pause_task", "applied"))
         return Pause(newest.at, newest.actor, newest.reason)
 
-    def _is_pausing(self, row: RunRow) -> bool:
-        pausing = self.tables.tasks[row.run.key.task_id].task.pausing
+    def _is_pausing(self, row: AttemptRow) -> bool:
+        pausing = self.tables.tasks[row.attempt.key.task_id].task.pausing
         return pausing and self._status(row) is TaskStatus.SUSPENDED
 
 
-def _ended(run: Run) -> Verdict:
-    return Verdict.CANCELLED if run.state is RunState.CANCELLED else Verdict.FENCED
+def _ended(attempt: AttemptRecord) -> LeaseVerdict:
+    return LeaseVerdict.CANCELLED if attempt.state is AttemptState.CANCELLED else LeaseVerdict.FENCED

@@ -1,4 +1,4 @@
-"""What may be cleaned, in memory."""
+"""The queries and deletions of retention, in memory."""
 
 from __future__ import annotations
 
@@ -8,69 +8,75 @@ from uuid import UUID
 
 from contracts.artifacts import FOLDER_OF
 from contracts.tasks import TERMINAL, AttemptKey, DatasetRef, Phase
-from control.machine.machine import RunState
-from control.store.port import Run
-from tests.memory_store.tables import MemoryBase, RunRow
+from control.machine.machine import AttemptState
+from control.store.values import AttemptRecord
+from tests.memory_store.tables import AttemptRow, MemoryBase
 
-OF_ATTEMPTS = tuple(f"{folder}/" for folder in FOLDER_OF.values())
+ATTEMPT_FOLDERS = tuple(f"{folder}/" for folder in FOLDER_OF.values())
 
 
 class MemoryRetention(MemoryBase):
-    """Attempts and messages that are over, and what is referred to."""
+    """Ended attempts, old inbox rows, and the artifacts that are referred to."""
 
-    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[Run]:
-        """Attempts that ended so long ago and may have left something behind."""
+    async def uncleaned(self, older_than: float, limit: int = 10_000) -> list[AttemptRecord]:
+        """Attempts that ended `older_than` seconds ago and may have artifacts to delete; oldest first."""
         before = self._clock() - timedelta(seconds=older_than)
-        found = [
-            (row.run.ended_at, row.run)
-            for row in self.tables.all_runs()
-            if row.run.ended_at and row.run.ended_at < before and not row.cleaned and self._may_leave(row, before)
+        ended = [
+            (row.attempt.ended_at, row.attempt)
+            for row in self.tables.all_attempts()
+            if row.attempt.ended_at
+            and row.attempt.ended_at < before
+            and not row.cleaned
+            and self._may_have_artifacts(row, before)
         ]
-        return [run for _, run in sorted(found, key=lambda one: one[0])][:limit]
+        return [attempt for _, attempt in sorted(ended, key=lambda pair: pair[0])][:limit]
 
-    async def named(self) -> frozenset[str]:
-        """Prefixes of attempts that a task was given or a model is made of."""
+    async def referenced_prefixes(self) -> frozenset[str]:
+        """Prefixes of attempts that a task was given or that a model consists of."""
         models = [*self.tables.models.values(), *(row.task.spec.model for row in self.tables.tasks.values())]
         layers = [layer for model in models for layer in (model.base, *model.adapters)]
-        given = [dataset.prefix for dataset in self._given()]
-        return frozenset(name for name in (*layers, *given) if name.removeprefix("artifact:").startswith(OF_ATTEMPTS))
+        given = [dataset.prefix for dataset in self._given_datasets()]
+        return frozenset(
+            name for name in (*layers, *given) if name.removeprefix("artifact:").startswith(ATTEMPT_FOLDERS)
+        )
 
     async def mark_cleaned(self, keys: Sequence[AttemptKey]) -> None:
-        """Look at these attempts no more."""
+        """Mark these attempts as cleaned, so that `uncleaned` leaves them out."""
         for key in keys:
-            row = self.tables.run(key)
+            row = self.tables.attempt(key)
             if row is not None:
                 row.cleaned = True
 
-    async def forget_datasets(self, prefixes: Sequence[str]) -> None:
-        """Take optimised datasets off the register, those that no task was given."""
-        given = {dataset.dataset_id for dataset in self._given()}
+    async def delete_datasets(self, prefixes: Sequence[str]) -> None:
+        """Delete the rows of optimized datasets with these prefixes, except those that a task was given."""
+        given = {dataset.dataset_id for dataset in self._given_datasets()}
         for dataset in list(self.tables.datasets.values()):
             if dataset.is_optimized and dataset.storage_path in prefixes and dataset.dataset_id not in given:
                 del self.tables.datasets[dataset.dataset_id]
 
     async def old_inbox(self, older_than: float) -> int:
-        """How many messages of ended tasks were handled so long ago."""
+        """The number of inbox rows that are `older_than` seconds old and whose task has ended."""
         return len(self._old(older_than))
 
-    async def forget_inbox(self, older_than: float, limit: int) -> int:
-        """Forget at most `limit` of them; how many."""
-        gone = self._old(older_than)[:limit]
-        for message_id in gone:
+    async def delete_inbox(self, older_than: float, limit: int) -> int:
+        """Delete at most `limit` of these rows; returns their number."""
+        old = self._old(older_than)[:limit]
+        for message_id in old:
             del self.tables.inbox[message_id]
-        return len(gone)
+        return len(old)
 
-    def _may_leave(self, row: RunRow, before: datetime) -> bool:
-        if row.run.state is not RunState.COMPLETED:
+    def _may_have_artifacts(self, row: AttemptRow, before: datetime) -> bool:
+        if row.attempt.state is not AttemptState.COMPLETED:
             return True
-        task = self.tables.tasks[row.run.key.task_id]
+        task = self.tables.tasks[row.attempt.key.task_id]
         ended = task.task.status in TERMINAL and task.updated_at < before
-        return row.run.key.phase is Phase.TRAIN or (row.run.key.phase is Phase.OPTIMIZE and ended)
+        return row.attempt.key.phase is Phase.TRAIN or (row.attempt.key.phase is Phase.OPTIMIZE and ended)
 
-    def _given(self) -> Iterator[DatasetRef]:
+    def _given_datasets(self) -> Iterator[DatasetRef]:
         for row in self.tables.tasks.values():
             datasets = row.task.spec.datasets
-            yield from (one for one in (datasets.train, datasets.dev, datasets.test, datasets.pool) if one)
+            splits = (datasets.train, datasets.dev, datasets.test, datasets.pool)
+            yield from (dataset for dataset in splits if dataset)
 
     def _old(self, older_than: float) -> list[UUID]:
         before = self._clock() - timedelta(seconds=older_than)

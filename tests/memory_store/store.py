@@ -1,4 +1,4 @@
-"""The store in memory: the same semantics as PostgreSQL's, by a clock that a simulation may set."""
+"""The store in memory, with the semantics of the PostgreSQL adapter and a clock that a test can replace."""
 
 from __future__ import annotations
 
@@ -9,77 +9,78 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from contracts.tasks import ModelSource, TaskStatus
-from control.store.port import Dataset, HistoryRow, OutboxRow, Run, Stored, TaskFilter, TaskNotFound
+from control.store.port import TaskNotFound
+from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskFilter
 from tests.memory_store.changes import MemoryChanges
 from tests.memory_store.leases import MemoryLeases
 from tests.memory_store.retention import MemoryRetention
-from tests.memory_store.tables import TaskRow
+from tests.memory_store.tables import TaskRow, stored_task
 
 
 class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
-    """Control's store for tests and simulations. Two stores upon the same `tables` are two processes."""
+    """A store for tests and simulations; two stores with the same `tables` act as two control processes."""
 
-    async def take_outbox(self, limit: int, hold: float) -> list[OutboxRow]:
-        """Due rows that nobody holds, now held."""
+    async def lock_outbox(self, limit: int, lock_seconds: float) -> list[OutboxRow]:
+        """Lock unlocked due rows for `lock_seconds` seconds and return them."""
         now = self._clock()
-        free = [entry for entry in self.tables.outbox.values() if entry.held_until <= now]
-        taken = sorted(free, key=lambda entry: (entry.held_until, entry.row.id))[:limit]
-        for entry in taken:
-            entry.held_until = now + timedelta(seconds=hold)
-        return [entry.row for entry in taken]
+        unlocked = [entry for entry in self.tables.outbox.values() if entry.locked_until <= now]
+        locked = sorted(unlocked, key=lambda entry: (entry.locked_until, entry.row.id))[:limit]
+        for entry in locked:
+            entry.locked_until = now + timedelta(seconds=lock_seconds)
+        return [entry.row for entry in locked]
 
-    async def forget_outbox(self, ids: Sequence[int]) -> None:
-        """Delete confirmed rows."""
+    async def delete_outbox(self, ids: Sequence[int]) -> None:
+        """Delete rows that the broker has confirmed."""
         for row_id in ids:
             self.tables.outbox.pop(row_id, None)
 
     async def outbox_depth(self) -> tuple[int, float]:
-        """Rows waiting, and the age of the oldest due one in seconds."""
+        """The number of rows, and the seconds since the first of them was due (0 if none is)."""
         now = self._clock()
         ages = [(now - entry.available_at).total_seconds() for entry in self.tables.outbox.values()]
         return len(ages), max(0.0, *ages) if ages else 0.0
 
-    async def lead(self, role: str) -> bool:
-        """Whether this store was the first of those upon its tables to ask for the role."""
+    async def try_lead(self, role: str) -> bool:
+        """Whether this store is the leader for `role`; it becomes the leader if no other store is."""
         return self.tables.leaders.setdefault(role, self) is self
 
-    async def task(self, task_id: UUID) -> Stored:
+    async def task(self, task_id: UUID) -> StoredTask:
         """One task. Raises TaskNotFound."""
         row = self.tables.tasks.get(task_id)
         if row is None:
             raise TaskNotFound(task_id)
-        return _stored(row)
+        return stored_task(row)
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[Stored], int]:
-        """A page of tasks, newest first, and how many there are."""
+    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+        """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         found = [row for row in self.tables.tasks.values() if _matches(row, where)]
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
-        return [_stored(row) for row in found[(page - 1) * size : page * size]], len(found)
+        return [stored_task(row) for row in found[(page - 1) * size : page * size]], len(found)
 
-    async def runs(self, *task_ids: UUID) -> list[Run]:
+    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
         """All attempts of these tasks, oldest first."""
-        found = [row.run for task_id in set(task_ids) for row in self.tables.runs.get(task_id, {}).values()]
-        return sorted(found, key=lambda run: run.created_at)
+        found = [row.attempt for task_id in set(task_ids) for row in self.tables.attempts.get(task_id, {}).values()]
+        return sorted(found, key=lambda attempt: attempt.created_at)
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
         return [row for row in self.tables.history[after:] if row.task_id == task_id][:limit]
 
     async def counts(self) -> dict[TaskStatus, int]:
-        """How many tasks stand where; every status is there."""
-        found = Counter(row.task.status for row in self.tables.tasks.values())
-        return {status: found[status] for status in TaskStatus}
+        """The number of tasks in each status, also if it is 0."""
+        counts = Counter(row.task.status for row in self.tables.tasks.values())
+        return {status: counts[status] for status in TaskStatus}
 
     async def add_dataset(self, dataset: Dataset) -> None:
-        """Register a dataset; the same id again changes nothing."""
+        """Register a dataset; an id that exists is not changed."""
         self.tables.datasets.setdefault(dataset.dataset_id, replace(dataset, created_at=self._clock()))
 
     async def dataset(self, dataset_id: str) -> Dataset | None:
-        """One dataset."""
+        """One dataset; None if there is none with this id."""
         return self.tables.datasets.get(dataset_id)
 
     async def find_datasets(self, dataset_ids: Sequence[str]) -> dict[str, Dataset]:
-        """Those of these datasets that there are."""
+        """Those of these datasets that exist, by their ids."""
         return {name: self.tables.datasets[name] for name in dataset_ids if name in self.tables.datasets}
 
     async def datasets(self, user_id: int) -> list[Dataset]:
@@ -88,7 +89,7 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         return sorted(found, key=lambda dataset: (dataset.created_at, dataset.dataset_id), reverse=True)
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
-        """The model of an iteration; without one, of the best, else of the newest that trained."""
+        """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""
         if iteration is not None:
             return self.tables.models.get((task_id, iteration))
         row = self.tables.tasks.get(task_id)
@@ -96,22 +97,18 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
             return None
         if row.task.best is not None:
             return row.task.best.model
-        newest = max((i for found, i in self.tables.models if found == task_id), default=0)
+        newest = max((number for owner, number in self.tables.models if owner == task_id), default=0)
         return self.tables.models.get((task_id, newest))
 
     async def now(self) -> datetime:
-        """The clock's time."""
+        """The time of the clock."""
         return self._clock()
 
     async def close(self) -> None:
-        """Step down from every role."""
-        held = [role for role, leader in self.tables.leaders.items() if leader is self]
-        for role in held:
+        """Release every leader role."""
+        roles = [role for role, leader in self.tables.leaders.items() if leader is self]
+        for role in roles:
             del self.tables.leaders[role]
-
-
-def _stored(row: TaskRow) -> Stored:
-    return Stored(row.task, row.created_at, row.updated_at)
 
 
 def _matches(row: TaskRow, where: TaskFilter) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of the in-memory store: what PostgreSQL keeps, as dictionaries."""
+"""The tables of the in-memory store, as dictionaries."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from uuid import UUID
 
 from contracts.leases import WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.port import Dataset, HistoryRow, OutboxRow, Run
+from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask
 
-LIVE = frozenset({RunState.DISPATCHED, RunState.RUNNING})
+ACTIVE_STATES = frozenset({AttemptState.DISPATCHED, AttemptState.RUNNING})
 
 
 @dataclass(slots=True)
@@ -28,36 +28,35 @@ class TaskRow:
 
 
 @dataclass(slots=True)
-class RunRow:
-    """A row of `phase_runs`; `ordered_at` is when its command was last due."""
+class AttemptRow:
+    """A row of `attempts`; `due_at` is when its command was or will be due."""
 
-    run: Run
+    attempt: AttemptRecord
     command_id: UUID
-    ordered_at: datetime
+    due_at: datetime
     cleaned: bool = False
 
     @property
-    def live(self) -> bool:
-        """Whether the attempt may still report."""
-        return self.run.state in LIVE
+    def active(self) -> bool:
+        """Whether the attempt has not ended."""
+        return self.attempt.state in ACTIVE_STATES
 
 
 @dataclass(slots=True)
 class OutboxEntry:
-    """A row of `outbox`; `held_until` is never before `available_at`."""
+    """A row of `outbox`; `locked_until` is never before `available_at`."""
 
     row: OutboxRow
-    task_id: UUID
     available_at: datetime
-    held_until: datetime
+    locked_until: datetime
 
 
 @dataclass(slots=True)
 class Tables:
-    """One database. Stores that share it are control processes that share a database."""
+    """One database; several stores can share it, as several control processes share a database."""
 
     tasks: dict[UUID, TaskRow] = field(default_factory=dict)
-    runs: dict[UUID, dict[AttemptKey, RunRow]] = field(default_factory=dict)
+    attempts: dict[UUID, dict[AttemptKey, AttemptRow]] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
     inbox: dict[UUID, tuple[UUID, datetime]] = field(default_factory=dict)
     """Message id to task id and time."""
@@ -68,17 +67,22 @@ class Tables:
     leaders: dict[str, object] = field(default_factory=dict)
     outbox_ids: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def run(self, key: AttemptKey) -> RunRow | None:
-        """One attempt."""
-        return self.runs.get(key.task_id, {}).get(key)
+    def attempt(self, key: AttemptKey) -> AttemptRow | None:
+        """One attempt; None if it does not exist."""
+        return self.attempts.get(key.task_id, {}).get(key)
 
-    def live_run(self, task_id: UUID) -> RunRow | None:
-        """The attempt of a task that may still report; there is one at most."""
-        return next((row for row in self.runs.get(task_id, {}).values() if row.live), None)
+    def active_attempt(self, task_id: UUID) -> AttemptRow | None:
+        """The attempt of a task that has not ended; a task has at most one."""
+        return next((row for row in self.attempts.get(task_id, {}).values() if row.active), None)
 
-    def all_runs(self) -> Iterator[RunRow]:
+    def all_attempts(self) -> Iterator[AttemptRow]:
         """Every attempt of every task."""
-        return (row for runs in self.runs.values() for row in runs.values())
+        return (row for attempts in self.attempts.values() for row in attempts.values())
+
+
+def stored_task(row: TaskRow) -> StoredTask:
+    """The row as the port returns it."""
+    return StoredTask(row.task, row.created_at, row.updated_at)
 
 
 def system_clock() -> datetime:
@@ -87,7 +91,7 @@ def system_clock() -> datetime:
 
 
 class MemoryBase:
-    """What every part of the in-memory store works on. `ttl_of` gives a phase's lease in seconds."""
+    """The base of the parts of the in-memory store; `ttl_of` returns the length of a lease of a phase in seconds."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Tiny programs for the worker host's tests."""
+"""Small programs for the tests of the worker host."""

@@ -1,4 +1,4 @@
-"""A program that does what its spec says, in order: one module for every way in which a program may end."""
+"""A program that does the actions of its spec in order: one module for every way in which a program can end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Result(BaseModel):
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named as torch's is."""
+    """An error with the same name as the one of torch."""
 
 
 def main(spec: Spec, job: Job) -> Result:
@@ -66,8 +66,8 @@ def _act(action: Action, job: Job) -> None:
         case "copy_input":
             (job.out / "copy.txt").write_bytes((job.input("rows") / "train.jsonl").read_bytes())
         case "list_inputs":
-            laid = sorted(path.relative_to(job.input("")).as_posix() for path in job.input("").glob("*/*"))
-            (job.out / "inputs.txt").write_text(" ".join(laid))
+            inputs = sorted(path.relative_to(job.input("")).as_posix() for path in job.input("").glob("*/*"))
+            (job.out / "inputs.txt").write_text(" ".join(inputs))
         case "noise":
             print("a library's chatter")
             os.write(2, b"a warning\n")
@@ -93,9 +93,9 @@ def _act(action: Action, job: Job) -> None:
             time.sleep(60)
         case "daemon":
             assert job._progress is not None
-            held = (job._progress.fileno(),)
+            inherited = (job._progress.fileno(),)
             subprocess.Popen(
-                [sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=held, start_new_session=True
+                [sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=inherited, start_new_session=True
             )
         case "grandchild":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -113,15 +113,15 @@ def _wait(job: Job, action: Action) -> None:
 
 
 def _write_checkpoints(job: Job) -> None:
-    """Three at once, of which the newest is not complete."""
+    """Write three checkpoints, of which the newest is incomplete; the complete ones appear last."""
     for step, complete in ((5, True), (7, True), (9, False)):
-        beside = job.checkpoints / f".step-{step}"
-        beside.mkdir(parents=True)
-        (beside / "state.json").write_text(f'{{"step": {step}}}')
+        temporary = job.checkpoints / f".step-{step}"
+        temporary.mkdir(parents=True)
+        (temporary / "state.json").write_text(f'{{"step": {step}}}')
         if complete:
-            (beside / MANIFEST).touch()
-    for beside in sorted(job.checkpoints.iterdir(), reverse=True):
-        beside.rename(job.checkpoints / beside.name.removeprefix("."))
+            (temporary / MANIFEST).touch()
+    for temporary in sorted(job.checkpoints.iterdir(), reverse=True):
+        temporary.rename(job.checkpoints / temporary.name.removeprefix("."))
 
 
 def _end(action: Action) -> None:

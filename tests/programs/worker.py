@@ -1,4 +1,4 @@
-"""An optimizer whose program is the scripted one. As a process: `python -m tests.programs.worker ACTION…`."""
+"""An optimizer with the scripted program; `python -m tests.programs.worker ACTION…` runs it as a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.programs.scripted import Action, Spec
 
 
 def scripted_optimizer(*actions: Action) -> PhaseWorker[OptimizeData]:
-    """Every command gets a program that does these, in order."""
+    """A worker whose program does these actions for every command, in order."""
 
     def plan(_: OptimizeData) -> Plan:
         return Plan("tests.programs.scripted", Spec(actions=list(actions)))
@@ -42,7 +42,7 @@ def _conclude(command: OptimizeData, finished: Finished) -> DataOptimized:
 
 
 async def main(actions: list[Action]) -> None:
-    """Work until killed."""
+    """Run the worker until the process is killed."""
     settings = Settings()
     bus = connect(settings)
     await bus.start()

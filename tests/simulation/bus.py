@@ -1,4 +1,4 @@
-"""One process's connection to the broker, on a network that loses, delays, reorders and repeats."""
+"""The connection of one process to the broker, on a network that loses, delays, reorders and repeats messages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from dataclasses import replace
 
 from contracts.topology import COMMANDS, CONTROL_QUEUE, EVENTS, PHASE_QUEUES, SUBMISSIONS_QUEUE
 from infra.bus.inprocess import InProcessBus
-from infra.bus.inprocess_queue import MemoryConsumer, MemoryQueue
-from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription, Unroutable
+from infra.bus.inprocess_queue import InProcessConsumer, InProcessQueue
+from infra.bus.port import (
+    BusUnavailable,
+    Handler,
+    IncomingMessage,
+    OutgoingMessage,
+    PublishFailed,
+    Subscription,
+    Unroutable,
+)
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
 LOST, UNCONFIRMED, REPEATED, SLOW = 0.01, 0.01, 0.01, 0.05
-"""Shares of messages that the broker never gets, whose confirm is lost, that come twice, and that come late."""
+"""Shares of messages that do not reach the broker, whose confirm is lost, that arrive twice, and that arrive late."""
 LATENCY, DELAY, SLOW_CONFIRM = 0.002, 15.0, 0.1
-"""Seconds: the most that a message usually takes, a late one, and an event's late confirm."""
+"""Maximum seconds of an ordinary delivery, of a late delivery, and of the late confirm of an event."""
 ACK_POINTS = {
     CONTROL_QUEUE.name: "after-apply-before-ack",
     SUBMISSIONS_QUEUE.name: "after-answer-before-ack",
@@ -24,7 +32,7 @@ ACK_POINTS = {
 
 
 class SimulatedBus(InProcessBus):
-    """A connection that comes back by itself, as RabbitMQ's does."""
+    """A connection that is restored after a loss, like a robust connection to RabbitMQ."""
 
     name = "simulated"
 
@@ -32,112 +40,115 @@ class SimulatedBus(InProcessBus):
         super().__init__(world.broker)
         self._world = world
         self._process = process
-        self._away = False
-        self._subscriptions: list[Restored] = []
-        process.at_death.append(self._die)
+        self._disconnected = False
+        self._subscriptions: list[ReconnectingSubscription] = []
+        process.on_exit.append(self._sever_consumers)
 
-    async def publish(self, message: Outgoing) -> None:
-        """Await the confirm, unless the message or the confirm is lost. Delivery is a matter of its own."""
-        await asyncio.sleep(self._world.chance.uniform(0, LATENCY))
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and await the confirm; the delivery may come later. Raises PublishFailed if either is lost."""
+        await asyncio.sleep(self._world.rng.uniform(0, LATENCY))
         if message.exchange == EVENTS.name:
-            await self._world.point("after-work-before-publish", self._process)
-        if self._away:
+            await self._world.crash_point("after-work-before-publish", self._process)
+        if self._disconnected:
             raise PublishFailed("the connection is lost")
         if self._world.happens(LOST):
             self._world.fault(f"lost {message.exchange} {message.routing_key}")
-            raise PublishFailed("lost before the broker had it")
-        self._accept(message)
+            raise PublishFailed("the message was lost before it reached the broker")
+        self._route(message)
         if message.exchange == EVENTS.name and self._world.happens(SLOW):
-            await asyncio.sleep(self._world.chance.uniform(0, SLOW_CONFIRM))
+            await asyncio.sleep(self._world.rng.uniform(0, SLOW_CONFIRM))
         if message.exchange in {COMMANDS.name, EVENTS.name}:
-            await self._world.point("after-publish-before-confirm", self._process)
-        if self._away or self._world.happens(UNCONFIRMED):
+            await self._world.crash_point("after-publish-before-confirm", self._process)
+        if self._disconnected or self._world.happens(UNCONFIRMED):
             self._world.fault(f"unconfirmed {message.exchange} {message.routing_key}")
             raise PublishFailed("the confirm was lost")
 
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
-        """Consume a shared queue, again after each loss of the connection."""
-        if self._away:
+        """Consume a shared queue, also after each reconnection."""
+        if self._disconnected:
             raise BusUnavailable("the connection is lost")
-        restored = Restored(self, queue, handler, prefetch)
-        self._subscriptions = [*(known for known in self._subscriptions if known.wanted), restored]
-        return restored
+        subscription = ReconnectingSubscription(self, queue, handler, prefetch)
+        self._subscriptions = [*self._active(), subscription]
+        return subscription
 
     async def depth(self, queue: str) -> int:
-        """Messages ready. Raises BusUnavailable."""
-        if self._away:
+        """The number of ready messages. Raises BusUnavailable."""
+        if self._disconnected:
             raise BusUnavailable("the connection is lost")
         return await super().depth(queue)
 
     async def close(self) -> None:
-        """Consume no more."""
+        """Cancel every subscription and close the bus."""
         for subscription in self._subscriptions:
             await subscription.cancel()
         await super().close()
 
-    async def blink(self, seconds: float) -> None:
-        """Lose the connection for a while: what was not settled goes to others, and handlers are cancelled."""
-        self._away = True
-        for subscription in [known for known in self._subscriptions if known.wanted]:
+    async def disconnect(self, seconds: float) -> None:
+        """Lose the connection for `seconds`: unsettled messages are requeued and handlers are cancelled."""
+        self._disconnected = True
+        for subscription in self._active():
             await subscription.lose()
         await asyncio.sleep(seconds)
-        self._away = False
-        for subscription in [known for known in self._subscriptions if known.wanted]:
+        self._disconnected = False
+        for subscription in self._active():
             subscription.attach()
 
-    def attach_to(self, queue: str, handler: Handler, prefetch: int) -> MemoryConsumer:
-        """A consumer that lasts as long as the connection."""
+    def attach_to(self, queue: str, handler: Handler, prefetch: int) -> InProcessConsumer:
+        """A consumer on the present connection."""
         return self._attach(self._broker.queue(queue), handler, prefetch)
 
-    def _attach(self, queue: MemoryQueue, handler: Handler, prefetch: int) -> MemoryConsumer:
-        async def handle(message: Incoming) -> None:
+    def _active(self) -> list[ReconnectingSubscription]:
+        return [subscription for subscription in self._subscriptions if subscription.active]
+
+    def _attach(self, queue: InProcessQueue, handler: Handler, prefetch: int) -> InProcessConsumer:
+        async def handle(message: IncomingMessage) -> None:
             self._world.step("delivered", f"{self._process.name} {queue.name} {message.message_id}")
             await handler(replace(message, ack=lambda: self._ack(queue.name, message)))
 
         return super()._attach(queue, handle, prefetch)
 
-    async def _ack(self, queue: str, message: Incoming) -> None:
+    async def _ack(self, queue: str, message: IncomingMessage) -> None:
         if queue in ACK_POINTS:
-            await self._world.point(ACK_POINTS[queue], self._process)
+            await self._world.crash_point(ACK_POINTS[queue], self._process)
         await message.ack()
 
-    def _accept(self, message: Outgoing) -> None:
-        """The broker has it. Raises Unroutable where no queue takes it."""
+    def _route(self, message: OutgoingMessage) -> None:
+        """Deliver the message, sometimes twice. Raises Unroutable if it is mandatory and no queue is bound for it."""
         if message.mandatory and not self._broker.routed(message):
-            raise Unroutable(f"{message.exchange}/{message.routing_key}: no queue takes it")
-        self._deliver(message)
+            raise Unroutable(f"{message.exchange}/{message.routing_key}: no queue is bound for this key")
+        self._deliver_later(message)
         if self._world.happens(REPEATED):
             self._world.fault(f"repeated {message.exchange} {message.routing_key}")
-            self._deliver(message)
+            self._deliver_later(message)
 
-    def _deliver(self, message: Outgoing) -> None:
+    def _deliver_later(self, message: OutgoingMessage) -> None:
         slow = self._world.happens(SLOW)
-        self._world.later(self._world.chance.uniform(0, DELAY if slow else LATENCY), self._broker.route, message)
+        self._world.later(self._world.rng.uniform(0, DELAY if slow else LATENCY), self._broker.route, message)
 
     def drop(self) -> None:
-        """The broker takes the process for dead; private queues are spared, as if they came back at once."""
+        """Do the broker's part of a missed heartbeat: remove the consumers of shared queues, not of private ones."""
         for subscription in self._subscriptions:
             subscription.sever()
 
-    def _die(self) -> None:
+    def _sever_consumers(self) -> None:
         for consumer in self._consumers:
             consumer.sever()
 
 
-class Restored:
-    """A subscription over many connections."""
+class ReconnectingSubscription:
+    """A subscription that is consumed again on each new connection."""
 
     def __init__(self, bus: SimulatedBus, queue: str, handler: Handler, prefetch: int) -> None:
         self._bus = bus
         self._queue = queue
         self._handler = handler
         self._prefetch = prefetch
-        self.wanted = True
+        self.active = True
         self._consumer = bus.attach_to(queue, handler, prefetch)
 
     @property
     def attached(self) -> bool:
-        """Whether the broker has the consumer at the moment."""
+        """Whether the consumer is attached to the broker at the moment."""
         return self._consumer.attached
 
     def attach(self) -> None:
@@ -146,14 +157,14 @@ class Restored:
             self._consumer = self._bus.attach_to(self._queue, self._handler, self._prefetch)
 
     def sever(self) -> None:
-        """The broker gives what was not settled to others; this process has not noticed."""
+        """Requeue the unsettled messages at the broker; the handlers of this process go on."""
         self._consumer.sever()
 
     async def lose(self) -> None:
-        """The connection is lost."""
+        """Requeue the unsettled messages and cancel the handlers."""
         await self._consumer.lose()
 
     async def cancel(self) -> None:
-        """Take no more."""
-        self.wanted = False
+        """Receive no more messages."""
+        self.active = False
         await self._consumer.cancel()

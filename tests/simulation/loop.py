@@ -1,4 +1,4 @@
-"""An event loop without a machine below it: time stands still while there is work, then jumps to the next timer."""
+"""An event loop in virtual time: time does not pass while callbacks are ready, then jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.process import PROCESS, Process
 
 
 class SteadyTask(asyncio.Task[Any]):
-    """A task whose hash does not depend on its address, so that sets of tasks have one order in every run."""
+    """A task whose hash is its serial number, not its address, so that sets of tasks are ordered alike in each run."""
 
     def __init__(self, *args: Any, serial: int, process: Process | None, **kwargs: Any) -> None:
         self._serial = serial
@@ -25,7 +25,7 @@ class SteadyTask(asyncio.Task[Any]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs one callback at a time, each only while the simulated process that it belongs to is there and not frozen."""
+    """Runs one callback at a time, and only if its simulated process is alive and not frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,16 +48,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         if not self._ready:
-            self._await_timer()
+            self._jump_to_timer()
         handle = self._ready.popleft()
         if handle._cancelled:
             return
         process = handle._context.get(PROCESS)
-        if process is None or process.admits(handle):
+        if process is None or process.may_run(handle):
             handle._run()
 
-    def _await_timer(self) -> None:
-        """Jump to the next timer. A deadlock, where there is none, is an IndexError."""
+    def _jump_to_timer(self) -> None:
+        """Jump to the next timer. Raises IndexError if there is none, which is a deadlock."""
         while not self._ready:
             timer = heapq.heappop(self._scheduled)
             timer._scheduled = False
@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._ready.append(timer)
 
     def _write_to_self(self) -> None:
-        """There is no other thread to wake us."""
+        """Do nothing: no other thread wakes this loop."""
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are no files to wait for."""
+        """Do nothing: this loop has no file descriptors."""

@@ -1,4 +1,4 @@
-"""The object store as one process sees it: away at times, and it tells nobody whether a write came through."""
+"""The connection of one process to the object store: calls may fail, also after the write was made."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from infra.objects import ObjectNotFound, ObjectStoreUnavailable
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
-REFUSED, UNHEARD = 0.01, 0.01
+REFUSED, ANSWER_LOST = 0.01, 0.01
+"""Shares of calls that are refused, and of writes that are made while their answer is lost."""
 LATENCY = 0.02
+"""Maximum seconds of a call."""
 
 
 class SimulatedObjects:
-    """What the services use of `infra.objects.ObjectStore`, upon the world's blobs."""
+    """The methods of `infra.objects.ObjectStore` that the services use, on the blobs of the world."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
 
     async def put(self, key: str, data: bytes) -> None:
-        """Write an object. A manifest is written once, and nothing beside it afterwards, or the same again."""
-        await self._reach(key)
-        self._demand_once(key, data)
+        """Write an object. A change of an artifact after its manifest is a violation; the same write again is none."""
+        await self._before_call(key)
+        self._check_unchanged(key, data)
         self._world.blobs[key] = data
-        await self._world.point(_point(key), self._process)
-        self._answer(key)
+        await self._world.crash_point(_crash_point_of(key), self._process)
+        self._lose_answer(key)
 
     async def get(self, key: str) -> bytes:
-        """Read an object. Raises ObjectNotFound."""
-        await self._reach(key)
+        """Read an object. Raises ObjectNotFound or ObjectStoreUnavailable."""
+        await self._before_call(key)
         if key not in self._world.blobs:
             raise ObjectNotFound(key)
         return self._world.blobs[key]
@@ -46,8 +48,8 @@ class SimulatedObjects:
         _write(path, await self.get(key))
 
     async def sizes(self, prefix: str) -> dict[str, int]:
-        """Keys that begin with `prefix`, sorted, and the bytes of each."""
-        await self._reach(prefix)
+        """Keys that begin with `prefix`, sorted, with their sizes in bytes."""
+        await self._before_call(prefix)
         return {key: len(data) for key, data in sorted(self._world.blobs.items()) if key.startswith(prefix)}
 
     async def names(self, prefix: str) -> list[str]:
@@ -57,30 +59,30 @@ class SimulatedObjects:
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects."""
         for key in keys:
-            await self._reach(key)
+            await self._before_call(key)
             self._world.blobs.pop(key, None)
 
     async def ping(self) -> None:
-        """Raise ObjectStoreUnavailable where the store is away."""
-        await self._reach("ping")
+        """Raise ObjectStoreUnavailable if the store is away."""
+        await self._before_call("ping")
 
-    async def _reach(self, key: str) -> None:
-        await asyncio.sleep(self._world.chance.uniform(0, LATENCY))
-        if "objects" in self._world.away:
+    async def _before_call(self, key: str) -> None:
+        await asyncio.sleep(self._world.rng.uniform(0, LATENCY))
+        if "objects" in self._world.unavailable:
             raise ObjectStoreUnavailable("the object store is away")
         if self._world.happens(REFUSED):
             self._world.fault(f"objects refused {key}")
             raise ObjectStoreUnavailable("the connection was refused")
 
-    def _answer(self, key: str) -> None:
-        if self._world.happens(UNHEARD):
-            self._world.fault(f"objects unheard {key}")
+    def _lose_answer(self, key: str) -> None:
+        if self._world.happens(ANSWER_LOST):
+            self._world.fault(f"objects answer lost {key}")
             raise ObjectStoreUnavailable("the connection was lost before the answer")
 
-    def _demand_once(self, key: str, data: bytes) -> None:
+    def _check_unchanged(self, key: str, data: bytes) -> None:
         blobs = self._world.blobs
         complete = any(f"{above}/{MANIFEST}" in blobs for above in PurePosixPath(key).parents)
-        self._world.demand(not complete or blobs.get(key) == data, f"{key} was changed after its manifest")
+        self._world.check(not complete or blobs.get(key) == data, f"{key} was changed after its manifest")
 
 
 def _read(path: Path) -> bytes:
@@ -92,7 +94,7 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _point(key: str) -> str:
+def _crash_point_of(key: str) -> str:
     if "checkpoint" in key:
         return "mid-checkpoint"
     return "after-upload-before-event" if key.endswith(MANIFEST) else "mid-upload"

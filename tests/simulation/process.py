@@ -1,4 +1,4 @@
-"""A simulated operating-system process: it may be frozen and go on, and it dies at once, without a last word."""
+"""A simulated operating-system process, which can be frozen, resumed and killed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 
 class Process:
-    """One life of a service. Whatever is scheduled from its context is its own, and shares its fate."""
+    """One process of a service; everything that is scheduled from its context stops when the process is killed."""
 
-    def __init__(self, name: str, *, mortal: bool = True) -> None:
+    def __init__(self, name: str, *, may_crash: bool = True) -> None:
         self.name = name
-        self.mortal = mortal
+        self.may_crash = may_crash
         self.alive = True
-        self.at_death: list[Callable[[], None]] = []
-        """What the world notices: connections end, locks are let go."""
+        self.on_exit: list[Callable[[], None]] = []
+        """What the outside does when the process ends: close its connections, release its locks."""
         self._context = Context()
         self._context.run(PROCESS.set, self)
         self._frozen = False
-        self._held: list[asyncio.Handle] = []
+        self._deferred: list[asyncio.Handle] = []
         self._tasks: list[asyncio.Task[Any]] = []
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -30,42 +30,42 @@ class Process:
         return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """A task of this process, to be ended with it."""
+        """Register a task of this process, which ends with it."""
         self._tasks.append(task)
         if len(self._tasks) > 256 and sum(task.done() for task in self._tasks) > len(self._tasks) // 2:
             self._tasks = [task for task in self._tasks if not task.done()]
 
-    def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback of this process may run now; that of a frozen one waits for its thaw."""
+    def may_run(self, handle: asyncio.Handle) -> bool:
+        """Whether a callback of this process may run now; a callback of a frozen process is deferred until the thaw."""
         if self.alive and self._frozen:
-            self._held.append(handle)
+            self._deferred.append(handle)
         return self.alive and not self._frozen
 
     def freeze(self) -> None:
-        """SIGSTOP: the world goes on without it."""
+        """SIGSTOP: the process does not run, but time passes."""
         self._frozen = True
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """SIGCONT: run the deferred callbacks."""
         self._frozen = False
-        held, self._held = self._held, []
-        asyncio.get_running_loop()._ready.extend(held)  # type: ignore[attr-defined]
+        deferred, self._deferred = self._deferred, []
+        asyncio.get_running_loop()._ready.extend(deferred)  # type: ignore[attr-defined]
 
     def kill(self) -> None:
-        """SIGKILL: nothing of it runs any more, and nothing that it was about to do is done."""
+        """SIGKILL: no callback of the process runs any more."""
         if not self.alive:
             return
         self.alive = False
-        for notice in self.at_death:
-            notice()
-        asyncio.get_running_loop().call_soon(self._bury, context=Context())
+        for callback in self.on_exit:
+            callback()
+        asyncio.get_running_loop().call_soon(self._end_tasks, context=Context())
 
     async def crash(self) -> None:
-        """Die here: whoever awaits this never hears an answer."""
+        """Kill the process at this point; the awaited call never returns."""
         self.kill()
         await asyncio.get_running_loop().create_future()
 
-    def _bury(self) -> None:
+    def _end_tasks(self) -> None:
         while self._tasks:
             task = self._tasks.pop()
             if not task.done():
@@ -76,11 +76,11 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class Killed(BaseException):
-    """Thrown into the coroutines of a dead process, which would be finalised at some odd time otherwise."""
+    """Thrown into the coroutines of a killed process, which would otherwise be finalised at an arbitrary time."""
 
 
 def _end(task: asyncio.Task[Any]) -> None:
-    """Drop a coroutine. What it does on its way out (in `finally`) reaches nobody, and it awaits nothing any more."""
+    """End a coroutine of a killed process; what it does in `finally` has no effect, and each await in it fails too."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     work = task.get_coro()
     try:

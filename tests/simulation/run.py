@@ -21,7 +21,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from contracts.artifacts import dataset_prefix
 from contracts.errors import TreadleError
-from control.store.port import Dataset
+from control.store.values import Dataset
 from evaluator_worker.worker import WORKER as EVALUATOR
 from infra.artifacts import upload
 from optimizer_worker.worker import WORKER as OPTIMIZER
@@ -39,84 +39,87 @@ from trainer_worker.worker import WORKER as TRAINER
 P = ParamSpec("P")
 T = TypeVar("T")
 WORKERS = {"optimizer": (OPTIMIZER, 2, 2), "trainer": (TRAINER, 3, 2), "evaluator": (EVALUATOR, 2, 2)}
-"""The three kinds: the worker, how many processes, and slots of each."""
+"""For each kind: the worker, the number of processes, and the slots of each process."""
 STEPS = 9_000
-"""Steps of one seed in `make test` before the faults end; until all is at rest there are a thousand more or so."""
-REST = 2000.0
-"""Virtual seconds in which all must come to rest once nothing goes wrong any more."""
+"""Steps of one seed in `make test` before the faults end; the open work then takes about a thousand more."""
+FINISH_TIMEOUT = 2000.0
+"""Virtual seconds in which all work must be finished after the last fault."""
 SHM = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one simulation was."""
+    """The result of one simulation."""
 
     seed: int
     digest: str
-    """The same for two runs of one seed."""
+    """A hash of all steps; the same in every run with this seed."""
     seconds: float
-    """Virtual ones."""
+    """Virtual seconds."""
     tasks: int
     steps: Counter[str]
     crashes: Counter[str]
-    """Deaths at each named point."""
+    """Crashes at each named point."""
 
     @property
     def total(self) -> int:
-        """All steps."""
+        """The number of steps of all kinds."""
         return self.steps.total()
 
 
 def simulate(seed: int, steps: int = STEPS) -> Report:
-    """Run for at least `steps` steps, then let all come to rest. Raises Violation."""
+    """Run at least `steps` steps with faults, then finish the open work without. Raises Violation."""
     loop = VirtualLoop()
     world = World(seed, loop)
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(dir=SHM if SHM.is_dir() else None))
         stack.callback(loop.close)
-        stack.enter_context(_without_the_real_world(world, loop, seed))
-        loop.run_until_complete(_until_done(world, _simulation(world, folder, steps)))
+        stack.enter_context(_patched(world, loop, seed))
+        loop.run_until_complete(_run_until_violation(world, _simulation(world, folder, steps)))
     tasks = len(world.tables.tasks)
     return Report(seed, world.digest, world.seconds, tasks, world.steps, world.crashes)
 
 
-async def _until_done(world: World, work: Any) -> None:
-    """The end of `work`, or the first violation."""
-    working = asyncio.ensure_future(work)
-    await asyncio.wait({working, world.broken}, return_when=asyncio.FIRST_COMPLETED)
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
-    await asyncio.sleep(0)  # the killed are buried
-    if world.broken.done():
-        world.broken.result()
-    await working
+async def _run_until_violation(world: World, work: Any) -> None:
+    """Run `work` to its end. Raises the first violation and then cancels the work."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task, world.violation}, return_when=asyncio.FIRST_COMPLETED)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)  # the tasks of killed processes end here
+    if world.violation.done():
+        world.violation.result()
+    await task
 
 
 async def _simulation(world: World, folder: str, steps: int) -> None:
-    await _give_dataset(world, Path(folder))
+    await _add_dataset(world, Path(folder))
     checks = Checks(world)
     controls = [ControlService(world, f"control-{n}", simulated_settings(folder), checks) for n in (1, 2)]
     services: list[Service] = [*controls, *_workers(world, folder)]
     adversary, users = Adversary(world, services), Users(world, checks, controls)
     users.start()
-    raging = asyncio.create_task(adversary.rage())
+    adversary_task = asyncio.create_task(adversary.run())
     try:
-        while world.steps.total() < steps:  # noqa: ASYNC110  # virtual seconds cost nothing
+        while world.steps.total() < steps:  # noqa: ASYNC110 - virtual seconds take no time
             await asyncio.sleep(1)
-        adversary.relent()
-        await _rest(world, checks)
-        checks.at_the_end()
+        adversary.stop()
+        await _wait_until_finished(world, checks)
+        checks.check_histories()
     finally:
-        raging.cancel()
+        adversary_task.cancel()
         users.end()
         for service in services:
             service.process.kill()
 
 
-async def _rest(world: World, checks: Checks) -> None:
-    end = world.seconds + REST
-    while not checks.at_rest():
-        world.demand(world.seconds < end, f"after {REST:g} s without a fault there is no rest: {checks.restless()}")
+async def _wait_until_finished(world: World, checks: Checks) -> None:
+    end = world.seconds + FINISH_TIMEOUT
+    while not checks.is_finished():
+        world.check(
+            world.seconds < end,
+            f"{FINISH_TIMEOUT:g} s after the last fault, work is unfinished: {checks.unfinished_work()}",
+        )
         await asyncio.sleep(1)
 
 
@@ -127,64 +130,65 @@ def _workers(world: World, folder: str) -> Iterator[WorkerService]:
             yield WorkerService(world, f"{name}-{number}", settings, worker)
 
 
-async def _give_dataset(world: World, folder: Path) -> None:
+async def _add_dataset(world: World, folder: Path) -> None:
     rows = folder / "rows"
     rows.mkdir()
     (rows / "train.jsonl").write_text("{}\n")
     prefix = dataset_prefix(1, DATASET)
-    world.calm = True
-    await upload(SimulatedObjects(world, Process("nobody")), prefix, rows)  # type: ignore[arg-type]
-    world.calm = False
+    world.faults_off = True
+    await upload(SimulatedObjects(world, Process("setup")), prefix, rows)  # type: ignore[arg-type]
+    world.faults_off = False
     world.tables.datasets[DATASET] = Dataset(DATASET, "rows", prefix, 3, 1, "training", None, 1, False, None, EPOCH)
 
 
 @contextmanager
-def _without_the_real_world(world: World, loop: VirtualLoop, seed: int) -> Iterator[None]:
-    """Clocks, threads, chance, children and logs are the simulation's; the collector would free at random times."""
-    drawn, logging_as = random.getstate(), structlog.get_config()
-    folders = SimulatedFolder.within(world)
+def _patched(world: World, loop: VirtualLoop, seed: int) -> Iterator[None]:
+    """Replace clocks, threads, randomness, child processes and logs; no garbage collection at arbitrary times."""
+    random_state, log_config = random.getstate(), structlog.get_config()
+    folders = SimulatedFolder.for_world(world)
     patches = {
         "time.monotonic": loop.time,
         "time.clock_gettime": lambda _: loop.time(),
-        "os.urandom": world.chance.randbytes,
-        "asyncio.to_thread": _at_once,
-        "infra.worker.folders.end_leftovers": lambda _: None,
+        "os.urandom": world.rng.randbytes,
+        "asyncio.to_thread": _run_in_loop,
+        "infra.worker.folders.end_orphaned_children": lambda _: None,
         "infra.worker.folders.WorkerFolder": folders,
         "infra.worker.host.WorkerFolder": folders,
-        "infra.worker.host.Children": partial(FakeChildren, world),
+        "infra.worker.host.ChildPool": partial(FakeChildren, world),
     }
     with ExitStack() as stack:
-        for name, stand_in in patches.items():
-            stack.enter_context(patch(name, stand_in))
+        for name, replacement in patches.items():
+            stack.enter_context(patch(name, replacement))
         random.seed(seed)
-        stack.callback(random.setstate, drawn)
+        stack.callback(random.setstate, random_state)
         structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), processors=[partial(_complain, world)]
+            wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+            processors=[partial(_on_logged_error, world)],
         )
-        stack.callback(structlog.configure, **logging_as)
-        loop.set_exception_handler(lambda _, context: _lost(world, context))
+        stack.callback(structlog.configure, **log_config)
+        loop.set_exception_handler(lambda _, context: _on_loop_error(world, context))
         stack.callback(loop.set_exception_handler, lambda *_: None)
         gc.disable()
         stack.callback(gc.enable)
         yield
 
 
-async def _at_once(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Stands in for `asyncio.to_thread`."""
+async def _run_in_loop(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Replaces `asyncio.to_thread`: call `work` in the event loop."""
     await asyncio.sleep(0)
     return work(*arguments, **named)
 
 
-def _lost(world: World, context: dict[str, Any]) -> None:
-    """An error that nobody awaited. Those who awaited it may have died, and outages are expected."""
+def _on_loop_error(world: World, context: dict[str, Any]) -> None:
+    """Fail for an error that was not awaited, unless its process was killed or an outage explains it."""
     task, error = context.get("future") or context.get("task"), context.get("exception")
-    died = isinstance(task, SteadyTask) and task.process is not None and not task.process.alive
-    if not died and not isinstance(error, TreadleError):
-        world.break_off(f"an error was lost: {context}", error)
+    killed = isinstance(task, SteadyTask) and task.process is not None and not task.process.alive
+    if not killed and not isinstance(error, TreadleError):
+        world.fail(f"an error was not awaited: {context}", error)
 
 
-def _complain(world: World, logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """An error in a log is one that a boundary caught: nobody foresaw it."""
+def _on_logged_error(world: World, logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """Fail for an error in a log: only unexpected exceptions are logged as errors."""
     error = event.get("exc_info")
-    world.break_off(f"an error was logged: {event!r}", error if isinstance(error, BaseException) else None)
+    world.fail(f"an error was logged: {event!r}", error if isinstance(error, BaseException) else None)
     raise structlog.DropEvent

@@ -1,4 +1,4 @@
-"""The real services, each life of one in a simulated process, started again after each end."""
+"""The real services, each in a simulated process, which is started again after each end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from contracts.errors import TreadleError
 from contracts.events import WorkerEvent
 from contracts.topology import EVENTS
 from contracts.wire import encode
-from control.service import Control, Parts
-from infra.bus.port import Outgoing
+from control.service import Control, ControlParts
+from infra.bus.port import OutgoingMessage
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.telemetry import Tracing
@@ -31,17 +31,17 @@ from tests.simulation.store import SimulatedStore
 from tests.simulation.world import World
 from tests.submissions import SubmissionsInProcess
 
-SHORTEST_ABSENCE, LONGEST_ABSENCE = 0.2, 15.0
-"""Seconds from a process's end to its next life."""
-MEMORY = 60.0
-"""Seconds after which what nothing refers to is deleted."""
-STOPPING = 60.0
-"""Seconds that a supervisor gives a service to stop by itself."""
+MIN_DOWNTIME, MAX_DOWNTIME = 0.2, 15.0
+"""Seconds from the end of a process to the next start of its service."""
+RETENTION = 60.0
+"""Seconds after which retention deletes what nothing refers to."""
+STOP_TIMEOUT = 60.0
+"""Seconds from SIGTERM to SIGKILL in a restart."""
 TRACING = Tracing("simulation", "simulation", None)
 
 
 def simulated_settings(work_dir: str, **more: Any) -> Settings:
-    """Short leases and a short memory, so that much happens in little time."""
+    """Settings with short leases and a short retention, so that both expire often."""
     return Settings(
         bus_url=SecretStr(IN_PROCESS),
         work_dir=work_dir,
@@ -51,56 +51,56 @@ def simulated_settings(work_dir: str, **more: Any) -> Settings:
         reaper_tick=1.0,
         sweep_after=5.0,
         stop_grace=5.0,
-        retention_after=MEMORY / 86_400,
+        retention_after=RETENTION / 86_400,
         **more,
     )
 
 
 class Service(ABC):
-    """One service of the installation over all its lives."""
+    """One service of the installation, over all its processes."""
 
     def __init__(self, world: World, name: str, settings: Settings) -> None:
         self.world = world
         self.name = name
         self.settings = settings
         self.running = False
-        """Whether it has started, and lives."""
+        """Whether the service has started and its process is alive."""
         self.start()
 
     def start(self) -> None:
-        """Begin a life."""
+        """Start the service in a new process."""
         self.process = Process(self.name)
         self.bus = SimulatedBus(self.world, self.process)
-        self.process.at_death.append(self._gone)
+        self.process.on_exit.append(self._on_exit)
         self.process.spawn(self._boot())
 
     async def restart(self) -> None:
-        """SIGTERM, as in a rolling upgrade; SIGKILL for one that does not stop in time."""
+        """SIGTERM, as in a rolling upgrade, then SIGKILL if it does not stop in time."""
         process, self.running = self.process, False
-        stopping = process.spawn(self._end())
-        await asyncio.wait({stopping}, timeout=STOPPING)
-        if stopping.done():
-            stopping.result()
+        task = process.spawn(self._end())
+        await asyncio.wait({task}, timeout=STOP_TIMEOUT)
+        if task.done():
+            task.result()
         process.kill()
 
     def freeze(self, seconds: float, *, dropped: bool) -> None:
-        """SIGSTOP, and SIGCONT later; meanwhile the broker may drop the connection that says nothing any more."""
+        """SIGSTOP, then SIGCONT after `seconds`; `dropped`: meanwhile the broker drops the silent connection."""
         process, bus = self.process, self.bus
 
         def thaw() -> None:
             process.thaw()
             if dropped and process.alive:
-                process.spawn(bus.blink(0.1))
+                process.spawn(bus.disconnect(0.1))
 
         process.freeze()
         if dropped:
             bus.drop()
         self.world.later(seconds, thaw)
 
-    def _gone(self) -> None:
+    def _on_exit(self) -> None:
         self.running = False
-        absence = self.world.chance.uniform(SHORTEST_ABSENCE, LONGEST_ABSENCE)
-        self.world.later(absence, self.start)
+        downtime = self.world.rng.uniform(MIN_DOWNTIME, MAX_DOWNTIME)
+        self.world.later(downtime, self.start)
 
     async def _boot(self) -> None:
         try:
@@ -132,15 +132,15 @@ class ControlService(Service):
         super().__init__(world, name, settings)
 
     async def up(self) -> None:
-        """As `treadle serve` does, without HTTP."""
+        """Start as `treadle control` does, without HTTP."""
         store = SimulatedStore(self.world, self.process, self._checks, self.settings.ttl)
         objects = cast("ObjectStore", SimulatedObjects(self.world, self.process))
-        self.control = Control(Parts(self.settings, self.bus, store, objects, TRACING))
+        self.control = Control(ControlParts(self.settings, self.bus, store, objects, TRACING))
         await self.control.start()
         await SubmissionsInProcess(self.bus, self.control.submissions).start()
 
     async def down(self) -> None:
-        """Stop."""
+        """Stop control and close its store."""
         await self.control.stop()
         await self.control.parts.store.close()
 
@@ -153,18 +153,18 @@ class WorkerService(Service):
         super().__init__(world, name, settings)
 
     async def up(self) -> None:
-        """As `treadle worker` does."""
+        """Start as `treadle worker` does."""
         objects = cast("ObjectStore", SimulatedObjects(self.world, self.process))
         self._host = WorkerHost(self._worker, self.bus, objects, self.settings)
         await self._host.start()
 
     async def down(self) -> None:
-        """Stop."""
+        """Stop the worker host."""
         await self._host.stop()
 
 
 class SimulatedFolder(WorkerFolder):
-    """A worker's folder whose lock ends with the simulated process, as a real one does with the real process."""
+    """A worker folder whose lock is released when the simulated process ends, as a file lock is."""
 
     world: ClassVar[World]
 
@@ -173,28 +173,28 @@ class SimulatedFolder(WorkerFolder):
         self.spool = SimulatedSpool(self.world, folder / "spool.db")
 
     @classmethod
-    def within(cls, world: World) -> type[SimulatedFolder]:
-        """The class for one simulation: the host makes its folder itself."""
-        return type("FolderWithin", (cls,), {"world": world})
+    def for_world(cls, world: World) -> type[SimulatedFolder]:
+        """A subclass for one simulation, because the host creates its folder without a world."""
+        return type("FolderInWorld", (cls,), {"world": world})
 
     def lock(self) -> bool:
-        """Whether it is ours now."""
+        """Lock the folder; whether this process has the lock now."""
         locked, process = super().lock(), PROCESS.get()
         if locked and process is not None:
-            process.at_death.append(self.unlock)
+            process.on_exit.append(self.unlock)
         return locked
 
 
 class SimulatedSpool(Spool):
-    """A spool on a disk that is full at times."""
+    """A spool whose disk is full during an outage."""
 
     def __init__(self, world: World, path: Path) -> None:
         super().__init__(path)
         self._world = world
 
     def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
-        """Write the event, unless the disk is full."""
-        if "disk" not in self._world.away:
+        """Write the event; if the disk is full, return it unwritten."""
+        if "disk" not in self._world.unavailable:
             return super().keep(event, headers)
-        message = Outgoing(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
+        message = OutgoingMessage(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
         return Spooled(self, message, None)

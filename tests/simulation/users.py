@@ -1,4 +1,4 @@
-"""People and their scripts: they create tasks, change their minds, and ask again until they are answered."""
+"""Users: they create tasks, send requests about them, and repeat each request until it is answered."""
 
 from __future__ import annotations
 
@@ -28,135 +28,135 @@ from control.apply.submissions import Submissions
 from control.machine.task import IllegalTransition
 from control.store.port import StoreUnavailable
 from infra.bus.dead_letter import QUEUE, REASON
-from infra.bus.port import Incoming, Outgoing, PublishFailed, RequestTimedOut
+from infra.bus.port import IncomingMessage, OutgoingMessage, PublishFailed, RequestTimedOut
 from tests.simulation.bus import SimulatedBus
-from tests.simulation.checks import AT_REST, Checks
+from tests.simulation.checks import STABLE_STATUSES, Checks
 from tests.simulation.process import Process
 from tests.simulation.services import ControlService
 from tests.simulation.world import World
 
-AT_ONCE = 24
-"""Tasks that are looked after at a time."""
-PATIENCE = 5.0
-"""Seconds for which an answer is awaited."""
-THINKING = 12.0
-"""Mean seconds between two requests about a task."""
+CONCURRENT_USERS = 24
+"""The number of users, each with one task at a time."""
+ANSWER_TIMEOUT = 5.0
+"""Seconds."""
+REQUEST_INTERVAL = 12.0
+"""Mean virtual seconds between two requests about a task."""
 DATASET = "raw"
 
 
 class Users:
-    """Each task has one user, who is honest: the same request again has the same submission id."""
+    """Each task has one user; a repeated request has the same submission id."""
 
     def __init__(self, world: World, checks: Checks, controls: list[ControlService]) -> None:
         self._world = world
         self._checks = checks
         self._controls = controls
-        self._process = Process("users", mortal=False)
+        self._process = Process("users", may_crash=False)
         self._bus = SimulatedBus(world, self._process)
 
     def start(self) -> None:
-        """Look after tasks, and after the dead letters, until all is calm."""
+        """Send requests and read the dead letters until the faults end."""
         self._process.spawn(self._begin())
 
     def end(self) -> None:
-        """Go home."""
+        """End the process of the users."""
         self._process.kill()
 
     async def _begin(self) -> None:
         await self._bus.start()
         await self._bus.consume(DEAD_QUEUE.name, self._read_dead_letter, prefetch=1)
-        for _ in range(AT_ONCE):
-            self._process.spawn(self._look_after_tasks())
+        for _ in range(CONCURRENT_USERS):
+            self._process.spawn(self._run_user())
 
-    async def _read_dead_letter(self, message: Incoming) -> None:
-        """Only requests end there: those that nobody waits for any more, and refusals that could not be sent."""
+    async def _read_dead_letter(self, message: IncomingMessage) -> None:
+        """Check that it is a submission: one that expired, or whose refusal could not be sent."""
         headers = message.headers
         queue = headers.get(QUEUE) or headers.get("x-first-death-queue")
-        why = headers.get(REASON) or headers.get("x-first-death-reason")
-        self._world.demand(queue == SUBMISSIONS_QUEUE.name, f"a message of {queue} was dead-lettered: {why}")
+        reason = headers.get(REASON) or headers.get("x-first-death-reason")
+        self._world.check(queue == SUBMISSIONS_QUEUE.name, f"a message of {queue} was dead-lettered: {reason}")
         await message.ack()
 
-    async def _look_after_tasks(self) -> None:
-        while not self._world.calm:
+    async def _run_user(self) -> None:
+        while not self._world.faults_off:
             task_id = await self._create()
-            while not self._world.calm and not await self._acted(task_id):
+            while not self._world.faults_off and not await self._send_requests(task_id):
                 pass
 
     async def _create(self) -> UUID:
-        chance = self._world.chance
+        rng = self._world.rng
         common: dict[str, Any] = {
             "task_name": "simulated",
             "model_name": "/model",
             "dataset_id": DATASET,
             "user_id": 1,
-            "auto_start": chance.random() < 0.5,
-            "max_failures": chance.choice((0, 3, 10)),
+            "auto_start": rng.random() < 0.5,
+            "max_failures": rng.choice((0, 3, 10)),
         }
         body = (
             StandardTaskRequest(**common)
-            if chance.random() < 0.5
-            else ContinuousTaskRequest(**common, max_iterations=chance.choice((2, 3)))
+            if rng.random() < 0.5
+            else ContinuousTaskRequest(**common, max_iterations=rng.choice((2, 3)))
         )
-        asked = CreateTask(submission_id=uuid4(), task=body)
-        await self._ask(asked)
-        return asked.task_id
+        request = CreateTask(submission_id=uuid4(), task=body)
+        await self._send(request)
+        return request.task_id
 
-    async def _acted(self, task_id: UUID) -> bool:
-        """Think, then ask for something, or for two things at once; whether the task is left alone from now on."""
-        chance = self._world.chance
-        await asyncio.sleep(chance.expovariate(1 / THINKING))
+    async def _send_requests(self, task_id: UUID) -> bool:
+        """Pause, then send one or two requests; whether the user has finished with the task."""
+        rng = self._world.rng
+        await asyncio.sleep(rng.expovariate(1 / REQUEST_INTERVAL))
         status = self._world.tables.tasks[task_id].task.status
         if status in {TaskStatus.COMPLETED, TaskStatus.CANCELLED}:
             return True
-        whims = [_whim(chance, status, task_id) for _ in range(chance.choice((1, 1, 2)))]
-        await asyncio.gather(*(self._ask(whim) for whim in whims if whim is not None))
-        return status in AT_REST and chance.random() < 0.1
+        requests = [_draw_request(rng, status, task_id) for _ in range(rng.choice((1, 1, 2)))]
+        await asyncio.gather(*(self._send(request) for request in requests if request is not None))
+        return status in STABLE_STATUSES and rng.random() < 0.1
 
-    async def _ask(self, asked: CreateTask | TaskRequest) -> None:
-        """Until there is an answer, by whichever road."""
-        self._world.step("request", f"{asked.kind} {asked.submission_id}")
+    async def _send(self, request: CreateTask | TaskRequest) -> None:
+        """Send until there is an answer, each time over HTTP or over the broker."""
+        self._world.step("request", f"{request.kind} {request.submission_id}")
         while True:
-            by_http = self._world.chance.random() < 0.5
-            answer = await (self._by_http(asked) if by_http else self._by_broker(asked))
+            by_http = self._world.rng.random() < 0.5
+            answer = await (self._by_http(request) if by_http else self._by_broker(request))
             if isinstance(answer, bool):
                 break
             await asyncio.sleep(0.5)
         if answer:
-            self._accepted(asked)
+            self._accepted(request)
 
-    def _accepted(self, asked: CreateTask | TaskRequest) -> None:
-        if isinstance(asked, CreateTask):
-            self._checks.created[asked.submission_id] = asked.task_id
+    def _accepted(self, request: CreateTask | TaskRequest) -> None:
+        if isinstance(request, CreateTask):
+            self._checks.created[request.submission_id] = request.task_id
         else:
-            self._checks.acknowledged[asked.message_id] = asked.task_id
+            self._checks.acknowledged[request.message_id] = request.task_id
 
-    async def _by_broker(self, asked: CreateTask | TaskRequest) -> bool | None:
-        """Whether it was accepted; None: no answer."""
-        message = Outgoing(TASKS.name, asked.kind, encode(asked), str(asked.message_id))
+    async def _by_broker(self, request: CreateTask | TaskRequest) -> bool | None:
+        """Whether it was accepted; None without an answer."""
+        message = OutgoingMessage(TASKS.name, request.kind, encode(request), str(request.message_id))
         try:
-            body = await self._bus.request(message, timeout=PATIENCE)
+            body = await self._bus.request(message, timeout=ANSWER_TIMEOUT)
         except (PublishFailed, RequestTimedOut):
             return None
         answer = decode(body, SubmissionAccepted, SubmissionRefused)
         if isinstance(answer, SubmissionRefused):
-            self._world.demand(answer.problem.status == 409, f"{asked.kind} was refused: {answer.problem}")
+            self._world.check(answer.problem.status == 409, f"{request.kind} was refused: {answer.problem}")
         return isinstance(answer, SubmissionAccepted)
 
-    async def _by_http(self, asked: CreateTask | TaskRequest) -> bool | None:
-        """The same, from a control process that may die before it answers."""
+    async def _by_http(self, request: CreateTask | TaskRequest) -> bool | None:
+        """Whether it was accepted; None without an answer, because the control process may be killed before."""
         controls = [service for service in self._controls if service.running]
         if not controls:
             return None
-        service = self._world.chance.choice(controls)
-        answering = service.process.spawn(_answer(service.control.submissions, asked))
-        await asyncio.wait({answering}, timeout=PATIENCE)
-        answered = answering.done() and not answering.cancelled()
-        return answering.result() if answered else None
+        service = self._world.rng.choice(controls)
+        task = service.process.spawn(_answer(service.control.submissions, request))
+        await asyncio.wait({task}, timeout=ANSWER_TIMEOUT)
+        answered = task.done() and not task.cancelled()
+        return task.result() if answered else None
 
 
-async def _answer(submissions: Submissions, asked: CreateTask | TaskRequest) -> bool | None:
+async def _answer(submissions: Submissions, request: CreateTask | TaskRequest) -> bool | None:
     try:
-        await (submissions.create(asked) if isinstance(asked, CreateTask) else submissions.request(asked))
+        await (submissions.create(request) if isinstance(request, CreateTask) else submissions.request(request))
     except IllegalTransition:
         return False
     except StoreUnavailable:
@@ -164,26 +164,26 @@ async def _answer(submissions: Submissions, asked: CreateTask | TaskRequest) -> 
     return True
 
 
-def _whim(chance: Random, status: TaskStatus, task_id: UUID) -> TaskRequest | None:
-    """What a user asks of a task that stands there; now and then something that makes no sense."""
+def _draw_request(rng: Random, status: TaskStatus, task_id: UUID) -> TaskRequest | None:
+    """A request about a task in this status, sometimes one that the status does not allow; None for no request."""
     about = {"task_id": task_id, "submission_id": uuid4()}
-    pause = PauseTask(**about, mode=chance.choice(list(PauseMode)))
-    retry = RetryTask(**about, phase=chance.choice((None, *Phase)))
-    sensible: TaskRequest
+    pause = PauseTask(**about, mode=rng.choice(list(PauseMode)))
+    retry = RetryTask(**about, phase=rng.choice((None, *Phase)))
+    usual: TaskRequest
     match status:
         case TaskStatus.PENDING:
-            sensible = StartTask(**about, after_seconds=chance.choice((0, 0, 20)))
+            usual = StartTask(**about, after_seconds=rng.choice((0, 0, 20)))
         case TaskStatus.SUSPENDED:
-            sensible = ResumeTask(**about)
+            usual = ResumeTask(**about)
         case TaskStatus.FAILED:
-            sensible = retry
+            usual = retry
         case _:
-            sensible = pause
-    drawn = chance.random()
+            usual = pause
+    drawn = rng.random()
     if drawn < 0.05:
         return CancelTask(**about)
     if drawn < 0.1:
-        return chance.choice((KickTask, FailTask))(**about, reason="it takes too long")
+        return rng.choice((KickTask, FailTask))(**about, reason="it takes too long")
     if drawn < 0.2:
-        return chance.choice((StartTask(**about), pause, ResumeTask(**about), retry))
-    return sensible if drawn < 0.6 else None
+        return rng.choice((StartTask(**about), pause, ResumeTask(**about), retry))
+    return usual if drawn < 0.6 else None

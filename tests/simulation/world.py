@@ -1,4 +1,4 @@
-"""What all simulated processes share: time, chance, the trace of what happened, and the parts that outlive them."""
+"""What all simulated processes share: clock, random generator, trace, and the data that outlives a process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from infra.bus.inprocess_broker import MemoryBroker
+from infra.bus.inprocess_broker import InProcessBroker
 from tests.memory_store.tables import Tables
 from tests.simulation.process import Process
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-LAST_EVENTS = 60
-"""Steps that a failure shows."""
+SHOWN_STEPS = 60
+"""The number of last steps that a failure shows."""
 
-POINTS = (
+CRASH_POINTS = (
     "before-commit",
     "after-commit-before-publish",
     "after-lease-before-reply",
@@ -33,34 +33,34 @@ POINTS = (
     "after-upload-before-event",
     "program-running",
 )
-"""Where a process may be told to die."""
+"""Where a process can be made to crash."""
 
 
 class Violation(AssertionError):
-    """Something that Treadle promises did not hold."""
+    """A promise of Treadle was broken."""
 
 
 class World:
-    """One simulation. Every choice is drawn from `chance`, so its seed decides all that happens."""
+    """One simulation; every choice is drawn from `rng`, so the seed determines every step."""
 
     def __init__(self, seed: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.chance = Random(seed)
+        self.rng = Random(seed)
         self.tables = Tables()
-        self.broker = MemoryBroker()
+        self.broker = InProcessBroker()
         self.blobs: dict[str, bytes] = {}
-        self.calm = False
-        """No more faults: what is left undone must now come to its end."""
-        self.away: set[str] = set()
-        """Parts that do not answer at the moment."""
-        self.armed: set[str] = set()
-        """Points at which the next process that comes by dies."""
+        self.faults_off = False
+        """True once no more faults happen and the open work must finish."""
+        self.unavailable: set[str] = set()
+        """Servers that are away at the moment: `store`, `objects` or `disk`."""
+        self.armed_points: set[str] = set()
+        """Points at which the next process that reaches them crashes."""
         self.steps: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
-        self.broken: asyncio.Future[None] = loop.create_future()
-        """Ends with the first violation."""
+        self.violation: asyncio.Future[None] = loop.create_future()
+        """Fails with the first violation."""
         self._loop = loop
         self._digest = hashlib.sha256()
-        self._last: deque[str] = deque(maxlen=LAST_EVENTS)
+        self._last: deque[str] = deque(maxlen=SHOWN_STEPS)
 
     @property
     def seconds(self) -> float:
@@ -69,49 +69,49 @@ class World:
 
     @property
     def digest(self) -> str:
-        """Stands for every step so far and their order."""
+        """A hash of all steps so far, in order."""
         return self._digest.hexdigest()
 
     def now(self) -> datetime:
-        """The one clock of all machines."""
+        """The time, the same for all processes."""
         return EPOCH + timedelta(seconds=self.seconds)
 
     def step(self, kind: str, what: object) -> None:
-        """One delivered message, applied event, fault or request."""
+        """Record one delivered message, applied event, fault or request."""
         line = f"{self.seconds:.6f} {kind} {what}"
         self.steps[kind] += 1
         self._digest.update(line.encode())
         self._last.append(line)
 
     def fault(self, what: object) -> None:
-        """A step of the adversary."""
+        """Record a fault as a step."""
         self.step("fault", what)
 
     def happens(self, probability: float) -> bool:
-        """Whether something that may go wrong does so now."""
-        return not self.calm and self.chance.random() < probability
+        """Whether a fault of this probability happens now."""
+        return not self.faults_off and self.rng.random() < probability
 
     def later(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
-        """Do it in no process's name, so that it is done whoever dies meanwhile."""
+        """Call it later, outside the context of any process, so that no crash prevents it."""
         self._loop.call_later(seconds, call, *arguments, context=Context())
 
-    async def point(self, name: str, process: Process) -> None:
-        """A place where `process` may have been told to die."""
-        if name in self.armed and process.mortal and not self.calm:
-            self.armed.discard(name)
+    async def crash_point(self, name: str, process: Process) -> None:
+        """Crash `process` here if the point is armed."""
+        if name in self.armed_points and process.may_crash and not self.faults_off:
+            self.armed_points.discard(name)
             self.crashes[name] += 1
-            self.fault(f"{process.name} dies {name}")
+            self.fault(f"{process.name} crashes {name}")
             await process.crash()
 
-    def demand(self, holds: object, otherwise: str) -> None:
-        """Raise Violation where a promise does not hold."""
-        if not holds:
-            raise self.break_off(otherwise)
+    def check(self, condition: object, message: str) -> None:
+        """Raise Violation with `message` if the condition is false."""
+        if not condition:
+            raise self.fail(message)
 
-    def break_off(self, why: str, cause: BaseException | None = None) -> Violation:
-        """End the simulation. The first violation counts; it is told with the steps before it."""
-        violation = Violation(f"{why}\n\nthe last steps:\n" + "\n".join(self._last))
+    def fail(self, reason: str, cause: BaseException | None = None) -> Violation:
+        """End the simulation and return the violation, with the steps before it; only the first one is reported."""
+        violation = Violation(f"{reason}\n\nthe last steps:\n" + "\n".join(self._last))
         violation.__cause__ = cause or sys.exception()
-        if not self.broken.done():
-            self.broken.set_exception(violation)
+        if not self.violation.done():
+            self.violation.set_exception(violation)
         return violation

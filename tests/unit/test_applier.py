@@ -1,4 +1,4 @@
-"""Facts about attempts: applied once, and only if they come from the worker that holds the attempt."""
+"""An event about an attempt is applied once, and only if it comes from the claim that was granted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from uuid import uuid4
 
 from contracts.leases import Claim
 from contracts.submissions import KickTask
-from control.apply.applier import Applier, Outcome
+from control.apply.applier import Applier, EventOutcome
 from control.apply.relay import Relay
 from control.machine.task import Task
-from control.store.port import NewTask
+from control.store.values import NewTask
 from infra.bus.inprocess import InProcessBus
 from tests.build import CLAIM, completed, key_of, new_task, start
 from tests.conformance.stores import TTL, WORKER, Clock
@@ -21,7 +21,7 @@ from tests.memory_store.tables import Tables
 
 @asynccontextmanager
 async def applying(store: MemoryStore) -> AsyncIterator[Applier]:
-    """A control process's applier upon `store`."""
+    """A running applier on `store`, as in one control process."""
     applier = Applier(store, Relay(store, InProcessBus()), batch_size=10)
     applier.start()
     yield applier
@@ -29,27 +29,27 @@ async def applying(store: MemoryStore) -> AsyncIterator[Applier]:
 
 
 async def running(applier: Applier, store: MemoryStore) -> Task:
-    """A task that `applier` has created and started, its first attempt held by CLAIM."""
+    """A task that `applier` has created and started; CLAIM has the lease of its first attempt."""
     task = new_task(task_id=uuid4())
-    begin = applier.first(task, start(task), actor="user")
-    await applier.create([NewTask(task, "digest", "user", begin)])
-    await store.lease(WORKER, [Claim(key=key_of(begin.after), claim_id=CLAIM)], [])
-    return begin.after
+    change = applier.initial_change(task, start(task), actor="user")
+    await applier.create([NewTask(task, "digest", "user", change)])
+    await store.lease(WORKER, [Claim(key=key_of(change.after), claim_id=CLAIM)], [])
+    return change.after
 
 
 def stores() -> tuple[MemoryStore, MemoryStore]:
-    """Two control processes' stores upon one database."""
+    """The stores of two control processes on one database."""
     tables, clock = Tables(), Clock()
     return MemoryStore(TTL.__getitem__, clock, tables), MemoryStore(TTL.__getitem__, clock, tables)
 
 
-async def test_a_fact_that_comes_again_is_known() -> None:
+async def test_a_fact_that_arrives_again_is_a_duplicate() -> None:
     store, _ = stores()
     async with applying(store) as applier:
         task = await running(applier, store)
         await applier.submit(completed(task), actor="w")
         answer = await applier.submit(completed(task), actor="w")
-    assert answer.outcome is Outcome.DUPLICATE
+    assert answer.outcome is EventOutcome.DUPLICATE
 
 
 async def test_a_fact_of_another_claim_is_stale() -> None:
@@ -58,29 +58,29 @@ async def test_a_fact_of_another_claim_is_stale() -> None:
         task = await running(applier, store)
         event = completed(task).model_copy(update={"claim_id": uuid4()})
         answer = await applier.submit(event, actor="w")
-    assert (answer.outcome, answer.task) == (Outcome.STALE, task)
+    assert (answer.outcome, answer.task) == (EventOutcome.STALE, task)
 
 
 async def test_a_fact_about_an_attempt_that_another_process_has_fenced_is_stale() -> None:
-    store, elsewhere = stores()
-    async with applying(store) as applier, applying(elsewhere) as other:
+    store, other_store = stores()
+    async with applying(store) as applier, applying(other_store) as other:
         task = await running(applier, store)
         await other.submit(KickTask(task_id=task.task_id, reason="stuck"), actor="user")
         answer = await applier.submit(completed(task), actor="w")
-    assert (answer.outcome, answer.task.attempt) == (Outcome.STALE, 2)
+    assert (answer.outcome, answer.task.attempt) == (EventOutcome.STALE, 2)
 
 
-async def test_of_a_task_that_is_submitted_twice_at_once_the_first_is_created() -> None:
+async def test_the_first_of_two_simultaneous_submissions_creates_the_task() -> None:
     store, _ = stores()
     async with applying(store) as applier:
         task = new_task(task_id=uuid4())
         other = new_task(task_id=task.task_id, seed=9)
-        both = [
-            NewTask(one, digest, "user", applier.first(one, start(one), actor="user"))
-            for one, digest in ((task, "one"), (other, "another"))
+        submitted = [
+            NewTask(new, digest, "user", applier.initial_change(new, start(new), actor="user"))
+            for new, digest in ((task, "one"), (other, "another"))
         ]
-        await applier.create(both)
-        begun = (await store.task(task.task_id)).task
-        await store.lease(WORKER, [Claim(key=key_of(begun), claim_id=CLAIM)], [])
-        answer = await applier.submit(completed(begun), actor="w")
+        await applier.create(submitted)
+        created = (await store.task(task.task_id)).task
+        await store.lease(WORKER, [Claim(key=key_of(created), claim_id=CLAIM)], [])
+        answer = await applier.submit(completed(created), actor="w")
     assert answer.task.spec.seed == task.spec.seed

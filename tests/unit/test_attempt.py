@@ -16,7 +16,7 @@ def attempt() -> Attempt:
     return Attempt(command, {})
 
 
-def test_a_heartbeat_tells_the_seconds_so_far_times_the_accelerators_held(
+def test_a_heartbeat_reports_the_seconds_so_far_times_the_accelerators(
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt.running_since, attempt.accelerators = 100.0, 2
@@ -24,5 +24,5 @@ def test_a_heartbeat_tells_the_seconds_so_far_times_the_accelerators_held(
     assert attempt.heartbeat().gpu_seconds == 10.0
 
 
-def test_before_its_program_runs_an_attempt_has_used_nothing(attempt: Attempt) -> None:
+def test_an_attempt_has_used_no_gpu_seconds_before_its_program_runs(attempt: Attempt) -> None:
     assert attempt.heartbeat().gpu_seconds == 0.0

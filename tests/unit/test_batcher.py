@@ -1,4 +1,4 @@
-"""Group commit: batches, their answers, and the one item that fails."""
+"""Group commit: the batches, their answers, and the items that fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def batching(flush: Flush[str, str], size: int = 100) -> AsyncIterator[Bat
 
 
 class Recorder:
-    """Upper-cases, and remembers what came together."""
+    """A flush that returns its items in upper case and records every batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -81,7 +81,7 @@ async def test_an_error_for_one_item_is_raised_to_its_submitter_alone() -> None:
     assert [type(answer) for answer in answers] == [str, KeyError, str]
 
 
-async def test_a_batch_that_fails_is_halved_until_the_culprit_is_alone() -> None:
+async def test_a_batch_that_fails_is_halved_until_the_failing_item_is_alone() -> None:
     async def flush(items: Sequence[str]) -> list[str | Exception | None]:
         if "c" in items:
             raise ValueError("c is poison")
@@ -92,7 +92,7 @@ async def test_a_batch_that_fails_is_halved_until_the_culprit_is_alone() -> None
     assert [type(answer) for answer in answers] == [str, str, ValueError, str]
 
 
-async def test_a_store_that_is_away_is_asked_once_a_batch() -> None:
+async def test_an_unavailable_store_is_called_once_per_batch() -> None:
     calls = 0
 
     async def flush(items: Sequence[str]) -> list[str | Exception | None]:
@@ -106,11 +106,11 @@ async def test_a_store_that_is_away_is_asked_once_a_batch() -> None:
 
 
 async def test_what_waits_at_the_end_is_cancelled() -> None:
-    async def never(items: Sequence[str]) -> list[str | Exception | None]:
+    async def never_return(items: Sequence[str]) -> list[str | Exception | None]:
         await asyncio.Event().wait()
         return []
 
-    async with batching(never) as batcher:
+    async with batching(never_return) as batcher:
         waiting = asyncio.create_task(batcher.submit("a"))
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
@@ -119,20 +119,20 @@ async def test_what_waits_at_the_end_is_cancelled() -> None:
 
 async def test_what_is_submitted_meanwhile_makes_up_the_next_batch() -> None:
     batches: list[list[str]] = []
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def flush(items: Sequence[str]) -> list[str | Exception | None]:
         batches.append(list(items))
-        begun.set()
+        started.set()
         await go_on.wait()
         return list(items)
 
     async with batching(flush) as batcher, asyncio.TaskGroup() as submitting:
         submitting.create_task(batcher.submit("a"))
-        await begun.wait()
+        await started.wait()
         for item in "bcd":
             submitting.create_task(batcher.submit(item))
         await asyncio.sleep(0)
-        under_way = list(batches)
+        batches_before = list(batches)
         go_on.set()
-    assert (under_way, batches) == ([["a"]], [["a"], ["b", "c", "d"]])
+    assert (batches_before, batches) == ([["a"]], [["a"], ["b", "c", "d"]])

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its readings."""
+"""The report that the control benchmark makes from its readings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = Results(
 )
 
 
-def test_the_line_for_machines_has_what_is_asked_for() -> None:
+def test_the_machine_readable_line_has_every_required_figure() -> None:
     line = json.loads(json.dumps(summary(RESULTS)))
     assert line["treadle"] == {**dict.fromkeys(ASKED, 12.35), "cancel_s": 0.01}
     assert line["peers"]["celery"]["idle_p50_ms"] == 3.0

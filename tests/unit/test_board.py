@@ -1,4 +1,4 @@
-"""What a watcher sees, folded from a task's stream."""
+"""The board of `treadle watch`, built from the event stream of a task."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def fold(board: Board, *updates: tuple[str, dict[str, Any]]) -> list[str]:
     return [line for kind, data in updates for line in board.apply(kind, data)]
 
 
-ONE_TURN = (
+ONE_ITERATION = (
     (HISTORY, history("start_task", "OPTIMIZING")),
     (HISTORY, history("data_optimized", "TRAINING", rows=280, labels=0, actions={"exact_duplicate": 12}, seconds=2.0)),
     (HISTORY, history("model_trained", "EVALUATING", steps=100, seconds=5.0)),
     (HISTORY, history("model_evaluated", "LOOPING", dev=SCORE, test=SCORE, report="evaluations/x", seconds=1.0)),
 )
-NEXT = (HISTORY, {**history("next_iteration", "OPTIMIZING"), "event": {"iteration": 1}})
+NEXT_ITERATION = (HISTORY, {**history("next_iteration", "OPTIMIZING"), "event": {"iteration": 1}})
 
 
-def test_a_whole_turn_becomes_one_scored_iteration(board: Board) -> None:
-    fold(board, *ONE_TURN)
+def test_the_events_of_an_iteration_become_one_scored_iteration(board: Board) -> None:
+    fold(board, *ONE_ITERATION)
 
-    assert [(turn.iteration, turn.rows, turn.dev.value) for turn in board.iterations] == [(1, 280, 0.5)]
+    assert [(each.iteration, each.rows, each.dev.value) for each in board.iterations] == [(1, 280, 0.5)]
 
 
-def test_a_turn_reads_as_plain_lines(board: Board) -> None:
-    assert fold(board, *ONE_TURN) == [
+def test_an_iteration_is_printed_as_plain_lines(board: Board) -> None:
+    assert fold(board, *ONE_ITERATION) == [
         "iteration 1 · optimize …",
         "iteration 1 · optimize done in 2.0 s: 280 rows",
         "iteration 1 · train …",
@@ -75,35 +75,35 @@ def test_a_turn_reads_as_plain_lines(board: Board) -> None:
 
 
 def test_progress_moves_the_bar_of_its_phase(board: Board) -> None:
-    fold(board, *ONE_TURN[:2], (PROGRESS, progress(Phase.TRAIN, 1, 30, 60)))
+    fold(board, *ONE_ITERATION[:2], (PROGRESS, progress(Phase.TRAIN, 1, 30, 60)))
 
     assert board.bars[Phase.TRAIN].fraction == 0.5
 
 
 def test_progress_of_an_earlier_iteration_is_not_shown(board: Board) -> None:
-    fold(board, *ONE_TURN, NEXT)
+    fold(board, *ONE_ITERATION, NEXT_ITERATION)
     fold(board, (PROGRESS, progress(Phase.EVALUATE, 1, 30, 60)))
 
     assert Phase.EVALUATE not in board.bars
 
 
 def test_a_resumed_phase_is_of_the_same_iteration(board: Board) -> None:
-    fold(board, *ONE_TURN[:2], (HISTORY, history("pause_task", "SUSPENDED")))
+    fold(board, *ONE_ITERATION[:2], (HISTORY, history("pause_task", "SUSPENDED")))
     fold(board, (HISTORY, history("resume_task", "TRAINING")))
 
     assert board.iteration == 1
     assert board.bars[Phase.OPTIMIZE].fraction == 1.0
 
 
-def test_the_next_turn_has_its_own_number_and_bars(board: Board) -> None:
-    fold(board, *ONE_TURN, NEXT)
+def test_the_next_iteration_has_its_own_number_and_bars(board: Board) -> None:
+    fold(board, *ONE_ITERATION, NEXT_ITERATION)
 
     assert board.iteration == 2
     assert list(board.bars) == [Phase.OPTIMIZE]
 
 
 def test_late_progress_does_not_reopen_a_phase_that_is_done(board: Board) -> None:
-    fold(board, *ONE_TURN[:3], (PROGRESS, progress(Phase.TRAIN, 1, 30, 60)))
+    fold(board, *ONE_ITERATION[:3], (PROGRESS, progress(Phase.TRAIN, 1, 30, 60)))
 
     assert board.bars[Phase.TRAIN].fraction == 1.0
 
@@ -111,18 +111,18 @@ def test_late_progress_does_not_reopen_a_phase_that_is_done(board: Board) -> Non
 def test_a_stale_event_changes_nothing(board: Board) -> None:
     stale = {**history("model_trained", "OPTIMIZING", steps=1), "outcome": "stale"}
 
-    assert fold(board, ONE_TURN[0], (HISTORY, stale)) == ["iteration 1 · optimize …"]
+    assert fold(board, ONE_ITERATION[0], (HISTORY, stale)) == ["iteration 1 · optimize …"]
 
 
 def test_a_failed_attempt_is_noted_with_its_reason(board: Board) -> None:
     event = history("phase_failed", "OPTIMIZING", failure="bad_input", message="train.csv:3: no text")
-    fold(board, ONE_TURN[0], (HISTORY, event))
+    fold(board, ONE_ITERATION[0], (HISTORY, event))
 
     assert board.notes == ["iteration 1 · attempt 1 failed: bad_input: train.csv:3: no text"]
 
 
 def test_an_ended_task_ends_the_watch(board: Board) -> None:
-    fold(board, *ONE_TURN, (HISTORY, history("cancel_task", "CANCELLED")))
+    fold(board, *ONE_ITERATION, (HISTORY, history("cancel_task", "CANCELLED")))
 
     assert board.ended
     assert board.status is TaskStatus.CANCELLED
@@ -130,7 +130,7 @@ def test_an_ended_task_ends_the_watch(board: Board) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_board_fits_its_terminal(board: Board, width: int) -> None:
-    fold(board, *ONE_TURN, NEXT)
+    fold(board, *ONE_ITERATION, NEXT_ITERATION)
     console = Console(width=width)
     with console.capture() as capture:
         console.print(render(board))

@@ -38,7 +38,7 @@ def test_rows_that_teach_nothing_are_quarantined(prompt: str, answer: str, rule:
     assert [(v.rule, v.action) for v in verdicts] == [(rule, "quarantined")]
 
 
-def test_a_tidied_row_is_told_of_and_an_untouched_one_is_not() -> None:
+def test_a_tidied_row_is_reported_and_an_unchanged_row_is_not() -> None:
     rows, verdicts = clean([row("a  b", "c", "r1"), row("a b", "c", "r2")])
     assert ([r.prompt for r in rows], [v.row for v in verdicts]) == (["a b", "a b"], ["r1"])
 

@@ -1,4 +1,4 @@
-"""The command line: its help, its sentences, its exit statuses."""
+"""The command line: its help, messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ runner = CliRunner()
 
 
 class Gateway(ThreadingHTTPServer):
-    """Answers every request alike and remembers the last body."""
+    """A gateway that gives every request the same answer and records the requests."""
 
     def __init__(self, status: int, answer: dict[str, Any], content_type: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.answer, self.content_type = status, answer, content_type
-        self.asked: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
 
     @property
     def url(self) -> str:
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Gateway
 
     def do_POST(self) -> None:
-        self.server.asked.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+        self.server.received.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
         body = json.dumps(self.server.answer).encode()
         self.send_response(self.server.status)
         self.send_header("content-type", self.server.content_type)
@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def refusing() -> Iterator[Gateway]:
 
 
 @pytest.mark.parametrize("name", COMMAND_NAMES)
-def test_every_command_explains_itself(name: str) -> None:
+def test_every_command_has_help(name: str) -> None:
     result = runner.invoke(app, [name, "--help"])
 
     assert result.exit_code == 0
@@ -82,7 +82,7 @@ def test_every_command_explains_itself(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"]
 )
-def test_help_teaches_by_example(name: str) -> None:
+def test_the_help_of_a_command_has_an_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output
 
     assert f"treadle {name}" in output.split("Example", 1)[1]
@@ -102,11 +102,11 @@ def test_help_loads_neither_torch_nor_any_service() -> None:
     "arguments",
     [["tasks"], ["show", "x"], ["watch", "x"], ["start", "x"], ["submit", "--model", "m", "--dataset", "d"]],
 )
-def test_a_missing_gateway_is_said_with_the_command_that_starts_it(arguments: list[str]) -> None:
+def test_the_error_about_a_missing_gateway_names_the_command_that_starts_it(arguments: list[str]) -> None:
     result = runner.invoke(app, [*arguments, "--url", NOWHERE])
 
     assert result.exit_code == 1
-    assert "nothing answers at http://127.0.0.1:9: start it with `treadle up`" in result.stderr
+    assert "no gateway answers at http://127.0.0.1:9: start one with `treadle up`" in result.stderr
 
 
 def test_a_refused_field_is_named(refusing: Gateway) -> None:
@@ -117,18 +117,18 @@ def test_a_refused_field_is_named(refusing: Gateway) -> None:
     assert result.stderr.strip() == "performanceThreshold: Input should be less than or equal to 1"
 
 
-def test_an_option_of_the_loop_asks_for_a_continuous_task(refusing: Gateway) -> None:
+def test_an_option_of_the_loop_creates_a_continuous_task(refusing: Gateway) -> None:
     runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", "--iterations", "3", "--url", refusing.url])
 
-    path, body = refusing.asked[0]
+    path, body = refusing.received[0]
     assert path == "/api/tasks/continuous"
     assert json.loads(body)["max_iterations"] == 3
 
 
-def test_a_start_that_is_put_off_is_a_start(refusing: Gateway) -> None:
+def test_a_delayed_start_also_sets_auto_start(refusing: Gateway) -> None:
     runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", "--start-in", "1h30m", "--url", refusing.url])
 
-    body = json.loads(refusing.asked[0][1])
+    body = json.loads(refusing.received[0][1])
     assert (body["start_after_seconds"], body["auto_start"]) == (5400, True)
 
 
@@ -141,7 +141,7 @@ def test_a_start_that_is_put_off_is_a_start(refusing: Gateway) -> None:
         ["dlq", "purge", "--older-than", "1 d"],
     ],
 )
-def test_a_time_that_is_none_is_told_what_one_is(arguments: list[str]) -> None:
+def test_the_error_about_an_invalid_time_shows_the_expected_form(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments)
 
     assert result.exit_code == 2
@@ -149,20 +149,20 @@ def test_a_time_that_is_none_is_told_what_one_is(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["kick", "fail"])
-def test_whoever_overrules_a_worker_says_why(command: str) -> None:
+def test_kick_and_fail_require_a_reason(command: str) -> None:
     result = runner.invoke(app, [command, "TASK", "--url", NOWHERE])
 
     assert result.exit_code == 2
     assert "--reason" in result.stderr
 
 
-def test_options_lie_on_top_of_the_file(refusing: Gateway, tmp_path: Path) -> None:
+def test_options_override_the_file(refusing: Gateway, tmp_path: Path) -> None:
     file = tmp_path / "task.json"
     hyperparameters = {"learningRate": 0.1, "epochs": 2}
     file.write_text(json.dumps({"modelName": "m", "datasetId": "d", "hyperparameters": hyperparameters}))
     runner.invoke(app, ["submit", "--file", str(file), "--learning-rate", "0.5", "--url", refusing.url])
 
-    assert json.loads(refusing.asked[0][1])["hyperparameters"] == {"learning_rate": 0.5, "epochs": 2}
+    assert json.loads(refusing.received[0][1])["hyperparameters"] == {"learning_rate": 0.5, "epochs": 2}
 
 
 def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_object_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("--threshold", "nan"), ("--learning-rate", "inf")])
-def test_a_number_that_is_none_is_named_by_its_option(option: str, value: str) -> None:
+def test_a_number_that_is_not_finite_is_named_by_its_option(option: str, value: str) -> None:
     result = runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", option, value, "--url", NOWHERE])
 
     assert result.exit_code == 2
@@ -183,7 +183,7 @@ def test_a_number_that_is_none_is_named_by_its_option(option: str, value: str) -
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e999"])
-def test_a_number_that_is_none_is_named_by_its_place_in_the_file(tmp_path: Path, number: str) -> None:
+def test_a_number_that_is_not_finite_is_named_by_its_place_in_the_file(tmp_path: Path, number: str) -> None:
     file = tmp_path / "task.json"
     file.write_text(f'{{"modelName": "m", "hyperparameters": {{"learningRate": {number}}}}}')
     result = runner.invoke(app, ["submit", "--file", str(file), "--url", NOWHERE])
@@ -193,14 +193,14 @@ def test_a_number_that_is_none_is_named_by_its_place_in_the_file(tmp_path: Path,
 
 
 @pytest.mark.parametrize("url", ["http://host:port", "127.0.0.1:8080", "localhost:8080", "http://h:99999", "http://"])
-def test_an_address_that_is_none_is_told_what_one_is(url: str) -> None:
+def test_the_error_about_an_invalid_address_shows_the_expected_form(url: str) -> None:
     result = runner.invoke(app, ["tasks", "--url", url])
 
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"--url: '{url}' is no address; expected http://HOST:PORT")
+    assert result.stderr.startswith(f"--url: '{url}' is not an address; expected http://HOST:PORT")
 
 
-def test_doctor_takes_an_address_that_is_none_for_a_broken_gateway() -> None:
+def test_doctor_reports_an_invalid_address_as_a_broken_gateway() -> None:
     result = runner.invoke(app, ["doctor", "--only", "gateway", "--url", "http://host:port"])
 
     assert result.exit_code == 1
@@ -209,15 +209,15 @@ def test_doctor_takes_an_address_that_is_none_for_a_broken_gateway() -> None:
 
 @pytest.mark.parametrize("command", ["up", "demo"])
 @pytest.mark.parametrize("below", ["", "folder"])
-def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, command: str, below: str) -> None:
+def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path, command: str, below: str) -> None:
     (tmp_path / "file").touch()
     result = runner.invoke(app, [command, "--folder", str(tmp_path / "file" / below)])
 
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"--folder: {tmp_path / 'file' / below} is no folder that can be written to")
+    assert result.stderr.startswith(f"--folder: {tmp_path / 'file' / below} is not a writable folder")
 
 
-def test_a_demo_leaves_a_folder_that_is_used_as_it_is(tmp_path: Path) -> None:
+def test_the_demo_does_not_change_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     result = runner.invoke(app, ["demo", "--folder", str(tmp_path)])
 
@@ -241,7 +241,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.startswith("TREADLE_HTTP_PORT: ")
 
 
-def test_doctor_names_what_is_broken_and_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_DATABASE_URL", "postgresql://treadle:secret@127.0.0.1:9/treadle")
     result = runner.invoke(app, ["doctor", "--only", "database", "--only", "gateway", "--url", NOWHERE])
 
@@ -252,7 +252,7 @@ def test_doctor_names_what_is_broken_and_the_mend(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("command", ["list", "show", "replay", "purge"])
-def test_each_work_on_dead_letters_explains_itself(command: str) -> None:
+def test_every_dlq_command_has_help(command: str) -> None:
     assert "Usage" in runner.invoke(app, ["dlq", command, "--help"]).output
 
 
@@ -261,7 +261,7 @@ def test_dead_letters_of_another_process_are_out_of_reach(monkeypatch: pytest.Mo
     result = runner.invoke(app, ["dlq", "list"])
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("TREADLE_BUS_URL: the in-process bus is not seen from outside")
+    assert result.stderr.startswith("TREADLE_BUS_URL: the in-process bus cannot be reached from another process")
 
 
 def test_topology_lists_every_queue() -> None:

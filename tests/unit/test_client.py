@@ -1,4 +1,4 @@
-"""The gateway's client: a stream that is lost is taken up where it was lost."""
+"""The gateway's client: a lost stream continues after the last event that was received."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cli import client
-from cli.client import Gateway, RequestRefused, Update
+from cli.client import GatewayClient, RequestRefused, Update
 
 
 class Stream(ThreadingHTTPServer):
-    """Gives one event a connection, as if each were cut after it; none is left after the third."""
+    """A server that sends one event per connection, as if the connection then broke; it has three events."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     thread.join()
 
 
-async def test_a_lost_stream_is_taken_up_where_it_was_lost(stream: Stream) -> None:
-    async with Gateway(stream.url) as gateway:
+async def test_a_lost_stream_continues_after_its_last_event(stream: Stream) -> None:
+    async with GatewayClient(stream.url) as gateway:
         updates = [update async for update in gateway.follow("1")]
 
     assert updates == [Update("history", {"row": row}) for row in (1, 2, 3)]
@@ -77,6 +77,6 @@ async def test_a_lost_stream_is_taken_up_where_it_was_lost(stream: Stream) -> No
 
 
 async def test_an_answer_that_is_no_problem_json_is_still_a_sentence(stream: Stream) -> None:
-    async with Gateway(stream.url) as gateway:
+    async with GatewayClient(stream.url) as gateway:
         with pytest.raises(RequestRefused, match="/gone answered 502 Bad Gateway"):
             await gateway.get("/gone")

@@ -1,4 +1,4 @@
-"""compose.yaml says nothing that the code does not know."""
+"""compose.yaml agrees with the code: its commands, settings, ports and files exist."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if service.get("command", [""])[0] in {"control", "worker"}}
-WORKERS = {service["command"][1] for service in OURS.values() if service["command"][0] == "worker"}
+TREADLE_SERVICES = {
+    name: service for name, service in SERVICES.items() if service.get("command", [""])[0] in {"control", "worker"}
+}
+WORKERS = {service["command"][1] for service in TREADLE_SERVICES.values() if service["command"][0] == "worker"}
 DOCKERFILE = (ROOT / "infra/deploy/Dockerfile").read_text()
 COLLECTOR: dict[str, Any] = yaml.safe_load((ROOT / "infra/deploy/collector.yaml").read_text())
 
 
 def test_control_and_three_workers_run() -> None:
-    assert {"control", "optimizer", "trainer", "evaluator"} <= set(OURS)
+    assert {"control", "optimizer", "trainer", "evaluator"} <= set(TREADLE_SERVICES)
 
 
 def test_each_worker_exists() -> None:
     assert {phase.worker for phase in Phase} == WORKERS
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", TREADLE_SERVICES)
 def test_each_command_exists(name: str) -> None:
     commands = {command.__name__ for commands in COMMANDS.values() for command in commands}
 
-    assert OURS[name]["command"][0] in commands
+    assert TREADLE_SERVICES[name]["command"][0] in commands
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", TREADLE_SERVICES)
 def test_each_variable_is_a_setting(name: str) -> None:
     settings = {f"TREADLE_{field.upper()}" for field in Settings.model_fields}
 
-    assert set(OURS[name]["environment"]) <= settings
+    assert set(TREADLE_SERVICES[name]["environment"]) <= settings
 
 
 def test_each_variable_of_the_image_is_a_setting() -> None:
@@ -59,8 +61,8 @@ def test_each_service_has_a_healthcheck(name: str) -> None:
 
 
 def test_control_is_probed_where_it_answers() -> None:
-    environment = OURS["control"]["environment"]
-    probed = " ".join(OURS["control"]["healthcheck"]["test"])
+    environment = TREADLE_SERVICES["control"]["environment"]
+    probed = " ".join(TREADLE_SERVICES["control"]["healthcheck"]["test"])
     paths = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
     port, path = re.findall(r"127\.0\.0\.1:(\d+)(/\w+)", probed)[0]
 
@@ -70,12 +72,12 @@ def test_control_is_probed_where_it_answers() -> None:
 
 def test_a_worker_is_probed_with_options_that_exist() -> None:
     command = typer.main.get_command(app)
-    probe = OURS["trainer"]["healthcheck"]["test"][1:]
+    probe = TREADLE_SERVICES["trainer"]["healthcheck"]["test"][1:]
 
     assert probe[0] == "treadle"
     doctor = command.get_command(None, probe[1])  # type: ignore[attr-defined]
-    given = doctor.make_context("doctor", probe[2:]).params["only"]
-    assert [part.value for part in given] == ["broker", "object-store"]
+    only = doctor.make_context("doctor", probe[2:]).params["only"]
+    assert [part.value for part in only] == ["broker", "object-store"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -85,18 +87,18 @@ def test_ports_are_on_loopback(name: str) -> None:
 
 def test_the_addresses_in_variables_are_services_and_their_ports() -> None:
     ports = {"rabbitmq": "5672", "postgres": "5432", "silo": "9000", "collector": "4318"}
-    values = " ".join(str(value) for value in OURS["control"]["environment"].values())
+    values = " ".join(str(value) for value in TREADLE_SERVICES["control"]["environment"].values())
     named = dict(re.findall(r"[@/]([a-z]+):(\d+)", values))
 
     assert named == ports
     assert all(f"127.0.0.1:{port}:{port}" in SERVICES[name]["ports"] for name, port in ports.items())
 
 
-def test_the_collector_listens_where_it_is_asked_and_sends_to_jaeger() -> None:
+def test_the_collector_listens_at_the_configured_port_and_sends_to_jaeger() -> None:
     http = COLLECTOR["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
     probe = COLLECTOR["extensions"]["health_check"]["endpoint"].rpartition(":")[2]
 
-    assert OURS["control"]["environment"]["TREADLE_OTLP_ENDPOINT"].endswith(http.rpartition(":")[2])
+    assert TREADLE_SERVICES["control"]["environment"]["TREADLE_OTLP_ENDPOINT"].endswith(http.rpartition(":")[2])
     assert f"127.0.0.1:{probe}/" in SERVICES["collector"]["healthcheck"]["test"][-1]
     assert COLLECTOR["exporters"]["otlp/jaeger"]["endpoint"].partition(":")[0] in SERVICES
 

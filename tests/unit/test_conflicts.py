@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contracts.rows import Row
-from optimizer_worker.operators.conflicts import conflict_verdicts, label_conflicts, near_conflicts
+from optimizer_worker.operators.conflicts import conflict_decisions, label_conflicts, near_conflicts
 from tests.examples import labelled
 
 QUESTION = "Why has my transfer to a friend not arrived yet?"
@@ -25,13 +25,13 @@ def test_plain_text_has_no_conflicts() -> None:
 
 
 def test_the_reason_names_the_answers() -> None:
-    (verdict, _) = conflict_verdicts(label_conflicts(labelled(("q", "yes"), ("q", "no"))))
-    assert verdict.reason == "this prompt stands with 2 answers: no; yes"
+    (verdict, _) = conflict_decisions(label_conflicts(labelled(("q", "yes"), ("q", "no"))))
+    assert verdict.reason == "this prompt has 2 different answers: no; yes"
 
 
 def test_nearly_one_prompt_with_two_answers_is_a_near_conflict() -> None:
-    (found,) = near_conflicts(labelled((QUESTION, "late"), (QUESTION.replace("friend", "frend"), "lost")), 0.8)
-    assert (found.rows, found.answers) == (("r0", "r1"), ("late", "lost"))
+    (conflict,) = near_conflicts(labelled((QUESTION, "late"), (QUESTION.replace("friend", "frend"), "lost")), 0.8)
+    assert (conflict.rows, conflict.answers) == (("r0", "r1"), ("late", "lost"))
 
 
 def test_another_number_makes_another_question() -> None:

@@ -1,4 +1,4 @@
-"""The demo's tiny model: where it cannot be made, the reason reaches the person."""
+"""The demo's tiny model: if it cannot be made, the error gives the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cli.demo.run import DemoFailed, make_base
 
 
-async def test_the_reason_why_the_tiny_model_cannot_be_made_is_said(tmp_path: Path) -> None:
+async def test_the_error_gives_the_reason_why_the_tiny_model_cannot_be_made(tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text("no JSON\n")
     with pytest.raises(DemoFailed, match=r"could not be made: .*texts\.jsonl:1: expected a JSON object with `text`"):

@@ -21,18 +21,18 @@ def _keys(questions: tuple[Question, ...]) -> set[str]:
     return {normalized(text) for text, _ in questions}
 
 
-def test_the_sizes_are_those_that_the_demo_tells(data: Banking77) -> None:
+def test_the_sizes_are_those_that_the_demo_describes(data: Banking77) -> None:
     sizes = [len(rows) for rows in (data.start, data.pool, data.dev, data.test)]
     assert sizes == [280, 2000, 300, 800]
 
 
-def test_no_question_of_one_split_stands_in_another(data: Banking77) -> None:
+def test_no_question_of_one_split_is_in_another(data: Banking77) -> None:
     start, pool, dev, test = map(_keys, (data.start, data.pool, data.dev, data.test))
     shared = [start & pool, start & dev, pool & dev, test & start, test & pool, test & dev]
     assert shared == [set()] * 6
 
 
-def test_tokenizer_and_pretraining_see_neither_dev_nor_test(data: Banking77) -> None:
+def test_tokenizer_and_pretraining_use_neither_dev_nor_test(data: Banking77) -> None:
     seen = {normalized(text) for text in data.texts}
     assert not seen & (_keys(data.dev) | _keys(data.test) | {normalized(text) for text in data.dev_texts})
 
@@ -67,7 +67,7 @@ def test_the_seed_alone_decides_the_rows() -> None:
     assert draw(seed=2) != draw(seed=3)
 
 
-def test_the_upload_files_say_what_was_drawn(data: Banking77, tmp_path: Path) -> None:
+def test_the_upload_files_contain_the_drawn_rows(data: Banking77, tmp_path: Path) -> None:
     uploads = write(data, tmp_path)
     with uploads.dev.open(newline="") as lines:
         assert tuple((row["text"], row["category"]) for row in csv.DictReader(lines)) == data.dev

@@ -1,4 +1,4 @@
-"""What the demo prints and writes when its loop is done."""
+"""What the demo prints and writes when its loop has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cli.demo.chart import terminal_chart
 from cli.demo.report import report
-from cli.demo.run import Demo, Outcome
+from cli.demo.run import Demo, DemoResult
 from contracts.http import IterationView, TaskView
 from contracts.options import Metric
 from contracts.report import Score
@@ -21,7 +21,7 @@ from contracts.tasks import TaskMode, TaskStatus
 PARTS = {"broker": "rabbitmq 3.10.8", "database": "postgresql 18.6 (embedded)", "object_store": "rclone 1.75"}
 
 
-def turn(iteration: int, dev: float, test: float) -> IterationView:
+def iteration_view(iteration: int, dev: float, test: float) -> IterationView:
     def score(value: float) -> Score:
         return Score(metric=Metric.EXACT_MATCH, value=value, low=value - 0.05, high=value + 0.05, scored=300)
 
@@ -38,7 +38,7 @@ def turn(iteration: int, dev: float, test: float) -> IterationView:
 
 
 @pytest.fixture
-def outcome(tmp_path: Path) -> Outcome:
+def outcome(tmp_path: Path) -> DemoResult:
     now = datetime.now(UTC)
     task = TaskView(
         task_id=UUID(int=1),
@@ -62,15 +62,15 @@ def outcome(tmp_path: Path) -> Outcome:
         failures=0,
         reason="max_iterations",
         message=None,
-        iterations=(turn(1, 0.4, 0.45), turn(2, 0.8, 0.75), turn(3, 0.7, 0.79)),
+        iterations=(iteration_view(1, 0.4, 0.45), iteration_view(2, 0.8, 0.75), iteration_view(3, 0.7, 0.79)),
         version=1,
         created_at=now,
         updated_at=now,
     )
-    return Outcome(Demo("targeted", 1, tmp_path), task, PARTS, 123.45)
+    return DemoResult(Demo("targeted", 1, tmp_path), task, PARTS, 123.45)
 
 
-def test_the_line_for_scripts_has_plain_numbers(outcome: Outcome) -> None:
+def test_the_line_for_scripts_has_plain_numbers(outcome: DemoResult) -> None:
     assert json.loads(outcome.as_json()) == {
         "demo": "banking77",
         "arm": "targeted",
@@ -88,11 +88,11 @@ def test_the_line_for_scripts_has_plain_numbers(outcome: Outcome) -> None:
     }
 
 
-def test_the_gain_is_that_of_the_iteration_that_is_best_by_dev(outcome: Outcome) -> None:
+def test_the_gain_is_that_of_the_iteration_that_is_best_by_dev(outcome: DemoResult) -> None:
     assert outcome.test_gain == pytest.approx(0.75 - 0.45)
 
 
-def test_the_report_is_honest_about_labels_and_names_the_other_arm(outcome: Outcome) -> None:
+def test_the_report_names_the_arm_to_compare_with(outcome: DemoResult) -> None:
     console = Console(width=80)
     with console.capture() as capture:
         report(console, outcome)
@@ -100,7 +100,7 @@ def test_the_report_is_honest_about_labels_and_names_the_other_arm(outcome: Outc
     assert "--arm random --seed 1" in " ".join(capture.get().split())
 
 
-def test_the_report_writes_the_curve(outcome: Outcome) -> None:
+def test_the_report_writes_the_curve(outcome: DemoResult) -> None:
     with (console := Console(width=80)).capture():
         report(console, outcome)
 
@@ -108,7 +108,7 @@ def test_the_report_writes_the_curve(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_the_terminal_chart_fits(outcome: Outcome, width: int) -> None:
+def test_the_terminal_chart_fits(outcome: DemoResult, width: int) -> None:
     lines = terminal_chart(outcome.iterations, width=width, colour=False).splitlines()
 
     assert max(map(len, lines)) <= width

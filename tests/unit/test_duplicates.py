@@ -80,6 +80,6 @@ def test_the_words_of_a_template_are_no_likeness() -> None:
 @given(st.lists(st.tuples(st.text("ab ?", max_size=6), st.text("xy", max_size=2)), max_size=12))
 def test_exact_deduplication_keeps_one_of_each_prompt_and_answer(pairs: list[tuple[str, str]]) -> None:
     rows = labelled(*pairs)
-    gone = {verdict.row for verdict in exact_duplicates(rows)}
-    kept = [(normal(r.prompt), normal(r.response)) for r in rows if r.id not in gone]
+    dropped_ids = {verdict.row for verdict in exact_duplicates(rows)}
+    kept = [(normal(r.prompt), normal(r.response)) for r in rows if r.id not in dropped_ids]
     assert sorted(kept) == sorted({(normal(r.prompt), normal(r.response)) for r in rows})

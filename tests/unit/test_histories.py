@@ -1,4 +1,4 @@
-"""The replay gate: histories recorded by earlier versions fold to the same states and order the same messages."""
+"""Replay of histories that earlier versions recorded: they give the same states and the same messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.events import Event
 from contracts.submissions import TaskRequest
 from contracts.tasks import TaskSpec
 from contracts.wire import decode
-from control.machine.machine import Step
+from control.machine.machine import Transition
 from control.machine.task import Task
 from control.store.rows import TASK
 from tests.build import fold
@@ -29,12 +29,12 @@ def test_a_recorded_history_folds_to_the_same_states_and_orders(path: Path) -> N
     created = {"task_id": history["task_id"], "spec": history["spec"]}
     spec = TaskSpec.model_validate_json(json.dumps(history["spec"]))
     events = tuple(decode(json.dumps(step["event"]).encode(), *EVENTS) for step in history["steps"])
-    steps: list[Step] = []
+    steps: list[Transition] = []
     fold(Task(UUID(history["task_id"]), spec), events, steps.append)
     for number, (step, recorded) in enumerate(zip(steps, history["steps"], strict=True)):
         expected = TASK.validate_json(json.dumps({**created, **recorded["state"]}))
-        orders = [str(order.message.message_id) for order in step.orders]
-        assert (step.task, orders) == (expected, recorded["orders"]), f"step {number}: {recorded['event']['kind']}"
+        messages = [str(order.message.message_id) for order in step.messages]
+        assert (step.task, messages) == (expected, recorded["orders"]), f"step {number}: {recorded['event']['kind']}"
 
 
 def test_every_scenario_is_recorded() -> None:

@@ -1,4 +1,4 @@
-"""The gateway's listener."""
+"""The listening socket of the gateway."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def test_a_connection_to_the_gateway_sends_without_waiting_for_receipts() -> Non
 def test_a_port_that_is_taken_is_named() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(CannotListen, match=f"cannot listen on port {port} .*it is taken"):
+        with pytest.raises(CannotListen, match=f"cannot listen on port {port} .*the port is in use"):
             listen("127.0.0.1", port)

@@ -22,13 +22,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 def test_rows_that_do_not_fit_at_once_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr(intervals, "MAX_DRAWS_IN_MEMORY", 1000)
     low, high = bootstrap(_binary(50, 100), np.ones(100), 1000, seed=1)
     assert low < 0.45 < 0.55 < high
 
 
 def test_a_ratio_weighs_each_row_by_its_tokens() -> None:
-    # the one long row decides the ratio wherever it is drawn
+    # the long row decides the ratio of every sample that contains it
     totals, weights = np.array([-1.0, -1.0, -9000.0]), np.array([1.0, 1.0, 3000.0])
     low, high = bootstrap(totals, weights, 1000, seed=1)
     assert low == pytest.approx(-3.0, abs=0.01)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 
 from optimizer_worker.operators.labels import looks_like_classification, restored_labels, wrong_labels
+from optimizer_worker.programs.text_models import LinearClassifier
 from tests.examples import Row, row
 
 TOPICS = {
@@ -10,6 +11,9 @@ TOPICS = {
     "exchange_rate": ("rate", "euro", "dollar", "convert", "currency"),
     "lost_phone": ("phone", "stolen", "device", "missing", "lost"),
 }
+
+
+CLASSIFIER = LinearClassifier()
 
 
 def questions(each: int, seed: int, prefix: str) -> list[Row]:
@@ -24,31 +28,33 @@ def questions(each: int, seed: int, prefix: str) -> list[Row]:
 def mislabelled() -> tuple[list[Row], set[str]]:
     rows = questions(20, 1, "train")
     wrong = {0: "lost_phone", 25: "card_arrival", 45: "exchange_rate"}
-    for place, label in wrong.items():
-        rows[place] = row(rows[place].prompt, label, rows[place].id)
-    return rows, {rows[place].id for place in wrong}
+    for index, label in wrong.items():
+        rows[index] = row(rows[index].prompt, label, rows[index].id)
+    return rows, {rows[index].id for index in wrong}
 
 
 def test_planted_wrong_labels_are_found_and_no_others() -> None:
     rows, wrong = mislabelled()
-    assert {verdict.row for verdict in wrong_labels(rows, [], seed=1)} == wrong
+    assert {verdict.row for verdict in wrong_labels(rows, [], seed=1, classifier=CLASSIFIER)} == wrong
 
 
-def test_the_verdict_tells_what_the_classifier_believes() -> None:
+def test_the_verdict_gives_the_label_that_the_classifier_predicts() -> None:
     rows, _ = mislabelled()
-    verdict = next(v for v in wrong_labels(rows, [], seed=1) if v.row == rows[0].id)
+    verdict = next(v for v in wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) if v.row == rows[0].id)
     assert "a classifier gives 'card_arrival'" in verdict.reason
 
 
-def test_trusted_rows_teach_and_are_not_judged() -> None:
+def test_trusted_rows_train_the_classifier_and_are_not_judged() -> None:
     few = questions(2, 3, "train")
     wrong = row("rate euro dollar convert", "lost_phone", "wrong")
-    assert [v.row for v in wrong_labels([*few, wrong], questions(30, 4, "dev"), seed=1)] == ["wrong"]
+    assert [v.row for v in wrong_labels([*few, wrong], questions(30, 4, "dev"), seed=1, classifier=CLASSIFIER)] == [
+        "wrong"
+    ]
 
 
-def test_a_quarantined_row_comes_back_where_its_label_is_predicted() -> None:
+def test_a_quarantined_row_is_restored_if_its_label_is_predicted() -> None:
     right, wrong = row("card delivery arrive post", "card_arrival", "right"), row("rate euro", "lost_phone", "wrong")
-    assert [v.row for v in restored_labels([right, wrong], questions(20, 1, "train"), [])] == ["right"]
+    assert [v.row for v in restored_labels([right, wrong], questions(20, 1, "train"), [], CLASSIFIER)] == ["right"]
 
 
 def test_few_short_labels_look_like_classification() -> None:
@@ -65,4 +71,4 @@ def test_plain_text_does_not_look_like_classification() -> None:
 
 def test_one_label_for_nearly_all_is_judged_without_error() -> None:
     rows = [row(f"question {n}", "yes" if n else "no", str(n)) for n in range(45)]
-    assert wrong_labels(rows, [], seed=1) == []
+    assert wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) == []

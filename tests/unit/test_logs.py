@@ -16,7 +16,7 @@ from infra.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def logs_as_they_were() -> Iterator[None]:
+def restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -26,36 +26,36 @@ def logs_as_they_were() -> Iterator[None]:
 
 
 def logger() -> Any:
-    """A logger of a process that has just been set up."""
+    """A logger of a process whose logs are configured."""
     configure_logs(Settings(log_json=True), "control")
-    return structlog.get_logger("here")
+    return structlog.get_logger("test")
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().err)
-    return found
+    parsed: dict[str, Any] = json.loads(capsys.readouterr().err)
+    return parsed
 
 
-def test_a_line_says_which_service_and_task_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_names_its_service_and_task(capsys: pytest.CaptureFixture[str]) -> None:
     with bound(task_id="t", attempt=2):
         logger().info("claimed", slots=1)
     expected = {"event": "claimed", "service": "control", "task_id": "t", "attempt": "2", "slots": 1, "level": "info"}
     assert line(capsys).items() >= expected.items()
 
 
-async def test_a_line_says_which_attempt_its_task_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_line_names_the_attempt_that_its_asyncio_task_has_bound(capsys: pytest.CaptureFixture[str]) -> None:
     key = AttemptKey(task_id=UUID(int=1), iteration=2, phase=Phase.TRAIN, attempt=3)
 
-    async def run() -> None:
+    async def attempt() -> None:
         bind(key)
         logger().info("attempt_ended")
 
-    await asyncio.create_task(run())
+    await asyncio.create_task(attempt())
     expected = {"task_id": str(key.task_id), "iteration": "2", "phase": "train", "attempt": "3"}
     assert line(capsys).items() >= expected.items()
 
 
-def test_a_library_speaks_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_library_logs_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     logger()
     logging.getLogger("uvicorn").warning("started %s", "it")
     assert line(capsys).items() >= {"event": "started it", "logger": "uvicorn"}.items()

@@ -1,4 +1,4 @@
-"""Every status met by every event, and what the machine promises beyond the table."""
+"""The table of every status by every event, and the other rules of the state machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import pytest
 
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
 from contracts.events import NextIteration
-from contracts.leases import Verdict
+from contracts.leases import LeaseVerdict
 from contracts.options import OptimizationOptions, StopRules
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine.machine import ALLOWED, LONGEST_BACKOFF, MachineEvent, RunState, Step, advance
+from control.machine.machine import ALLOWED, LONGEST_BACKOFF, AttemptState, MachineEvent, Transition, advance
 from control.machine.task import IllegalTransition, Task
 from tests.build import (
     TASK,
-    an,
     cancel,
     complete,
     completed,
@@ -28,6 +27,7 @@ from tests.build import (
     paused,
     resume,
     retry,
+    sample_event,
     start,
     started,
 )
@@ -35,7 +35,7 @@ from tests.build import (
 Ending = Callable[..., MachineEvent]
 EVENTS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 
-# One row a status, one column an event, in the order of EVENTS. "-" is illegal and "." is stale.
+# One row per status and one column per event, in the order of EVENTS. "-" is illegal and "." is stale.
 HEADING = (
     "start_task pause_task resume_task cancel_task retry_task kick_task fail_task data_optimized model_trained "
     "model_evaluated phase_failed phase_paused lease_lost next_iteration"
@@ -59,9 +59,9 @@ CELLS = [
 ]
 
 
-def standing(where: str) -> Task:
-    """A task in the status (and, where it is suspended, from the status) that `where` names."""
-    status, _, held = where.partition(":")
+def task_in(place: str) -> Task:
+    """A task in the status that `place` names; `SUSPENDED:TRAINING` is a task that was paused in TRAINING."""
+    status, _, resume_status = place.partition(":")
     looping = complete(started(), 3)
     match status:
         case "PENDING":
@@ -71,7 +71,7 @@ def standing(where: str) -> Task:
         case "LOOPING":
             return looping
         case "SUSPENDED":
-            return advance(standing(held), pause()).task
+            return advance(task_in(resume_status), pause()).task
         case "COMPLETED":
             return complete(started(TaskMode.STANDARD), 3)
         case "FAILED":
@@ -81,33 +81,33 @@ def standing(where: str) -> Task:
 
 
 def test_the_table_has_every_status_and_every_event() -> None:
-    assert {where.partition(":")[0] for where in TABLE} == set(TaskStatus)
+    assert {place.partition(":")[0] for place in TABLE} == set(TaskStatus)
     assert HEADING.split() == EVENTS
 
 
-@pytest.mark.parametrize(("where", "event", "answer"), CELLS, ids=[f"{s}-{e}" for s, e, _ in CELLS])
-def test_every_status_answers_every_event(where: str, event: str, answer: str) -> None:
-    task = standing(where)
+@pytest.mark.parametrize(("place", "event", "answer"), CELLS, ids=[f"{s}-{e}" for s, e, _ in CELLS])
+def test_every_status_handles_every_event(place: str, event: str, answer: str) -> None:
+    task = task_in(place)
     if answer == "-":
         with pytest.raises(IllegalTransition, match=f"is {task.status}: {event} needs"):
-            advance(task, an(event, task))
+            advance(task, sample_event(event, task))
         return
-    step = advance(task, an(event, task))
+    step = advance(task, sample_event(event, task))
     assert step.stale == (answer == ".")
     assert step.task.status == (task.status if answer == "." else answer)
 
 
-@pytest.mark.parametrize(("where", "event", "answer"), [c for c in CELLS if c[2] == "."])
-def test_a_stale_event_changes_nothing_and_orders_nothing(where: str, event: str, answer: str) -> None:
-    task = standing(where)
-    step = advance(task, an(event, task))
-    assert (step.task, step.orders, step.closed, step.signal) == (task, (), None, None)
+@pytest.mark.parametrize(("place", "event", "answer"), [c for c in CELLS if c[2] == "."])
+def test_a_stale_event_changes_nothing_and_orders_nothing(place: str, event: str, answer: str) -> None:
+    task = task_in(place)
+    step = advance(task, sample_event(event, task))
+    assert (step.task, step.messages, step.ended_as, step.signal) == (task, (), None, None)
 
 
-@pytest.mark.parametrize(("where", "event", "answer"), [c for c in CELLS if c[2] not in ".-"])
-def test_an_applied_event_raises_the_version_by_one(where: str, event: str, answer: str) -> None:
-    task = standing(where)
-    assert advance(task, an(event, task)).task.version == task.version + 1
+@pytest.mark.parametrize(("place", "event", "answer"), [c for c in CELLS if c[2] not in ".-"])
+def test_an_applied_event_raises_the_version_by_one(place: str, event: str, answer: str) -> None:
+    task = task_in(place)
+    assert advance(task, sample_event(event, task)).task.version == task.version + 1
 
 
 def test_a_standard_task_completes_after_one_evaluation() -> None:
@@ -117,12 +117,12 @@ def test_a_standard_task_completes_after_one_evaluation() -> None:
 
 def test_each_phase_orders_the_next_command_from_what_came_before() -> None:
     task = started()
-    orders = []
+    messages = []
     for _ in range(2):
         step = advance(task, completed(task))
-        orders.append(step.orders[0].message)
+        messages.append(step.messages[0].message)
         task = step.task
-    train, evaluate = orders
+    train, evaluate = messages
     assert isinstance(train, TrainModel)
     assert train.dataset.prefix == "optimized/1"
     assert isinstance(evaluate, EvaluateModel)
@@ -131,8 +131,8 @@ def test_each_phase_orders_the_next_command_from_what_came_before() -> None:
 
 def test_the_next_iteration_gets_the_report_the_rows_and_the_splits_of_the_one_before() -> None:
     looping = complete(started(), 3)
-    step = advance(looping, an("next_iteration", looping))
-    command = step.orders[0].message
+    step = advance(looping, sample_event("next_iteration", looping))
+    command = step.messages[0].message
     assert isinstance(command, OptimizeData)
     assert command.current is not None
     assert (command.report, command.current.prefix, command.splits) == ("evaluations/1", "optimized/1", "optimized/1")
@@ -142,7 +142,7 @@ def test_the_next_iteration_gets_the_report_the_rows_and_the_splits_of_the_one_b
 def test_looping_orders_its_own_next_iteration() -> None:
     task = complete(started(), 2)
     step = advance(task, completed(task))
-    assert isinstance(step.orders[0].message, NextIteration)
+    assert isinstance(step.messages[0].message, NextIteration)
 
 
 def test_an_older_attempt_is_stale() -> None:
@@ -155,7 +155,7 @@ def test_a_failure_is_tried_again_later_each_time() -> None:
     task, delays = started(max_failures=10), []
     for _ in range(8):
         step = advance(task, failed(task))
-        delays.append(step.orders[0].delay)
+        delays.append(step.messages[0].delay)
         task = step.task
     assert delays == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_BACKOFF, LONGEST_BACKOFF]
     assert task.attempt == 9
@@ -164,7 +164,7 @@ def test_a_failure_is_tried_again_later_each_time() -> None:
 def test_a_lost_lease_is_tried_again_at_once() -> None:
     task = started()
     step = advance(task, lost(task))
-    assert (step.orders[0].delay, step.closed, step.task.attempt) == (0.0, RunState.LOST, 2)
+    assert (step.messages[0].delay, step.ended_as, step.task.attempt) == (0.0, AttemptState.LOST, 2)
 
 
 def test_failures_beyond_the_budget_fail_the_task_with_the_last_reason() -> None:
@@ -175,15 +175,15 @@ def test_failures_beyond_the_budget_fail_the_task_with_the_last_reason() -> None
 
 
 @pytest.mark.parametrize("kind", [k for k in FailureKind if not k.retryable])
-def test_what_cannot_be_mended_by_trying_fails_at_once(kind: FailureKind) -> None:
+def test_a_failure_that_is_not_retryable_fails_the_task_at_once(kind: FailureKind) -> None:
     task = started()
     assert advance(task, failed(task, kind)).task.status is TaskStatus.FAILED
 
 
 def test_running_out_of_memory_halves_the_batch() -> None:
     task = complete(started(), 1)
-    before = advance(started(), completed(started())).orders[0].message
-    after = advance(task, failed(task, FailureKind.OUT_OF_MEMORY)).orders[0].message
+    before = advance(started(), completed(started())).messages[0].message
+    after = advance(task, failed(task, FailureKind.OUT_OF_MEMORY)).messages[0].message
     assert isinstance(before, TrainModel)
     assert isinstance(after, TrainModel)
     assert after.hyperparameters.tokens_per_batch == before.hyperparameters.tokens_per_batch // 2
@@ -198,9 +198,13 @@ def test_a_new_phase_has_its_whole_retry_budget() -> None:
 def test_a_drained_attempt_that_completes_moves_the_remembered_phase_on() -> None:
     drained = advance(started(), pause()).task
     done = advance(drained, completed(started()))
-    assert (done.task.status, done.task.held, done.orders) == (TaskStatus.SUSPENDED, TaskStatus.TRAINING, ())
+    assert (done.task.status, done.task.resume_status, done.messages) == (
+        TaskStatus.SUSPENDED,
+        TaskStatus.TRAINING,
+        (),
+    )
     resumed = advance(done.task, resume())
-    assert isinstance(resumed.orders[0].message, TrainModel)
+    assert isinstance(resumed.messages[0].message, TrainModel)
 
 
 def test_a_resume_before_the_drained_attempt_ends_goes_on_with_the_same_attempt() -> None:
@@ -213,7 +217,7 @@ def test_a_resume_before_the_drained_attempt_ends_goes_on_with_the_same_attempt(
 def test_a_pause_now_fences_the_attempt() -> None:
     task = started()
     step = advance(task, pause(PauseMode.NOW))
-    assert (step.closed, step.signal and step.signal.verdict) == (RunState.FENCED, Verdict.FENCED)
+    assert (step.ended_as, step.signal and step.signal.verdict) == (AttemptState.FENCED, LeaseVerdict.FENCED)
     assert advance(step.task, completed(task)).stale
     assert advance(step.task, resume()).task.attempt == 2
 
@@ -222,9 +226,9 @@ def test_a_pause_for_a_checkpoint_goes_on_from_it() -> None:
     training = complete(started(), 1)
     step = advance(training, pause(PauseMode.CHECKPOINT))
     assert step.signal is not None
-    assert step.signal.verdict is Verdict.PAUSE
+    assert step.signal.verdict is LeaseVerdict.PAUSE
     resumed = advance(advance(step.task, paused(training)).task, resume())
-    command = resumed.orders[0].message
+    command = resumed.messages[0].message
     assert isinstance(command, TrainModel)
     assert (command.resume_from, command.key.attempt) == ("models/checkpoint", 2)
 
@@ -235,51 +239,53 @@ def test_pauses_do_not_spend_the_retry_budget() -> None:
     assert advance(suspended, paused(training)).task.failures == 0
 
 
-def test_a_loop_paused_between_iterations_turns_again_after_the_resume() -> None:
+def test_a_loop_paused_between_iterations_continues_after_the_resume() -> None:
     looping = complete(started(), 3)
     suspended = advance(looping, pause()).task
-    first = an("next_iteration", looping)
+    first = sample_event("next_iteration", looping)
     assert advance(suspended, first).stale
     resumed = advance(suspended, resume())
-    again = resumed.orders[0].message
-    assert isinstance(again, NextIteration)
-    assert again.message_id != first.message_id
-    assert advance(resumed.task, again).task.status is TaskStatus.OPTIMIZING
+    second = resumed.messages[0].message
+    assert isinstance(second, NextIteration)
+    assert second.message_id != first.message_id
+    assert advance(resumed.task, second).task.status is TaskStatus.OPTIMIZING
 
 
 def test_a_cancel_signals_the_running_attempt() -> None:
     task = started()
     step = advance(task, cancel())
-    assert (step.closed, step.signal and step.signal.key) == (RunState.CANCELLED, task.key)
+    assert (step.ended_as, step.signal and step.signal.key) == (AttemptState.CANCELLED, task.key)
 
 
 def test_a_retry_goes_back_to_a_phase_of_the_same_iteration_under_a_new_attempt() -> None:
     evaluating = complete(started(), 2)
-    dead = advance(evaluating, failed(evaluating, FailureKind.BAD_CONFIGURATION)).task
-    step = advance(dead, retry(Phase.TRAIN))
+    failed_task = advance(evaluating, failed(evaluating, FailureKind.BAD_CONFIGURATION)).task
+    step = advance(failed_task, retry(Phase.TRAIN))
     assert (step.task.status, step.task.attempt, step.task.reason) == (TaskStatus.TRAINING, 2, None)
-    again = complete(step.task, 1)
-    assert key_of(again).attempt == 2, "the evaluation's first attempt was issued before the retry"
+    retried = complete(step.task, 1)
+    assert key_of(retried).attempt == 2, "the first attempt of the evaluation was issued before the retry"
 
 
 def test_a_retry_from_a_phase_that_was_not_reached_is_illegal() -> None:
-    dead = standing("FAILED")
-    with pytest.raises(IllegalTransition, match="a phase up to optimize"):
-        advance(dead, retry(Phase.TRAIN))
+    failed_task = task_in("FAILED")
+    with pytest.raises(IllegalTransition, match="phase optimize, in which it failed"):
+        advance(failed_task, retry(Phase.TRAIN))
 
 
 def test_folding_the_history_gives_the_same_task_and_the_same_orders() -> None:
-    task, events, orders = new_task(), [], []
+    task, events, messages = new_task(), [], []
     for _ in range(10):
         event = start(task) if task.status is TaskStatus.PENDING else None
-        event = event or (an("next_iteration", task) if task.status is TaskStatus.LOOPING else completed(task))
+        event = event or (
+            sample_event("next_iteration", task) if task.status is TaskStatus.LOOPING else completed(task)
+        )
         step = advance(task, event)
         events.append(event)
-        orders.extend(step.orders)
+        messages.extend(step.messages)
         task = step.task
-    again: list[object] = []
-    assert fold(new_task(), tuple(events), lambda step: again.extend(step.orders)) == task
-    assert again == orders
+    replayed: list[object] = []
+    assert fold(new_task(), tuple(events), lambda step: replayed.extend(step.messages)) == task
+    assert replayed == messages
 
 
 def test_gpu_seconds_of_a_lost_attempt_are_counted() -> None:
@@ -295,9 +301,9 @@ def test_gpu_seconds_of_every_attempt_are_counted() -> None:
     assert advance(task, done).task.gpu_seconds == 7.0
 
 
-def test_the_best_iteration_is_remembered_apart_from_the_latest() -> None:
+def test_the_best_iteration_is_stored_apart_from_the_latest() -> None:
     task = complete(complete(started(), 2), 1, value=0.8)
-    task = advance(task, an("next_iteration", task)).task
+    task = advance(task, sample_event("next_iteration", task)).task
     task = complete(complete(task, 2), 1, value=0.6)
     assert task.best is not None
     assert task.latest is not None
@@ -318,21 +324,21 @@ def test_an_attempt_that_left_no_checkpoint_does_not_lose_the_one_before(ended: 
     assert resume_from(advance(second, ended(second, checkpoint=None))) == "models/a1/checkpoint-5"
 
 
-def test_a_suspended_task_remembers_the_checkpoint_of_an_attempt_that_was_lost() -> None:
+def test_a_suspended_task_keeps_the_checkpoint_of_an_attempt_that_was_lost() -> None:
     training = complete(started(), 1)
     suspended = advance(advance(training, pause()).task, lost(training, "models/a1/checkpoint-5")).task
     assert resume_from(advance(suspended, resume())) == "models/a1/checkpoint-5"
 
 
-def test_after_running_out_of_memory_an_attempt_starts_without_the_larger_batchs_checkpoint() -> None:
+def test_an_attempt_after_out_of_memory_starts_without_the_checkpoint_of_the_larger_batch() -> None:
     training = complete(started(), 1)
     second = advance(training, lost(training, "models/a1/checkpoint-5")).task
     step = advance(second, failed(second, FailureKind.OUT_OF_MEMORY, checkpoint="models/a2/checkpoint-7"))
     assert resume_from(step) is None
 
 
-def resume_from(step: Step) -> str | None:
-    command = step.orders[0].message
+def resume_from(step: Transition) -> str | None:
+    command = step.messages[0].message
     assert isinstance(command, TrainModel)
     return command.resume_from
 
@@ -341,6 +347,6 @@ def test_an_iteration_may_not_draw_more_labels_than_the_budget_has_left() -> Non
     task = started(stop=StopRules(labels=100), optimization=OptimizationOptions(label_budget=80))
     task = advance(task, completed(task, labels=80)).task
     looping = complete(task, 2)
-    command = advance(looping, an("next_iteration", looping)).orders[0].message
+    command = advance(looping, sample_event("next_iteration", looping)).messages[0].message
     assert isinstance(command, OptimizeData)
     assert command.options.label_budget == 20

@@ -1,4 +1,4 @@
-"""The machine against a reference that says the same in other words, whatever order the world tells things in."""
+"""The machine is compared with a simpler reference, for requests and events in any order."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ STATUS[LOOP] = "LOOPING"  # type: ignore[index]  # a place that is no phase
 ENDINGS: dict[str, Callable[[Task], MachineEvent]] = {
     "completed": completed,
     "failed": failed,
-    "ruined": lambda task: failed(task, FailureKind.BAD_INPUT),
-    "starved": lambda task: failed(task, FailureKind.OUT_OF_MEMORY),
+    "bad_input": lambda task: failed(task, FailureKind.BAD_INPUT),
+    "out_of_memory": lambda task: failed(task, FailureKind.OUT_OF_MEMORY),
     "paused": paused,
     "lost": lost,
 }
 
 
 class Reference:
-    """A task is at a place, perhaps suspended there, until it has ended. `live`: the newest attempt may report."""
+    """The reference: a task is at a place, or suspended there, or has ended; its newest attempt may be active."""
 
-    def __init__(self, turns: int, budget: int) -> None:
-        self.turns, self.budget = turns, budget
+    def __init__(self, iterations: int, budget: int) -> None:
+        self.iterations, self.budget = iterations, budget
         self.place: Phase | str | None = None
         self.suspended = False
         self.ended: str | None = None
         self.iteration = self.failures = 0
         self.issued: Counter[tuple[int, Phase | str | None]] = Counter()
-        self.live = False
+        self.attempt_active = False
 
     @property
     def status(self) -> str:
@@ -62,15 +62,15 @@ class Reference:
         return self.issued[self.iteration, self.place]
 
     @property
-    def _runs(self) -> bool:
+    def _is_running(self) -> bool:
         return isinstance(self.place, Phase) and not self.suspended and not self.ended
 
-    def asks(self, request: TaskRequest) -> bool:
-        """Whether the request is allowed; then it is done."""
+    def request(self, request: TaskRequest) -> bool:
+        """Do the request if it is allowed; return whether it is."""
         under_way = self.place is not None and not self.ended
         match request:
             case StartTask():
-                return self._if(self.place is None and not self.ended, self._turn)
+                return self._if(self.place is None and not self.ended, self._start_iteration)
             case PauseTask():
                 return self._if(under_way, lambda: self._pause(request.mode))
             case ResumeTask():
@@ -80,75 +80,75 @@ class Reference:
             case RetryTask():
                 return self._retry(request.phase)
             case KickTask():
-                return self._if(self._runs, self._again)
+                return self._if(self._is_running, self._issue_attempt)
             case FailTask():
-                return self._if(self._runs, lambda: self._end("FAILED"))
+                return self._if(self._is_running, lambda: self._end("FAILED"))
         raise AssertionError(request)
 
-    def hears(self, ending: str, key: AttemptKey) -> bool:
-        """Whether the news of an attempt's end counts; then it has its effect."""
+    def end_attempt(self, ending: str, key: AttemptKey) -> bool:
+        """Apply the end of an attempt if it is not stale; return whether it was applied."""
         newest = (self.iteration, self.place, self.attempt)
-        if not self.live or newest != (key.iteration, key.phase, key.attempt):
+        if not self.attempt_active or newest != (key.iteration, key.phase, key.attempt):
             return False
-        self.live = False
+        self.attempt_active = False
         match ending:
             case "completed":
-                self._go_on()
+                self._complete_phase()
             case "paused":
-                self._again()
+                self._issue_attempt()
             case _:
                 self.failures += 1
-                spent = ending == "ruined" or self.failures > self.budget
-                self._end("FAILED") if spent and not self.suspended else self._again()
+                final = ending == "bad_input" or self.failures > self.budget
+                self._end("FAILED") if final and not self.suspended else self._issue_attempt()
         return True
 
-    def turns_round(self, iteration: int) -> bool:
-        """Whether the loop turns."""
+    def next_iteration(self, iteration: int) -> bool:
+        """Start the next iteration if the loop waits for it; return whether it was started."""
         waits = self.place == LOOP and not self.suspended and not self.ended
-        return self._if(waits and iteration == self.iteration, self._turn)
+        return self._if(waits and iteration == self.iteration, self._start_iteration)
 
     def _if(self, allowed: bool, do: Callable[[], None]) -> bool:
         if allowed:
             do()
         return allowed
 
-    def _turn(self) -> None:
+    def _start_iteration(self) -> None:
         self.iteration += 1
         self._enter(Phase.OPTIMIZE)
 
     def _enter(self, place: Phase | str | None) -> None:
         self.place, self.failures = place, 0
-        self._again()
+        self._issue_attempt()
 
-    def _again(self) -> None:
+    def _issue_attempt(self) -> None:
         if not self.suspended and self.place != LOOP:
             self.issued[self.iteration, self.place] += 1
-            self.live = True
+            self.attempt_active = True
 
-    def _go_on(self) -> None:
+    def _complete_phase(self) -> None:
         if self.place is not Phase.EVALUATE:
             self._enter(PHASES[PHASES.index(Phase(str(self.place))) + 1])
-        elif self.iteration == self.turns:
+        elif self.iteration == self.iterations:
             self._end("COMPLETED")
         else:
             self._enter(LOOP)
 
     def _pause(self, mode: PauseMode) -> None:
         self.suspended = True
-        self.live = self.live and mode is not PauseMode.NOW
+        self.attempt_active = self.attempt_active and mode is not PauseMode.NOW
 
     def _resume(self) -> None:
         self.suspended = False
-        if not self.live:
-            self._again()
+        if not self.attempt_active:
+            self._issue_attempt()
 
     def _end(self, how: str) -> None:
-        self.ended, self.live, self.suspended = how, False, False
+        self.ended, self.attempt_active, self.suspended = how, False, False
 
-    def _retry(self, wanted: Phase | None) -> bool:
+    def _retry(self, requested: Phase | None) -> bool:
         if self.ended != "FAILED":
             return False
-        place = wanted or self.place
+        place = requested or self.place
         if PHASES.index(Phase(str(place))) > PHASES.index(Phase(str(self.place))):
             return False
         self.ended = None
@@ -157,74 +157,74 @@ class Reference:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Users ask for anything; workers report any attempt they were ever given, late, twice and out of order."""
+    """Users send any request; workers report on any attempt that was ever issued, late, twice and out of order."""
 
-    @initialize(turns=st.integers(1, 3), budget=st.integers(0, 2))
-    def create(self, turns: int, budget: int) -> None:
-        self.created = self.task = new_task(stop=StopRules(max_iterations=turns), max_failures=budget)
-        self.model = Reference(turns, budget)
+    @initialize(iterations=st.integers(1, 3), budget=st.integers(0, 2))
+    def create(self, iterations: int, budget: int) -> None:
+        self.created = self.task = new_task(stop=StopRules(max_iterations=iterations), max_failures=budget)
+        self.model = Reference(iterations, budget)
         self.applied: list[MachineEvent] = []
-        self.given: list[Task] = []
-        """The task as it was when each attempt was ordered."""
-        self.turns: list[NextIteration] = []
-        self.ordered: set[AttemptKey] = set()
+        self.issued: list[Task] = []
+        """The task at the time when each attempt was issued."""
+        self.next_iterations: list[NextIteration] = []
+        self.issued_keys: set[AttemptKey] = set()
 
     @rule(kind=st.sampled_from((StartTask, ResumeTask, CancelTask)))
-    def a_user_asks(self, kind: type[StartTask | ResumeTask | CancelTask]) -> None:
-        self._ask(kind(**self._about()))
+    def a_user_sends_a_request(self, kind: type[StartTask | ResumeTask | CancelTask]) -> None:
+        self._send_request(kind(**self._about()))
 
     @rule(mode=st.sampled_from(PauseMode))
     def a_user_pauses(self, mode: PauseMode) -> None:
-        self._ask(PauseTask(**self._about(), mode=mode))
+        self._send_request(PauseTask(**self._about(), mode=mode))
 
     @rule(phase=st.sampled_from((None, *Phase)))
     def a_user_retries(self, phase: Phase | None) -> None:
-        self._ask(RetryTask(**self._about(), phase=phase))
+        self._send_request(RetryTask(**self._about(), phase=phase))
 
     @rule(kind=st.sampled_from((KickTask, FailTask)))
-    def an_operator_steps_in(self, kind: type[KickTask | FailTask]) -> None:
-        self._ask(kind(**self._about(), reason="it is stuck"))
+    def an_operator_intervenes(self, kind: type[KickTask | FailTask]) -> None:
+        self._send_request(kind(**self._about(), reason="it is stuck"))
 
-    @precondition(lambda self: self.given)
+    @precondition(lambda self: self.issued)
     @rule(back=st.integers(0, 5), ending=st.sampled_from(sorted(ENDINGS)))
-    def news_of_an_attempt_arrives(self, back: int, ending: str) -> None:
-        """Of the newest, mostly; of an older one, it may be for the second time."""
-        then = self.given[max(0, len(self.given) - 1 - back)]
+    def the_end_of_an_attempt_is_reported(self, back: int, ending: str) -> None:
+        """Report the end of an attempt: the newest or an older one, possibly for the second time."""
+        then = self.issued[max(0, len(self.issued) - 1 - back)]
         assert then.key is not None
-        self._tell(ENDINGS[ending](then), self.model.hears(ending, then.key))
+        self._send_event(ENDINGS[ending](then), self.model.end_attempt(ending, then.key))
 
-    @precondition(lambda self: self.given)
+    @precondition(lambda self: self.issued)
     @rule()
     def the_newest_attempt_completes(self) -> None:
-        """So that tasks get far."""
-        self.news_of_an_attempt_arrives(0, "completed")
+        """Complete the newest attempt, so that tasks reach the later phases."""
+        self.the_end_of_an_attempt_is_reported(0, "completed")
 
-    @precondition(lambda self: self.turns)
+    @precondition(lambda self: self.next_iterations)
     @rule(back=st.integers(0, 2))
-    def the_loop_is_told_to_turn(self, back: int) -> None:
-        event = self.turns[max(0, len(self.turns) - 1 - back)]
-        self._tell(event, self.model.turns_round(event.iteration))
+    def a_next_iteration_event_arrives(self, back: int) -> None:
+        event = self.next_iterations[max(0, len(self.next_iterations) - 1 - back)]
+        self._send_event(event, self.model.next_iteration(event.iteration))
 
     @invariant()
-    def both_stand_at_the_same_place(self) -> None:
+    def both_have_the_same_state(self) -> None:
         model, task = self.model, self.task
         assert task.status.value == model.status
-        assert (task.iteration, task.live) == (model.iteration, model.live)
-        if task.phase:  # between two turns of the loop no phase is present whose failures could count
+        assert (task.iteration, task.attempt_active) == (model.iteration, model.attempt_active)
+        if task.phase:  # between two iterations there is no phase whose failures are counted
             assert (task.attempt, task.failures) == (model.attempt, model.failures)
         else:
             assert task.attempt == 0
 
     @invariant()
-    def folding_what_was_applied_gives_the_task(self) -> None:
+    def folding_the_applied_events_gives_the_task(self) -> None:
         assert self.task.version == 1 + len(self.applied)
         assert fold(self.created, tuple(self.applied)) == self.task
 
     def _about(self) -> dict[str, object]:
         return {"task_id": self.task.task_id, "submission_id": request_id(len(self.applied) + 1)}
 
-    def _ask(self, request: TaskRequest) -> None:
-        allowed = self.model.asks(request)
+    def _send_request(self, request: TaskRequest) -> None:
+        allowed = self.model.request(request)
         try:
             self._advance(request)
         except IllegalTransition:
@@ -232,33 +232,33 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             assert allowed, f"the machine allows {request.kind}"
 
-    def _tell(self, event: MachineEvent, counts: bool) -> None:
+    def _send_event(self, event: MachineEvent, counts: bool) -> None:
         before = self.task
         stale = self._advance(event)
-        assert stale != counts, f"{event.kind} of {before.status}: stale is {stale}"
+        assert stale != counts, f"{event.kind} in {before.status}: stale is {stale}"
         assert not stale or self.task == before
 
     def _advance(self, event: MachineEvent) -> bool:
-        """Whether it was stale."""
+        """Advance the task; return whether the event was stale."""
         before, step = self.task, advance(self.task, event)
         if step.stale:
-            assert not step.orders
+            assert not step.messages
             return True
         self.applied.append(event)
         self.task = step.task
-        for order in step.orders:
-            if isinstance(order.message, PhaseCommand):
-                self._order(order.message, before)
+        for outgoing in step.messages:
+            if isinstance(outgoing.message, PhaseCommand):
+                self._record_command(outgoing.message, before)
             else:
-                self.turns.append(order.message)
+                self.next_iterations.append(outgoing.message)
         return False
 
-    def _order(self, command: PhaseCommand, before: Task) -> None:
-        """An attempt is ordered once, or again where the task goes on with one that still runs."""
+    def _record_command(self, command: PhaseCommand, before: Task) -> None:
+        """Record a command; an attempt gets a second command only if it is still active."""
         assert command.key == self.task.key
-        assert command.key not in self.ordered or before.live
-        self.ordered.add(command.key)
-        self.given.append(self.task)
+        assert command.key not in self.issued_keys or before.attempt_active
+        self.issued_keys.add(command.key)
+        self.issued.append(self.task)
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -1,4 +1,4 @@
-"""Out of memory is told from other errors, on every device."""
+"""Out of memory is distinguished from other errors on every device."""
 
 from __future__ import annotations
 

@@ -24,6 +24,6 @@ def test_a_hub_id_keeps_its_slash() -> None:
     assert location.name == "org/name"
 
 
-def test_consent_to_run_code_travels_with_the_model() -> None:
+def test_consent_to_run_code_is_passed_on_with_the_model() -> None:
     _, location = model_inputs(ModelSource(base="hub:org/name", trust_remote_code=True))
     assert location.trust_remote_code

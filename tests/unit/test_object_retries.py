@@ -1,4 +1,4 @@
-"""What the object store's client does by itself when the store trips."""
+"""The retries of the object store's client after a server error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 
 
-class Tripping(HTTPServer):
-    """Answers the first request as AWS does when it trips, and the next ones well."""
+class FailingOnce(HTTPServer):
+    """A server that answers the first request with status 500 and the second with 200."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -23,7 +23,7 @@ class Tripping(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Tripping
+    server: FailingOnce
 
     def do_PUT(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
@@ -33,12 +33,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 @pytest.fixture
-def tripping() -> Iterator[Tripping]:
-    with Tripping() as server:
+def failing_once() -> Iterator[FailingOnce]:
+    with FailingOnce() as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         yield server
@@ -46,11 +46,11 @@ def tripping() -> Iterator[Tripping]:
         serving.join()
 
 
-async def test_a_store_that_trips_once_is_sent_the_whole_object_again(tripping: Tripping) -> None:
-    endpoint = f"http://127.0.0.1:{tripping.server_port}"
+async def test_the_whole_object_is_sent_again_after_a_server_error(failing_once: FailingOnce) -> None:
+    endpoint = f"http://127.0.0.1:{failing_once.server_port}"
     secret = SecretStr("secret")
     settings = Settings(bus_url=SecretStr(IN_PROCESS), s3_endpoint=endpoint, s3_access_key=secret, s3_secret_key=secret)
     store = ObjectStore(settings)
     await store.put("art/1/rows", b"rows")
     await store.close()
-    assert tripping.bodies == [b"rows", b"rows"]
+    assert failing_once.bodies == [b"rows", b"rows"]

@@ -31,12 +31,12 @@ def command(iteration: int = 1) -> OptimizeData:
     )
 
 
-def concluded(of: OptimizeData, folder: Path) -> tuple[str, str, int]:
+def concluded(order: OptimizeData, folder: Path) -> tuple[str, str, int]:
     result = folder / "result.json"
     (folder / "out").mkdir()
     (folder / "out" / "train.jsonl").write_text("rows")
     result.write_text(Result(rows=5, labels=2, actions={"added_targeted": 2}, has_splits=True).model_dump_json())
-    event = WORKER.conclude(of, Finished(of.key, UUID(int=1), "w", 1.0, 0.0, result))
+    event = WORKER.conclude(order, Finished(order.key, UUID(int=1), "w", 1.0, 0.0, result))
     return event.dataset.dataset_id, event.splits, event.labels
 
 
@@ -57,5 +57,5 @@ def test_the_first_output_is_a_dataset_and_holds_the_splits(tmp_path: Path) -> N
     assert concluded(command(), tmp_path) == (f"{TASK}-1-a2", f"optimized/{TASK}/1/a2", 2)
 
 
-def test_later_the_first_splits_still_stand(tmp_path: Path) -> None:
+def test_a_later_iteration_keeps_the_first_splits(tmp_path: Path) -> None:
     assert concluded(command(2), tmp_path)[1] == "optimized/first"

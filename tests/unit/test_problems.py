@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.submissions import Problem
 from contracts.tasks import TaskStatus
-from control.gateway.errors import Refused, install
+from control.gateway.errors import RequestRejected, install_error_handlers
 from control.machine.task import IllegalTransition
-from control.store.port import StoreUnavailable, SubmissionConflict, TaskNotFound
+from control.store.port import StoreUnavailable, TaskNotFound
+from control.store.values import SubmissionConflict
 from infra.objects import ObjectStoreUnavailable
 
 TASK = uuid4()
@@ -24,9 +25,9 @@ class Unforeseen(TreadleError):
 
 
 async def answer_to(error: Exception) -> httpx.Response:
-    """What a user gets when a route raises `error`."""
+    """The answer of a route that raises `error`."""
     app = FastAPI()
-    install(app)
+    install_error_handlers(app)
 
     @app.get("/thing")
     async def thing() -> None:
@@ -41,7 +42,7 @@ async def answer_to(error: Exception) -> httpx.Response:
     ("error", "status", "named"),
     [
         (InvalidInput((WRONG,)), 422, ["epochs"]),
-        (Refused(HTTPStatus.CONFLICT, "name", "taken"), 409, ["name"]),
+        (RequestRejected(HTTPStatus.CONFLICT, "name", "taken"), 409, ["name"]),
         (TaskNotFound(TASK), 404, ["taskId"]),
         (IllegalTransition(TASK, TaskStatus.FAILED, "start_task", "PENDING"), 409, ["status"]),
         (SubmissionConflict(TASK), 409, ["Idempotency-Key"]),
@@ -60,13 +61,13 @@ async def test_an_error_is_a_problem_that_names_its_field(error: Exception, stat
 
 
 @pytest.mark.parametrize("error", [Unforeseen("a secret detail"), KeyError("a secret detail")])
-async def test_an_unforeseen_error_tells_nothing_of_itself(error: Exception) -> None:
+async def test_the_answer_to_an_unforeseen_error_does_not_show_its_text(error: Exception) -> None:
     assert "secret" not in (await answer_to(error)).text
 
 
-async def test_a_part_that_is_away_asks_to_come_again() -> None:
+async def test_the_answer_about_an_unavailable_part_has_a_retry_after_header() -> None:
     assert (await answer_to(StoreUnavailable("away"))).headers["retry-after"] == "2"
 
 
-async def test_a_problem_says_where_it_happened() -> None:
+async def test_a_problem_names_the_path_of_its_request() -> None:
     assert (await answer_to(TaskNotFound(TASK))).json()["instance"] == "/thing"

@@ -1,4 +1,4 @@
-"""The child's side, run by hand in this process."""
+"""The child process's side of a program, called directly in this process."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ def test_success_is_status_zero_and_a_result(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text()) == {"answer": 42}
 
 
-def test_a_typed_failure_is_written_down(tmp_path: Path) -> None:
+def test_a_typed_failure_is_written_to_error_json(tmp_path: Path) -> None:
     assert run(tmp_path, "bad_input") == FAILED
     assert json.loads((tmp_path / "error.json").read_text()) == {
         "failure": "bad_input",
@@ -38,7 +38,7 @@ def test_a_typed_failure_is_written_down(tmp_path: Path) -> None:
     }
 
 
-def test_a_person_is_told_why_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_is_also_printed_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "bad_input")
     assert capsys.readouterr().err == "line 3 is no JSON\n"
 
@@ -49,7 +49,7 @@ def test_half_a_surrogate_pair_does_not_hide_the_reason(tmp_path: Path) -> None:
     assert failure.message == "half a pair: ?"
 
 
-def test_what_is_used_of_accelerators_is_written_down_on_failure_too(tmp_path: Path) -> None:
+def test_the_number_of_accelerators_is_written_after_a_failure_too(tmp_path: Path) -> None:
     run(tmp_path, "bad_input")
     assert json.loads((tmp_path / "usage.json").read_text()) == {"accelerators": 0}
 
@@ -59,7 +59,7 @@ def test_a_fault_is_left_to_crash(tmp_path: Path) -> None:
         run(tmp_path, "crash")
 
 
-def test_a_program_that_stops_as_asked_has_a_status_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_stops_on_request_has_its_own_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Event, "wait", lambda *_: True)
     assert run(tmp_path, "wait_for_stop") == STOPPED
 

@@ -1,9 +1,10 @@
-"""The public side's schema: its AsyncAPI document, and its handler on FastStream's test broker."""
+"""The consumer of submissions: its AsyncAPI document, and its handler on FastStream's test broker."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,31 +18,34 @@ from contracts.tasks import TaskStatus
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import MESSAGES, decode, kind_of, version_of
 from control.apply.submissions import Submissions
-from control.consumers.submissions.app import EXCHANGE, asyncapi_document, public_broker
+from control.consumers.submissions.app import EXCHANGE, asyncapi_document, submissions_broker
 from control.consumers.submissions.handlers import SUBMISSIONS
-from control.consumers.submissions.settling import Settlement, SettlingMiddleware
+from control.consumers.submissions.settling import SettlingMiddleware, SubmissionSettler
+from control.store.values import StoredTask
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Outgoing
+from infra.bus.port import OutgoingMessage
 from infra.telemetry import Tracing
 from tests.build import new_task
 
 GOLDEN = Path(__file__).parents[1] / "wire"
 ANSWERS = {SubmissionAccepted, SubmissionRefused}
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 class Recorder:
-    """Stands for control: it remembers what was asked."""
+    """A replacement for `Submissions` that records the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[CreateTask | TaskRequest] = []
+        self.received: list[CreateTask | TaskRequest] = []
 
-    async def create(self, asked: CreateTask) -> Any:
-        self.asked.append(asked)
-        return new_task(task_id=asked.task_id)
+    async def create(self, submission: CreateTask) -> Any:
+        self.received.append(submission)
+        return StoredTask(new_task(task_id=submission.task_id), NOW, NOW)
 
-    async def request(self, asked: TaskRequest) -> Any:
-        self.asked.append(asked)
-        return new_task(task_id=asked.task_id)
+    async def request(self, submission: TaskRequest) -> Any:
+        self.received.append(submission)
+        return StoredTask(new_task(task_id=submission.task_id), NOW, NOW)
 
 
 class Answers(InProcessBus):
@@ -51,13 +55,13 @@ class Answers(InProcessBus):
         super().__init__()
         self.kept: list[SubmissionAccepted | SubmissionRefused] = []
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: OutgoingMessage) -> None:
         assert (message.exchange, message.routing_key) == ("", "me")
         self.kept.append(decode(message.body, SubmissionAccepted, SubmissionRefused))
 
 
 class Public:
-    """The public side on a test broker, with the answers that it gave."""
+    """The consumer of submissions on a test broker, with the answers that it published."""
 
     def __init__(self, recorder: Recorder, broker: RabbitBroker, answers: Answers) -> None:
         self.recorder = recorder
@@ -65,7 +69,7 @@ class Public:
         self.answers = answers
 
     async def publish(self, body: bytes, **options: Any) -> SubmissionAccepted | SubmissionRefused:
-        """Publish a submission; its answer."""
+        """Publish a submission and return its answer."""
         await self.broker.publish(
             body, exchange=EXCHANGE, routing_key="x", reply_to="me", content_type="application/json", **options
         )
@@ -75,8 +79,8 @@ class Public:
 @pytest.fixture
 async def public() -> AsyncIterator[Public]:
     recorder, answers = Recorder(), Answers()
-    settlement = Settlement(answers, Tracing("test", "test", None))
-    broker = public_broker(
+    settlement = SubmissionSettler(answers, Tracing("test", "test", None))
+    broker = submissions_broker(
         cast("Submissions", recorder), url="amqp://nowhere", middlewares=(partial(SettlingMiddleware, settlement),)
     )
     async with TestRabbitBroker(broker):
@@ -95,7 +99,7 @@ def golden(kind: type[Any]) -> bytes:
 @pytest.mark.parametrize("kind", SUBMISSIONS, ids=kind_of)
 async def test_a_submission_reaches_the_handler_as_its_own_class(public: Public, kind: type[Any]) -> None:
     answer = await public.publish(golden(kind))
-    assert public.recorder.asked == [decode(golden(kind), kind)]
+    assert public.recorder.received == [decode(golden(kind), kind)]
     assert isinstance(answer, SubmissionAccepted)
     assert answer.status is TaskStatus.PENDING
 
@@ -106,7 +110,7 @@ async def test_a_body_that_fails_validation_is_answered_with_its_fields(public: 
     assert isinstance(answer, SubmissionRefused)
     assert answer.submission_id == UUID(wrong["submission_id"])
     assert {"task.STANDARD.surprise", "task.STANDARD.taskName"} <= {error.field for error in answer.problem.errors}
-    assert public.recorder.asked == []
+    assert public.recorder.received == []
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"null", b'"text"', b'{"kind": "lease_lost", "version": 1}'])

@@ -8,12 +8,12 @@ import pytest
 
 from infra.errors import BadInput
 from optimizer_worker.reading.containers import records
-from optimizer_worker.reading.dataset import Reading, read_dataset
+from optimizer_worker.reading.dataset import ReadResult, read_dataset
 
 DATA = Path(__file__).parent.parent / "data"
 
 
-def read(folder: Path, name: str = "train", **files: str | bytes) -> Reading:
+def read(folder: Path, name: str = "train", **files: str | bytes) -> ReadResult:
     for file, content in files.items():
         data = content.encode() if isinstance(content, str) else content
         (folder / file.replace("__", ".")).write_bytes(data)
@@ -99,7 +99,7 @@ def test_a_bad_line_is_quarantined_with_its_place_and_reason(tmp_path: Path, bad
     assert reason in item.reason
 
 
-def test_an_unanswered_conversation_says_so(tmp_path: Path) -> None:
+def test_an_unanswered_conversation_is_reported_as_such(tmp_path: Path) -> None:
     answered = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     reading = read(tmp_path, a__jsonl=lines(answered, {"messages": [{"role": "user", "content": "a"}]}))
     assert "expected the assistant's answer at the end" in reading.unreadable[0].reason
@@ -140,12 +140,12 @@ def test_only_line_ends_end_a_csv_row(tmp_path: Path, sign: str) -> None:
     assert ([row.prompt for row in reading.rows], reading.unreadable) == ([f"before{sign}after", "b"], [])
 
 
-def test_every_one_of_many_mis_quoted_lines_is_told(tmp_path: Path) -> None:
+def test_every_one_of_many_mis_quoted_lines_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,category\n" + '"a" x,b\n' * 10_000)
     assert sum(record.problem != "" for record in records(tmp_path / "a.csv", "a.csv")) == 10_000
 
 
-def test_no_known_format_names_file_line_and_what_is_known(tmp_path: Path) -> None:
+def test_the_error_about_an_unknown_format_names_the_file_the_line_and_the_known_formats(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train/a\.jsonl:1 has the fields foo, of no known format; known are .*alpaca"):
         read(tmp_path, a__jsonl='{"foo": 1}\n')
 
@@ -182,7 +182,7 @@ def test_nothing_of_an_unreadable_test_line_is_kept(tmp_path: Path) -> None:
     assert "secret" not in reading.unreadable[0].model_dump_json()
 
 
-def test_of_an_optimised_dataset_only_the_training_rows_are_read(tmp_path: Path) -> None:
+def test_only_the_training_rows_of_an_optimized_dataset_are_read(tmp_path: Path) -> None:
     row = read(tmp_path, train__jsonl=lines({"text": "a", "label": "b"})).rows[0]
     (tmp_path / "train.jsonl").write_text(row.model_dump_json())
     reading = read(tmp_path, ledger__jsonl='{"row": "x"}', report__json="{}")

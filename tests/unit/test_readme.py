@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""The README agrees with the repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_diagram_is_the_machines() -> None:
+def test_the_diagram_is_that_of_the_machine() -> None:
     assert f"```mermaid\n{mermaid()}\n```" in README
 
 
@@ -19,9 +19,9 @@ def test_the_diagram_shows_every_status() -> None:
     assert {status for source, _, target in edges() for status in (source, target)} == set(TaskStatus)
 
 
-def test_every_room_is_on_the_map() -> None:
-    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-    assert {room for room in rooms if f"`{room}/`" not in README} == set()
+def test_the_readme_lists_every_package() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert {package for package in packages if f"`{package}/`" not in README} == set()
 
 
 def test_it_is_short_enough_to_be_read() -> None:

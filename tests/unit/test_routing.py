@@ -1,4 +1,4 @@
-"""Which messages a binding takes."""
+"""The routing keys that a binding matches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_topics_match_word_by_word(binding: str, key: str, expected: bool) -> No
     assert routes(ExchangeKind.TOPIC, binding, key) is expected
 
 
-def test_a_direct_exchange_wants_the_very_key() -> None:
+def test_a_direct_exchange_matches_only_the_exact_key() -> None:
     assert not routes(ExchangeKind.DIRECT, "*", "claim")
 
 

@@ -1,4 +1,4 @@
-"""Files of canonical rows: a wrong line is located, and never quoted."""
+"""Files of canonical rows: the error about a wrong line gives its place and never its content."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_what_a_line_holds_is_not_quoted(path: Path, line: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds no dev\.jsonl"):
+    with pytest.raises(BadInput, match=r"has no file dev\.jsonl"):
         read_rows(tmp_path / "dev.jsonl")

@@ -30,5 +30,5 @@ def test_every_step_of_an_all_warmup_run_has_a_rate() -> None:
     assert _rates(3, 1.0)[-1] == pytest.approx(0.1)
 
 
-def test_a_run_of_one_step_learns() -> None:
+def test_a_training_of_one_step_has_a_positive_rate() -> None:
     assert _rates(1, 0.03)[0] > 0

@@ -1,4 +1,4 @@
-"""Settings that could never work are refused by name, and without showing what they hold."""
+"""Settings that cannot work are refused by name, and the error does not show their values."""
 
 from __future__ import annotations
 

@@ -58,12 +58,12 @@ def test_bands_miss_fewer_than_one_pair_in_a_thousand(threshold: float) -> None:
     assert rows == 1 or (1 - threshold**rows) ** (128 // rows) <= 1e-3
 
 
-def test_a_crowd_of_equal_texts_does_not_cost_its_square() -> None:
+def test_the_pairs_of_equal_texts_do_not_grow_with_the_square_of_their_number() -> None:
     assert len(similar_pairs(["the very same question again"] * 2000, 0.8)) < 2000 * 17
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Top-up, please!", ["top", "up", "please"]),
         ("2+2 = 3.5", ["2", "+", "2", "=", "3.5"]),
@@ -73,8 +73,8 @@ def test_a_crowd_of_equal_texts_does_not_cost_its_square() -> None:
         ("???", ["???"]),
     ],
 )
-def test_words_are_those_that_carry_meaning(text: str, found: list[str]) -> None:
-    assert list(words(text)) == found
+def test_words_are_those_that_carry_meaning(text: str, expected: list[str]) -> None:
+    assert list(words(text)) == expected
 
 
 def test_numbers_come_in_order() -> None:

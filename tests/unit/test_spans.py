@@ -14,9 +14,9 @@ from opentelemetry.trace import StatusCode
 
 from contracts.submissions import CancelTask, PauseTask
 from contracts.tasks import AttemptKey, Phase
-from control.machine.machine import MachineEvent, RunState, advance
+from control.machine.machine import AttemptState, MachineEvent, advance
 from control.machine.task import Task
-from control.store.port import Change, Run
+from control.store.values import AttemptRecord, Change
 from control.telemetry.spans import (
     emit_iteration,
     emit_phase,
@@ -33,7 +33,7 @@ KEY = AttemptKey(task_id=TASK, iteration=2, phase=Phase.TRAIN, attempt=3)
 
 
 class Collected:
-    """A tracing whose spans can be looked at."""
+    """A tracing whose spans a test can read."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -50,14 +50,14 @@ class Collected:
 
 @pytest_asyncio.fixture
 async def collected() -> AsyncIterator[Collected]:
-    found = Collected()
-    yield found
-    await found.tracing.close()
+    fresh = Collected()
+    yield fresh
+    await fresh.tracing.close()
 
 
-def run_of(key: AttemptKey = KEY, **more: Any) -> Run:
-    given: dict[str, Any] = {
-        "state": RunState.COMPLETED,
+def attempt_record(key: AttemptKey = KEY, **more: Any) -> AttemptRecord:
+    fields: dict[str, Any] = {
+        "state": AttemptState.COMPLETED,
         "worker_id": "worker-1",
         "claim_id": None,
         "message": None,
@@ -69,12 +69,12 @@ def run_of(key: AttemptKey = KEY, **more: Any) -> Run:
         "lease_expires_at": None,
         "ended_at": NOW + timedelta(seconds=10),
     }
-    return Run(key, **given | more)
+    return AttemptRecord(key, **fields | more)
 
 
 def change(before: Task, event: MachineEvent) -> Change:
     step = advance(before, event)
-    return Change(before, step.task, event, "me", None, step.stale, step.orders, step.closed, {}, step.signal)
+    return Change(before, step.task, event, "me", None, step.stale, step.messages, step.ended_as, {}, step.signal)
 
 
 def test_the_same_attempt_has_the_same_span_in_every_process() -> None:
@@ -101,7 +101,7 @@ def test_messages_of_a_task_without_an_attempt_carry_its_iteration() -> None:
 
 
 def test_a_phase_span_takes_its_times_from_the_database(collected: Collected) -> None:
-    emit_phase(collected.tracing, run_of())
+    emit_phase(collected.tracing, attempt_record())
     span = collected.only()
     start = int(NOW.timestamp() * 1000) * 1_000_000
     assert (span.start_time, span.end_time) == (start, start + 10 * 10**9)
@@ -109,15 +109,15 @@ def test_a_phase_span_takes_its_times_from_the_database(collected: Collected) ->
 
 
 def test_a_phase_span_has_the_derived_ids_below_its_iteration(collected: Collected) -> None:
-    emit_phase(collected.tracing, run_of())
+    emit_phase(collected.tracing, attempt_record())
     span, derived = collected.only(), phase_context(KEY)
     assert span.context is not None
     assert (span.context.trace_id, span.context.span_id) == (derived.trace_id, derived.span_id)
     assert span.parent == iteration_context(TASK, 2)
 
 
-def test_a_phase_span_says_who_and_what(collected: Collected) -> None:
-    emit_phase(collected.tracing, run_of(event={"gpu_seconds": 2.5, "steps": 7}))
+def test_a_phase_span_has_the_attributes_of_its_attempt(collected: Collected) -> None:
+    emit_phase(collected.tracing, attempt_record(event={"gpu_seconds": 2.5, "steps": 7}))
     assert (
         dict(collected.only().attributes or {}).items()
         >= {
@@ -133,21 +133,23 @@ def test_a_phase_span_says_who_and_what(collected: Collected) -> None:
 @pytest.mark.parametrize(
     ("state", "status"),
     [
-        (RunState.COMPLETED, StatusCode.OK),
-        (RunState.FAILED, StatusCode.ERROR),
-        (RunState.LOST, StatusCode.ERROR),
-        (RunState.CANCELLED, StatusCode.UNSET),
-        (RunState.PAUSED, StatusCode.UNSET),
+        (AttemptState.COMPLETED, StatusCode.OK),
+        (AttemptState.FAILED, StatusCode.ERROR),
+        (AttemptState.LOST, StatusCode.ERROR),
+        (AttemptState.CANCELLED, StatusCode.UNSET),
+        (AttemptState.PAUSED, StatusCode.UNSET),
     ],
 )
-def test_only_what_failed_is_red(collected: Collected, state: RunState, status: StatusCode) -> None:
-    emit_phase(collected.tracing, run_of(state=state))
+def test_only_a_span_of_a_failed_attempt_has_an_error_status(
+    collected: Collected, state: AttemptState, status: StatusCode
+) -> None:
+    emit_phase(collected.tracing, attempt_record(state=state))
     assert collected.only().status.status_code is status
 
 
 def test_the_root_span_covers_its_attempts_and_links_to_the_iteration_before(collected: Collected) -> None:
     task = replace(complete(started(), 3), iteration=2)
-    emit_iteration(collected.tracing, task, [run_of(), run_of(ended_at=NOW + timedelta(seconds=99))])
+    emit_iteration(collected.tracing, task, [attempt_record(), attempt_record(ended_at=NOW + timedelta(seconds=99))])
     span, derived = collected.only(), iteration_context(TASK, 2)
     assert span.context is not None
     assert span.parent is None
@@ -159,7 +161,7 @@ def test_the_root_span_covers_its_attempts_and_links_to_the_iteration_before(col
 def test_nothing_is_recorded_if_tracing_is_off() -> None:
     off, exporter = Tracing("control", "test", None), InMemorySpanExporter()
     off._provider.add_span_processor(SimpleSpanProcessor(exporter))
-    emit_phase(off, run_of())
+    emit_phase(off, attempt_record())
     assert exporter.get_finished_spans() == ()
 
 

@@ -29,7 +29,7 @@ def side_of(rows: list[Row], seed: int = 1) -> dict[str, str]:
 
 @settings(deadline=None, max_examples=30)
 @given(PROMPTS, st.integers(0, 5))
-def test_no_near_duplicate_stands_on_two_sides(prompts: list[str], seed: int) -> None:
+def test_no_near_duplicate_is_on_two_sides(prompts: list[str], seed: int) -> None:
     rows = [row(prompt, WORDS[n % 3], str(n)) for n, prompt in enumerate(prompts)]
     if len(clusters(rows, 0.8)) <= 2:
         return

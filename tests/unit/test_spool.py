@@ -1,4 +1,4 @@
-"""An event that was written is found by the next life of the worker, until it is removed."""
+"""A spooled event is found after a restart of the worker, until it is removed."""
 
 import os
 import signal
@@ -47,23 +47,23 @@ def paused() -> PhasePaused:
     return PhasePaused(key=key, claim_id=uuid4(), worker_id="w")
 
 
-def found_by_another_life(path: Path) -> list[PhasePaused]:
+def found_after_restart(path: Path) -> list[PhasePaused]:
     spool = Spool(path)
-    found = [decode(spooled.message.body, PhasePaused) for spooled in spool.entries()]
+    events = [decode(spooled.message.body, PhasePaused) for spooled in spool.entries()]
     spool.close()
-    return found
+    return events
 
 
-def test_an_event_is_found_by_another_life(spool: Spool, path: Path) -> None:
+def test_an_event_is_found_after_a_restart(spool: Spool, path: Path) -> None:
     event = paused()
     spool.keep(event, {"traceparent": "t"})
-    assert found_by_another_life(path) == [event]
+    assert found_after_restart(path) == [event]
 
 
 def test_what_a_killed_process_had_written_is_found(path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED, path], cwd=Path(__file__).parents[2], check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert len(found_by_another_life(path)) == 3
+    assert len(found_after_restart(path)) == 3
 
 
 def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
@@ -111,14 +111,14 @@ def test_a_damaged_file_is_set_aside_and_the_next_event_is_kept(spool: Spool, pa
     assert path.with_suffix(".damaged").exists()
 
 
-def test_a_spool_that_the_disk_does_not_give_is_said_to_be_unreadable_and_stays(spool: Spool, path: Path) -> None:
+def test_a_spool_that_cannot_be_opened_is_reported_as_unreadable_and_stays(spool: Spool, path: Path) -> None:
     path.mkdir()
     with pytest.raises(SpoolUnreadable, match=r"spool\.db: unable to open"):
         spool.entries()
     assert path.exists()
 
 
-def test_a_disk_that_refuses_is_logged_and_the_event_can_be_published(spool: Spool, path: Path) -> None:
+def test_a_failed_write_is_logged_and_the_event_can_be_published(spool: Spool, path: Path) -> None:
     path.mkdir()
     with capture_logs() as logs:
         spooled = spool.keep(paused(), {})

@@ -11,20 +11,20 @@ from infra.statistics import largest_remainders, wilson
 
 @pytest.mark.parametrize(
     ("right", "rows", "low", "high"),
-    # by hand from Wilson's formula, as in Newcombe (1998), table I
+    # computed by hand from Wilson's formula, as in Newcombe (1998), table I
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_gives_the_published_intervals(right: int, rows: int, low: float, high: float) -> None:
     assert wilson(right / rows, rows) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_wilson_is_never_sure_of_one_row() -> None:
+def test_wilson_gives_a_wide_interval_for_one_row() -> None:
     low, high = wilson(1.0, 1)
     assert low < 0.25
     assert high == 1.0
 
 
-def test_no_trials_say_nothing() -> None:
+def test_the_interval_of_no_rows_is_from_0_to_1() -> None:
     assert wilson(0.5, 0) == (0.0, 1.0)
 
 
@@ -49,4 +49,4 @@ def test_the_whole_numbers_sum_to_the_total_and_none_is_off_by_one_or_more(masse
     whole, mass = largest_remainders(masses, total), sum(masses)
     if mass > 0:
         assert sum(whole) == total
-        assert all(abs(given - total * part / mass) < 1 + 1e-9 for given, part in zip(whole, masses, strict=True))
+        assert all(abs(rounded - total * part / mass) < 1 + 1e-9 for rounded, part in zip(whole, masses, strict=True))

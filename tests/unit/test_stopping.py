@@ -14,7 +14,7 @@ from tests.build import new_task, score
 
 
 def after(scores: list[float], *, spread: float = 0.05, labels: int = 0, **rules: object) -> Task:
-    """A continuous task that has seen these dev scores."""
+    """A continuous task whose iterations have these dev scores."""
     results = tuple(
         IterationResult(
             iteration=number,
@@ -33,7 +33,7 @@ def after(scores: list[float], *, spread: float = 0.05, labels: int = 0, **rules
     return replace(task, results=results, iteration=len(scores))
 
 
-def test_without_a_rule_that_holds_the_loop_goes_on() -> None:
+def test_the_loop_continues_if_no_rule_holds() -> None:
     assert stop_reason(after([0.5, 0.6])) is None
 
 
@@ -48,7 +48,7 @@ def test_the_threshold_is_reached_by_the_dev_score(value: float, reason: StopRea
     assert stop_reason(after([value], performance_threshold=0.9)) is reason
 
 
-def test_the_lower_end_of_the_interval_rules_where_asked() -> None:
+def test_the_lower_end_of_the_interval_decides_if_requested() -> None:
     rules = {"performance_threshold": 0.9, "threshold_by_lower_bound": True}
     assert stop_reason(after([0.93], **rules)) is None
     assert stop_reason(after([0.96], **rules)) is StopReason.THRESHOLD

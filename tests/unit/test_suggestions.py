@@ -40,12 +40,12 @@ def test_the_shares_sum_to_a_hundred_however_they_round() -> None:
     assert sum(s.rows for s in _of("add_rows", suggest(_score(0.5), slices, (), ())).values()) == SHARES
 
 
-def test_without_a_surely_weak_slice_all_slices_below_the_score_share() -> None:
+def test_all_slices_below_the_score_share_if_no_slice_is_surely_weak() -> None:
     slices = [_slice("below", 9, 20), _slice("above", 11, 20)]
     assert list(_of("add_rows", suggest(_score(0.5), slices, (), ()))) == ["below"]
 
 
-def test_a_perfect_score_asks_for_nothing() -> None:
+def test_a_perfect_score_gives_no_suggestion() -> None:
     assert suggest(_score(1.0), [_slice("a", 20, 20), _slice("b", 20, 20)], (), ()) == ()
 
 
@@ -55,7 +55,7 @@ def test_a_suggestion_carries_the_bad_cases_of_its_slice() -> None:
     assert _of("add_rows", suggestions)["lost"].bad_cases == ("1", "3")
 
 
-def test_a_strong_confusion_in_both_directions_asks_for_a_look_at_the_labels() -> None:
+def test_a_strong_confusion_in_both_directions_suggests_a_check_of_the_labels() -> None:
     slices = [_slice("a", 12, 20), _slice("b", 12, 20)]
     cases = (_case("1", "a", "b"), _case("2", "b", "a"), _case("3", "a", "c"))
     confusions = (

@@ -1,4 +1,4 @@
-"""How a task that waits reads in a terminal."""
+"""How the terminal shows why a task waits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contracts.waiting import WaitingReason, WaitingView
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_since_when_is_said_beside_how_long_that_is() -> None:
+def test_the_start_of_the_wait_is_shown_with_its_length() -> None:
     view = WaitingView(reason=WaitingReason.NO_WORKER, sentence="no trainer is there", since=NOW - timedelta(minutes=5))
     local = (NOW - timedelta(minutes=5)).astimezone()
     assert waiting_text(view, NOW).plain == f"no trainer is there\nsince {local:%H:%M:%S} (5m0s)"
 
 
-def test_until_when_is_said_beside_how_long_that_takes() -> None:
+def test_the_end_of_the_wait_is_shown_with_the_time_left() -> None:
     view = WaitingView(
         reason=WaitingReason.SCHEDULED, sentence="its start is scheduled", until=NOW + timedelta(hours=2)
     )

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from contracts.topology import COMMANDS
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Incoming, Outgoing, Unroutable
+from infra.bus.port import IncomingMessage, OutgoingMessage, Unroutable
 from infra.bus.traced import TracedBus
 from infra.telemetry import Tracing, inject, span_context
 
@@ -19,7 +19,7 @@ CREATION = span_context(trace_id=7, span_id=9)
 
 
 class Traced:
-    """A bus, and the spans that it leaves."""
+    """A traced bus, and the spans that it exports."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -30,30 +30,30 @@ class Traced:
         self.tracing.flush()
         return {span.name: span for span in self._exporter.get_finished_spans()}
 
-    async def hand_over(self, headers: dict[str, str]) -> Incoming:
-        """Publish a message and await its handling."""
-        handled: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
+    async def deliver(self, headers: dict[str, str]) -> IncomingMessage:
+        """Publish a message and return it as the consumer received it."""
+        handled: asyncio.Future[IncomingMessage] = asyncio.get_running_loop().create_future()
 
-        async def handle(message: Incoming) -> None:
+        async def handle(message: IncomingMessage) -> None:
             await message.ack()
             handled.set_result(message)
 
         await self.bus.consume("treadle.train", handle, prefetch=1)
-        await self.bus.publish(Outgoing(COMMANDS.name, "train", b"{}", "id-1", headers))
+        await self.bus.publish(OutgoingMessage(COMMANDS.name, "train", b"{}", "id-1", headers))
         return await asyncio.wait_for(handled, 5)
 
 
 @pytest_asyncio.fixture
 async def traced() -> AsyncIterator[Traced]:
-    found = Traced()
-    await found.bus.start()
-    yield found
-    await found.bus.close()
-    await found.tracing.close()
+    fresh = Traced()
+    await fresh.bus.start()
+    yield fresh
+    await fresh.bus.close()
+    await fresh.tracing.close()
 
 
 async def test_the_context_of_a_message_arrives_as_it_was_sent(traced: Traced) -> None:
-    message = await traced.hand_over(inject(CREATION))
+    message = await traced.deliver(inject(CREATION))
     assert message.headers["traceparent"] == inject(CREATION)["traceparent"]
 
 
@@ -67,7 +67,7 @@ async def test_the_context_of_a_message_arrives_as_it_was_sent(traced: Traced) -
 async def test_a_message_leaves_spans_in_its_own_trace(
     traced: Traced, name: str, kind: SpanKind, operation: tuple[str, str]
 ) -> None:
-    await traced.hand_over(inject(CREATION))
+    await traced.deliver(inject(CREATION))
     await traced.bus.close()
     span = traced.spans()[name]
     attributes = dict(span.attributes or {})
@@ -79,12 +79,12 @@ async def test_a_message_leaves_spans_in_its_own_trace(
 
 
 async def test_a_message_without_a_context_leaves_none(traced: Traced) -> None:
-    await traced.hand_over({})
+    await traced.deliver({})
     assert traced.spans() == {}
 
 
-async def test_a_message_that_goes_nowhere_leaves_a_red_span(traced: Traced) -> None:
+async def test_an_unroutable_message_leaves_a_span_with_the_error(traced: Traced) -> None:
     with pytest.raises(Unroutable):
-        await traced.bus.publish(Outgoing(COMMANDS.name, "nowhere", b"{}", "id-1", inject(CREATION)))
+        await traced.bus.publish(OutgoingMessage(COMMANDS.name, "nowhere", b"{}", "id-1", inject(CREATION)))
     (span,) = traced.spans().values()
     assert (span.attributes or {})["error.type"] == "Unroutable"

@@ -47,18 +47,18 @@ def test_every_layer_of_the_model_is_downloaded() -> None:
     assert (inputs["base"], inputs["adapter-0"]) == ("models/base", "models/first")
 
 
-def test_a_checkpoint_is_downloaded_where_one_is_named() -> None:
+def test_a_checkpoint_is_downloaded_if_the_command_names_one() -> None:
     assert plan(_command(resume_from="models/c")).inputs["checkpoint"] == "models/c"
 
 
-def test_a_fresh_start_looks_for_no_checkpoint() -> None:
+def test_the_program_gets_no_checkpoint_if_the_command_names_none() -> None:
     spec = plan(_command()).spec
     assert isinstance(spec, TrainSpec) and not spec.resume_from
 
 
-def test_of_all_that_is_downloaded_only_the_checkpoint_can_be_done_without() -> None:
-    found = plan(_command(resume_from="models/c"))
-    assert found.inputs.keys() & found.optional == {"checkpoint"}
+def test_only_the_checkpoint_is_an_optional_download() -> None:
+    planned = plan(_command(resume_from="models/c"))
+    assert planned.inputs.keys() & planned.optional == {"checkpoint"}
 
 
 def test_an_adapter_becomes_one_more_layer(finished: Finished) -> None:

@@ -10,22 +10,22 @@ from contracts.options import StopRules
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskMode
 from control.gateway.views import execution_view, history_view, model_path, task_view
 from control.machine.commands import next_iteration
-from control.machine.machine import RunState
+from control.machine.machine import AttemptState
 from control.machine.task import Task
-from control.store.port import HistoryRow, Run, Stored
-from tests.build import TASK, complete, completed, failed, new_task, started, through
+from control.store.values import AttemptRecord, HistoryRow, StoredTask
+from tests.build import TASK, after_events, complete, completed, failed, new_task, started
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def view(task: Task) -> dict[str, Any]:
-    return task_view(Stored(task, NOW, NOW)).model_dump(by_alias=True)
+    return task_view(StoredTask(task, NOW, NOW)).model_dump(by_alias=True)
 
 
-def run_of(phase: Phase, event: PhaseEvent | None = None, **more: Any) -> Run:
-    given: dict[str, Any] = {
+def attempt_record(phase: Phase, event: PhaseEvent | None = None, **more: Any) -> AttemptRecord:
+    fields: dict[str, Any] = {
         "key": AttemptKey(task_id=TASK, iteration=1, phase=phase, attempt=1),
-        "state": RunState.COMPLETED,
+        "state": AttemptState.COMPLETED,
         "worker_id": "worker-1",
         "claim_id": None,
         "message": None,
@@ -37,10 +37,10 @@ def run_of(phase: Phase, event: PhaseEvent | None = None, **more: Any) -> Run:
         "lease_expires_at": None,
         "ended_at": NOW + timedelta(seconds=2),
     }
-    return Run(**given | more)
+    return AttemptRecord(**fields | more)
 
 
-def test_a_new_task_has_brought_nothing() -> None:
+def test_a_new_task_has_no_results() -> None:
     assert (
         view(new_task()).items()
         >= {
@@ -61,7 +61,7 @@ def test_a_standard_task_has_one_iteration() -> None:
     assert view(task)["maxIterations"] == 1
 
 
-def test_a_turn_under_way_shows_its_own_dataset_and_the_last_score() -> None:
+def test_a_running_iteration_shows_its_own_dataset_and_the_last_score() -> None:
     task = complete(started(), 3, 0.4)
     task = complete(_next(task), 1)
     assert (
@@ -82,7 +82,7 @@ def test_best_is_apart_from_latest() -> None:
 
 def test_each_iteration_is_listed() -> None:
     task = complete(_next(complete(started(), 3, 0.6)), 3, 0.4)
-    assert [(turn["iteration"], turn["dev"]["value"]) for turn in view(task)["iterations"]] == [(1, 0.6), (2, 0.4)]
+    assert [(each["iteration"], each["dev"]["value"]) for each in view(task)["iterations"]] == [(1, 0.6), (2, 0.4)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_each_iteration_is_listed() -> None:
     [(Phase.OPTIMIZE, "optimization"), (Phase.TRAIN, "training"), (Phase.EVALUATE, "evaluation")],
 )
 def test_phases_have_the_names_of_004(phase: Phase, name: str) -> None:
-    assert execution_view(run_of(phase)).phase == name
+    assert execution_view(attempt_record(phase)).phase == name
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,20 @@ def test_phases_have_the_names_of_004(phase: Phase, name: str) -> None:
         (2, "score", 0.5),
     ],
 )
-def test_an_execution_shows_what_its_event_brought(phases: int, field: str, value: object) -> None:
+def test_an_execution_shows_the_result_in_its_event(phases: int, field: str, value: object) -> None:
     task = complete(started(), phases)
     assert task.phase is not None
-    shown = execution_view(run_of(task.phase, completed(task))).model_dump(by_alias=True)
+    shown = execution_view(attempt_record(task.phase, completed(task))).model_dump(by_alias=True)
     assert shown[field] == value
 
 
-def test_a_failed_execution_says_why() -> None:
-    assert execution_view(run_of(Phase.OPTIMIZE, failed(started()), state=RunState.FAILED)).message == "it broke"
+def test_a_failed_execution_has_its_message() -> None:
+    shown = execution_view(attempt_record(Phase.OPTIMIZE, failed(started()), state=AttemptState.FAILED))
+    assert shown.message == "it broke"
 
 
 def test_a_running_execution_has_no_end() -> None:
-    shown = execution_view(run_of(Phase.TRAIN, state=RunState.RUNNING, ended_at=None))
+    shown = execution_view(attempt_record(Phase.TRAIN, state=AttemptState.RUNNING, ended_at=None))
     assert (shown.status, shown.completed_at) == ("running", None)
 
 
@@ -137,4 +138,4 @@ def test_a_model_is_shown_by_its_newest_layer(model: ModelSource, path: str) -> 
 
 
 def _next(task: Task) -> Task:
-    return through(task, next_iteration(task))
+    return after_events(task, next_iteration(task))

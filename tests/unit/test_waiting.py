@@ -1,4 +1,4 @@
-"""Why a task waits: every reason, told from data alone."""
+"""Why a task waits: every reason, derived from the task and its wait context."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from contracts.submissions import StartTask
 from contracts.tasks import FailureKind, PauseMode, TaskStatus
 from contracts.waiting import WaitingReason, WaitingView
 from control.gateway.waiting import waiting
-from control.machine.machine import RunState, advance
+from control.machine.machine import AttemptState, advance
 from control.machine.task import Task
-from control.store.port import Pause, Run, Standing
+from control.store.values import AttemptRecord, Pause, WaitContext
 from tests.build import (
     TASK,
-    an,
     cancel,
     complete,
     failed,
@@ -24,6 +23,7 @@ from tests.build import (
     lost,
     new_task,
     pause,
+    sample_event,
     started,
 )
 
@@ -31,9 +31,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = 45.0
 
 
-def run_of(task: Task, state: RunState = RunState.DISPATCHED, **more: Any) -> Run:
+def attempt_record(task: Task, state: AttemptState = AttemptState.DISPATCHED, **more: Any) -> AttemptRecord:
     """The newest attempt of a task."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "key": key_of(task),
         "state": state,
         "worker_id": None,
@@ -47,17 +47,17 @@ def run_of(task: Task, state: RunState = RunState.DISPATCHED, **more: Any) -> Ru
         "lease_expires_at": None,
         "ended_at": None,
     }
-    return Run(**given | more)
+    return AttemptRecord(**fields | more)
 
 
-def running(task: Task, left: float) -> Run:
+def running(task: Task, left: float) -> AttemptRecord:
     """An attempt whose lease ends `left` seconds from now."""
-    return run_of(task, RunState.RUNNING, worker_id="gpu-7", lease_expires_at=NOW + timedelta(seconds=left))
+    return attempt_record(task, AttemptState.RUNNING, worker_id="gpu-7", lease_expires_at=NOW + timedelta(seconds=left))
 
 
-def standing(run: Run, **more: Any) -> Standing:
-    """Due a minute ago, and one worker is free, unless more is said."""
-    given: dict[str, Any] = {
+def wait_context(attempt: AttemptRecord, **more: Any) -> WaitContext:
+    """A context in which the command was due a minute ago and one worker is free; `more` overrides its fields."""
+    fields: dict[str, Any] = {
         "due_at": NOW - timedelta(seconds=60),
         "before": None,
         "ttl": TTL,
@@ -66,28 +66,30 @@ def standing(run: Run, **more: Any) -> Standing:
         "free": 1,
         "pause": None,
     }
-    return Standing(now=NOW, run=run, **given | more)
+    return WaitContext(now=NOW, attempt=attempt, **fields | more)
 
 
-def why(task: Task, found: Standing | None = None) -> WaitingView:
-    view = waiting(task, found)
+def why(task: Task, context: WaitContext | None = None) -> WaitingView:
+    view = waiting(task, context)
     assert view is not None
     return view
 
 
-def broken(task: Task, failure: FailureKind) -> Run:
+def failed_record(task: Task, failure: FailureKind) -> AttemptRecord:
     event = failed(task, failure)
-    return run_of(task, RunState.FAILED, event=event.model_dump(mode="json"), message=event.message)
+    return attempt_record(task, AttemptState.FAILED, event=event.model_dump(mode="json"), message=event.message)
 
 
-def backing_off(failure: FailureKind) -> tuple[Task, Standing]:
+def backing_off(failure: FailureKind) -> tuple[Task, WaitContext]:
     """A task whose first attempt failed, and whose second is due in ten seconds."""
     first = started()
     second = advance(first, failed(first, failure)).task
-    return second, standing(run_of(second), due_at=NOW + timedelta(seconds=10), before=broken(first, failure))
+    return second, wait_context(
+        attempt_record(second), due_at=NOW + timedelta(seconds=10), before=failed_record(first, failure)
+    )
 
 
-def test_a_task_that_nobody_started_says_so() -> None:
+def test_a_task_that_was_not_started_is_reported_as_such() -> None:
     assert why(new_task()).reason is WaitingReason.NOT_STARTED
 
 
@@ -98,103 +100,106 @@ def test_a_task_between_two_iterations_has_the_next_one_on_its_way() -> None:
 @pytest.mark.parametrize("left", [TTL, TTL / 2])
 def test_a_running_task_waits_for_nothing(left: float) -> None:
     task = started()
-    assert waiting(task, standing(running(task, left))) is None
+    assert waiting(task, wait_context(running(task, left))) is None
 
 
 def test_a_silent_worker_is_suspect_until_its_lease_ends() -> None:
     task = started()
-    view = why(task, standing(running(task, 10)))
-    assert (view.reason, view.until) == (WaitingReason.LEASE_SUSPECT, NOW + timedelta(seconds=10))
+    view = why(task, wait_context(running(task, 10)))
+    assert (view.reason, view.until) == (WaitingReason.LEASE_LATE, NOW + timedelta(seconds=10))
     assert view.sentence.startswith("no heartbeat from gpu-7 for 35 s")
 
 
-def test_without_a_worker_it_says_how_to_start_one() -> None:
+def test_the_sentence_about_a_missing_worker_says_how_to_start_one() -> None:
     task = started()
-    view = why(task, standing(run_of(task), workers=0, slots=0, free=0))
+    view = why(task, wait_context(attempt_record(task), workers=0, slots=0, free=0))
     assert (view.reason, view.since) == (WaitingReason.NO_WORKER, NOW - timedelta(seconds=60))
     assert "treadle worker optimizer" in view.sentence
 
 
 def test_busy_workers_are_counted() -> None:
     task = complete(started(), 1)
-    view = why(task, standing(run_of(task), workers=2, slots=4, free=0))
-    assert view.reason is WaitingReason.NONE_FREE
-    assert view.sentence == "no trainer is free: all of 2 are busy, with 4 slots"
+    view = why(task, wait_context(attempt_record(task), workers=2, slots=4, free=0))
+    assert view.reason is WaitingReason.NO_FREE_SLOT
+    assert view.sentence == "no trainer has a free slot (workers: 2, slots: 4)"
 
 
-def test_beside_a_free_worker_its_command_is_on_its_way() -> None:
+def test_a_command_is_on_its_way_if_a_worker_is_free() -> None:
     task = started()
-    assert why(task, standing(run_of(task))).reason is WaitingReason.ON_ITS_WAY
+    assert why(task, wait_context(attempt_record(task))).reason is WaitingReason.ON_ITS_WAY
 
 
 def test_a_start_that_is_not_due_is_scheduled() -> None:
     start = StartTask(task_id=TASK, after_seconds=3600)
     task = advance(new_task(), start).task
     due = NOW + timedelta(hours=1)
-    view = why(task, standing(run_of(task), due_at=due))
+    view = why(task, wait_context(attempt_record(task), due_at=due))
     assert (view.reason, view.until) == (WaitingReason.SCHEDULED, due)
 
 
 def test_a_backoff_names_the_failure_and_when_it_ends() -> None:
     view = why(*backing_off(FailureKind.PROGRAM_CRASHED))
     assert (view.reason, view.until) == (WaitingReason.BACKING_OFF, NOW + timedelta(seconds=10))
-    assert view.sentence == "backing off: attempt 1 failed (program_crashed): it broke, and attempt 2 follows"
+    assert view.sentence == "attempt 1 failed (program_crashed): it broke; attempt 2 starts after a delay"
 
 
-def test_a_backoff_after_a_dead_letter_says_where_the_command_is() -> None:
+def test_a_backoff_after_a_dead_letter_is_reported_as_dead_lettered() -> None:
     view = why(*backing_off(FailureKind.DEAD_LETTERED))
     assert (view.reason, view.until) == (WaitingReason.DEAD_LETTERED, NOW + timedelta(seconds=10))
 
 
 def test_a_task_that_failed_by_dead_letters_waits_for_a_retry() -> None:
     task = started(max_failures=0)
-    dead = advance(task, failed(task, FailureKind.DEAD_LETTERED)).task
-    assert why(dead).reason is WaitingReason.DEAD_LETTERED
+    failed_task = advance(task, failed(task, FailureKind.DEAD_LETTERED)).task
+    assert why(failed_task).reason is WaitingReason.DEAD_LETTERED
 
 
-def test_a_pause_names_who_asked_for_it_when_and_why() -> None:
+def test_a_pause_is_shown_with_its_user_time_and_reason() -> None:
     task = advance(started(), pause()).task
-    view = why(task, standing(run_of(task), pause=Pause(NOW, "ann", "the GPU is needed")))
+    view = why(task, wait_context(attempt_record(task), pause=Pause(NOW, "ann", "the GPU is needed")))
     assert (view.reason, view.since) == (WaitingReason.PAUSED, NOW)
     assert view.sentence == "paused by ann: the GPU is needed"
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
-    [(PauseMode.DRAIN, "its attempt is left to end"), (PauseMode.CHECKPOINT, "its attempt is writing a checkpoint")],
+    ("mode", "text"),
+    [(PauseMode.DRAIN, "its attempt runs to its end"), (PauseMode.CHECKPOINT, "its attempt is writing a checkpoint")],
 )
-def test_a_pause_says_what_the_running_attempt_does(mode: PauseMode, said: str) -> None:
+def test_the_sentence_about_a_pause_describes_the_running_attempt(mode: PauseMode, text: str) -> None:
     task = advance(started(), pause(mode)).task
-    assert said in why(task, standing(running(task, TTL), pause=Pause(NOW, "ann", None))).sentence
+    assert text in why(task, wait_context(running(task, TTL), pause=Pause(NOW, "ann", None))).sentence
 
 
-def test_a_failure_during_a_pause_is_told() -> None:
+def test_a_failure_during_a_pause_is_reported() -> None:
     first = started()
     task = advance(advance(first, pause()).task, failed(first, FailureKind.BAD_INPUT)).task
-    view = why(task, standing(broken(first, FailureKind.BAD_INPUT), pause=Pause(NOW, "ann", None)))
+    view = why(task, wait_context(failed_record(first, FailureKind.BAD_INPUT), pause=Pause(NOW, "ann", None)))
     assert view.sentence == "paused by ann; meanwhile attempt 1 failed (bad_input): it broke"
 
 
-def test_a_worker_lost_during_a_pause_is_told() -> None:
+def test_a_worker_lost_during_a_pause_is_reported() -> None:
     first = started()
     task = advance(advance(first, pause()).task, lost(first)).task
-    gone = run_of(first, RunState.LOST, event=lost(first).model_dump(mode="json"), message="no heartbeat from gpu-7")
-    assert "attempt 1 failed (lease_lost)" in why(task, standing(gone, pause=Pause(NOW, "ann", None))).sentence
+    lost_record = attempt_record(
+        first, AttemptState.LOST, event=lost(first).model_dump(mode="json"), message="no heartbeat from gpu-7"
+    )
+    view = why(task, wait_context(lost_record, pause=Pause(NOW, "ann", None)))
+    assert "attempt 1 failed (lease_lost)" in view.sentence
 
 
 def test_a_task_paused_between_two_iterations_is_paused() -> None:
     looping = complete(started(), 3)
     task = advance(looping, pause()).task
-    done = run_of(complete(started(), 2), RunState.COMPLETED)
-    assert why(task, standing(done, pause=Pause(NOW, "ann", None))).reason is WaitingReason.PAUSED
+    done = attempt_record(complete(started(), 2), AttemptState.COMPLETED)
+    assert why(task, wait_context(done, pause=Pause(NOW, "ann", None))).reason is WaitingReason.PAUSED
 
 
-@pytest.mark.parametrize("ended", [cancel(), an("fail_task", started())])
+@pytest.mark.parametrize("ended", [cancel(), sample_event("fail_task", started())])
 def test_a_task_that_has_ended_waits_for_nothing(ended: Any) -> None:
     task = advance(started(), ended).task
     assert task.status in {TaskStatus.CANCELLED, TaskStatus.FAILED}
-    assert waiting(task, standing(run_of(started(), RunState.CANCELLED))) is None
+    assert waiting(task, wait_context(attempt_record(started(), AttemptState.CANCELLED))) is None
 
 
 def test_a_task_that_went_on_between_two_reads_waits_for_nothing() -> None:
-    assert waiting(complete(started(), 1), standing(run_of(started()))) is None
+    assert waiting(complete(started(), 1), wait_context(attempt_record(started()))) is None

@@ -22,6 +22,6 @@ def test_the_mean_weight_of_the_rows_is_one() -> None:
     assert sum(r.weight for r in rows) / 10 == pytest.approx(1, abs=1e-3)
 
 
-def test_the_ledger_tells_of_the_weak_rows_only() -> None:
+def test_the_ledger_lists_only_the_weak_rows() -> None:
     _, verdicts = reweight([row("a", "weak"), row("b", "fair")], {"weak": 2.0})
     assert [v.row for v in verdicts] == ["a"]

@@ -1,4 +1,4 @@
-"""The wire: one golden JSON a kind, and bodies that nobody here understands."""
+"""The wire format: one golden JSON per kind of message, and bodies that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_the_golden_body_is_read_and_written_back_unchanged(message: type[Messag
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
-def test_every_field_of_a_kind_stands_in_its_golden_body(message: type[Message]) -> None:
+def test_every_field_of_a_kind_is_in_its_golden_body(message: type[Message]) -> None:
     assert set(json.loads(golden(message).read_bytes())) == set(message.model_fields)
 
 
 IDS = dict(line.split() for line in (GOLDEN / "message_ids.txt").read_text().splitlines())
-"""Kind and version to the id of the golden message, as it was when the kind was made. A recorded id never changes: a
-message of an earlier version that is delivered again must be known as the same."""
+"""The id of the golden message for each kind and version. A recorded id never changes, because a redelivered message
+of an earlier version must keep its id."""
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
@@ -59,9 +59,9 @@ def test_a_message_about_something_else_has_another_id(message: type[Message]) -
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
 def test_a_message_cannot_be_changed(message: type[Message]) -> None:
-    found = decode(golden(message).read_bytes(), message)
+    decoded = decode(golden(message).read_bytes(), message)
     with pytest.raises(ValidationError, match="frozen"):
-        found.kind = "other"
+        decoded.kind = "other"
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind_of)
@@ -90,7 +90,7 @@ def test_an_unknown_field_is_refused_by_name(message: type[Message]) -> None:
         (b'{"kind":"pause_task","version":1,', "not JSON"),
     ],
 )
-def test_a_body_that_nobody_understands_is_refused_with_its_reason(body: bytes, reason: str) -> None:
+def test_a_body_that_cannot_be_decoded_is_refused_with_the_reason(body: bytes, reason: str) -> None:
     with pytest.raises(UndecodableMessage, match=reason):
         decode(body, PauseTask)
 
@@ -103,15 +103,15 @@ def test_a_known_kind_is_refused_where_it_is_not_expected() -> None:
 def test_an_event_of_another_phase_than_its_key_is_refused() -> None:
     raw = json.loads(golden(DataOptimized).read_bytes())
     raw["key"]["phase"] = "train"
-    with pytest.raises(UndecodableMessage, match="a data_optimized event is of optimize"):
+    with pytest.raises(UndecodableMessage, match="expected optimize in a data_optimized event"):
         decode(json.dumps(raw).encode(), DataOptimized)
 
 
 def test_the_body_of_a_task_is_accepted_in_camel_case_too() -> None:
     raw = json.loads(golden(CreateTask).read_bytes())
     camel = {"taskName": "n", "modelName": "m", "datasetId": "d", "userId": 1, "mode": "STANDARD"}
-    found = decode(json.dumps({**raw, "task": camel}).encode(), CreateTask)
-    assert found.task.task_name == "n"
+    decoded = decode(json.dumps({**raw, "task": camel}).encode(), CreateTask)
+    assert decoded.task.task_name == "n"
 
 
 def test_a_number_that_json_cannot_hold_is_refused_by_name() -> None:

@@ -1,4 +1,4 @@
-"""A worker's folder belongs to one living worker, and what a dead one left is taken over."""
+"""The folder of a worker belongs to one running worker; the files of a dead worker are taken over."""
 
 import os
 from pathlib import Path
@@ -37,21 +37,23 @@ def test_a_folder_is_free_again_after_its_worker(folder: WorkerFolder) -> None:
 async def test_a_second_worker_of_the_same_name_is_refused(
     folder: WorkerFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "PATIENCE", folders.RETRY_AFTER)
+    monkeypatch.setattr(folders, "LOCK_TIMEOUT", folders.RETRY_AFTER)
     folder.lock()
     with pytest.raises(FolderInUse, match="TREADLE_WORKER_ID"):
         await WorkerFolder(folder.path).take()
     folder.unlock()
 
 
-async def test_a_dead_worker_is_an_orphan_and_a_living_one_is_not(folder: WorkerFolder, tmp_path: Path) -> None:
-    living, dead = WorkerFolder(tmp_path / "living"), WorkerFolder(tmp_path / "dead")
-    for other in (folder, living, dead):
+async def test_the_folder_of_a_dead_worker_is_an_orphan_and_that_of_a_running_worker_is_not(
+    folder: WorkerFolder, tmp_path: Path
+) -> None:
+    alive, dead = WorkerFolder(tmp_path / "alive"), WorkerFolder(tmp_path / "dead")
+    for other in (folder, alive, dead):
         other.lock()
     dead.unlock()
     assert [orphan.path async for orphan in folder.orphans()] == [dead.path]
     folder.unlock()
-    living.unlock()
+    alive.unlock()
 
 
 def test_the_jobs_of_an_orphan_are_inherited_and_its_folder_goes(folder: WorkerFolder, tmp_path: Path) -> None:
@@ -75,9 +77,9 @@ def test_only_the_newest_job_folders_are_kept_beside_the_active_ones(folder: Wor
     assert active.exists()
 
 
-def test_a_job_folder_that_goes_meanwhile_keeps_no_other_from_being_pruned(folder: WorkerFolder) -> None:
+def test_a_job_folder_that_disappears_meanwhile_does_not_stop_the_pruning(folder: WorkerFolder) -> None:
     jobs = [folder.job(key()) for _ in range(KEPT_JOBS + 1)]
-    (folder.jobs / "gone").symlink_to("nowhere")  # listed, and not there when it is looked at
+    (folder.jobs / "gone").symlink_to("nowhere")  # it is listed, but its target does not exist
     folder.prune(set())
     assert len([path for path in jobs if path.exists()]) == KEPT_JOBS
 
@@ -88,20 +90,20 @@ def test_an_attempt_begins_in_an_empty_folder(folder: WorkerFolder) -> None:
     assert list(folder.job(attempt).iterdir()) == []
 
 
-def place(bus_url: str) -> Path:
+def folder_path(bus_url: str) -> Path:
     settings = Settings(bus_url=SecretStr(bus_url), work_dir=Path("/work"))
     return WorkerFolder.of(settings, Phase.TRAIN, "w").path
 
 
 def test_workers_at_different_brokers_are_not_beside_one_another() -> None:
-    assert len({place(f"amqp://u:p@{broker}").parent for broker in ("a/", "b/", "a:5673/", "a/v")}) == 4
+    assert len({folder_path(f"amqp://u:p@{broker}").parent for broker in ("a/", "b/", "a:5673/", "a/v")}) == 4
 
 
 def test_a_new_password_leaves_a_worker_its_folder() -> None:
-    assert place("amqp://u:old@host/") == place("amqp://u:new@host/")
+    assert folder_path("amqp://u:old@host/") == folder_path("amqp://u:new@host/")
 
 
-def test_a_folder_is_for_its_user_alone_up_to_what_was_there(tmp_path: Path) -> None:
+def test_only_its_user_can_access_a_new_folder_and_its_new_parents(tmp_path: Path) -> None:
     folder = WorkerFolder(tmp_path / "work" / "train" / "w")
     folder.lock()
     made = [folder.jobs, *folder.jobs.parents]

@@ -1,7 +1,4 @@
-"""Which rows go together: batches of rows of like length under a budget of padded tokens.
-
-Little padding is worth a factor of two on a CPU against batches of random rows.
-"""
+"""Group rows of similar length into batches with a budget of padded tokens, because padding costs computing time."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ Batch = list[int]
 """Indices of rows."""
 
 CHUNK = 64
-"""Batches' worth of rows that are sorted by length together; larger sets keep their randomness beyond it."""
+"""Number of batches whose rows are sorted by length together; rows are assigned to such chunks at random."""
 
 
 class BatchStream:
-    """An endless, seeded stream of batches; `epoch` and `index` say which comes next, and may be set."""
+    """An endless, seeded stream of batches; `epoch` and `index` give the next batch and can be set to resume."""
 
     def __init__(self, lengths: Sequence[int], budget: int, seed: int) -> None:
         self._lengths = lengths
@@ -37,18 +34,18 @@ class BatchStream:
         return batch
 
     def per_epoch(self) -> int:
-        """Batches of the first epoch; later ones differ from it by very few."""
+        """Return the number of batches in the first epoch; later epochs can differ slightly."""
         return len(self._plan(0))
 
     def _plan(self, epoch: int) -> list[Batch]:
         if self._planned is None or self._planned[0] != epoch:
-            rng = random.Random(f"{self._seed}/{epoch}")  # noqa: S311  # a shuffle, no secret
+            rng = random.Random(f"{self._seed}/{epoch}")  # noqa: S311  # a shuffle, not used for security
             self._planned = epoch, plan_epoch(self._lengths, self._budget, rng)
         return self._planned[1]
 
 
 def plan_epoch(lengths: Sequence[int], budget: int, rng: random.Random) -> list[Batch]:
-    """Every row once, in batches whose padded size (rows times longest row) is at most `budget` tokens.
+    """Return batches with every row once, of a padded size (rows times longest row) of at most `budget` tokens.
 
     A row longer than `budget` is a batch of its own.
     """
@@ -58,7 +55,7 @@ def plan_epoch(lengths: Sequence[int], budget: int, rng: random.Random) -> list[
     size = max(1, round(CHUNK * budget / mean))
     batches: list[Batch] = []
     for start in range(0, len(order), size):
-        # The sort is stable, so rows of one length stay shuffled.
+        # The sort is stable, so rows of equal length stay shuffled.
         chunk = sorted(order[start : start + size], key=lambda row: lengths[row])
         batches += _cut_evenly(chunk, lengths, budget)
     rng.shuffle(batches)
@@ -66,9 +63,9 @@ def plan_epoch(lengths: Sequence[int], budget: int, rng: random.Random) -> list[
 
 
 def _cut_evenly(rows: Batch, lengths: Sequence[int], budget: int) -> list[Batch]:
-    """As few batches as the budget allows, then the smallest budget that needs no more of them.
+    """Cut the rows into as few batches as `budget` allows, but with the smallest budget that needs no more batches.
 
-    So no batch of a few left-over rows makes a full step.
+    This avoids a last batch of only a few rows, which would still be a full step.
     """
     fewest = len(_cut(rows, lengths, budget))
     low, high = 0, budget
@@ -79,7 +76,7 @@ def _cut_evenly(rows: Batch, lengths: Sequence[int], budget: int) -> list[Batch]
 
 
 def _cut(rows: Batch, lengths: Sequence[int], budget: int) -> list[Batch]:
-    """Greedy: rows ascend in length, so the newest is the longest of its batch."""
+    """Cut greedily; the rows are sorted by length, so the last row of a batch is its longest."""
     batches: list[Batch] = [[]]
     for row in rows:
         if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > budget:

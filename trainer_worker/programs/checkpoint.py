@@ -1,7 +1,7 @@
-"""Checkpoints: folders `step-<n>` from which a training goes on as if it had never stopped, bit for bit on a CPU.
+"""Write and read checkpoints: folders `step-<n>` from which a training resumes, on a CPU with bit-identical results.
 
-Safetensors and JSON only, so that reading one runs nothing. A folder is written beside its place, synced, closed
-with a manifest of sizes and digests, and renamed.
+A checkpoint is only safetensors and JSON, so that reading it executes no code. It is written to a temporary folder,
+synced, completed with a manifest of sizes and digests, and renamed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from trainer_worker.programs import random_state
 from trainer_worker.programs.history import Snapshot
 from trainer_worker.programs.training import Training
 
-KEEP = 2
+KEPT_CHECKPOINTS = 2
+"""Number of newest checkpoints that are kept."""
 WEIGHTS, OPTIMIZER, RANDOM, STATE = "weights.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
 
 
-class State(BaseModel):
-    """What of a training is not a tensor."""
+class TrainingState(BaseModel):
+    """The part of a training's state that is not tensors."""
 
     fingerprint: str
-    """Of the spec and the rows: a checkpoint continues nothing else."""
+    """Hash of the spec and the rows; the checkpoint is valid only for these."""
     step: int
     epoch: int
     index: int
@@ -43,29 +44,32 @@ class State(BaseModel):
 
 
 def save(training: Training, fingerprint: str, folder: Path) -> Path:
-    """Write `folder/step-<n>` and remove all but the newest KEEP."""
-    training.history.recent()  # never keep weights that have diverged
-    place = folder / f"step-{training.step}"
-    beside = folder / f".{place.name}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    _write(training, fingerprint, beside)
-    _close(beside)
-    if place.exists():
-        shutil.rmtree(place)
-    beside.rename(place)
+    """Write `folder/step-<n>` and remove older checkpoints.
+
+    Raises BadConfiguration if the loss is NaN or infinite.
+    """
+    training.history.recent()  # raises if the training has diverged, so that such weights are not kept
+    target = folder / f"step-{training.step}"
+    temporary = folder / f".{target.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _write(training, fingerprint, temporary)
+    _write_manifest(temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    temporary.rename(target)
     _sync(folder)
-    for old in _steps(folder)[:-KEEP]:
+    for old in _steps(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
-    return place
+    return target
 
 
 def restore(training: Training, fingerprint: str, folder: Path) -> None:
-    """Go on from the checkpoint in `folder`. Raises BadConfiguration where another run wrote it."""
-    state = State.model_validate_json((folder / STATE).read_bytes())
+    """Restore the checkpoint in `folder`. Raises BadConfiguration if it belongs to another spec or other rows."""
+    state = TrainingState.model_validate_json((folder / STATE).read_bytes())
     if state.fingerprint != fingerprint:
         raise BadConfiguration(
-            "the checkpoint was written by a run on other rows, another model or other hyper-parameters; "
+            "the checkpoint was written by a training with other rows, another model or other hyper-parameters; "
             "resume with those, or start without resume_from",
             field="resume_from",
         )
@@ -77,17 +81,17 @@ def restore(training: Training, fingerprint: str, folder: Path) -> None:
     random_state.restore(load_file(folder / RANDOM), state.generators)
 
 
-def latest(*places: Path) -> Path | None:
-    """The complete checkpoint of the most steps: in each place its `step-<n>` folders, or the place itself."""
-    found = {folder: _readable(folder) for place in places for folder in (place, *_steps(place))}
-    steps = {folder: state.step for folder, state in found.items() if state}
+def latest(*folders: Path) -> Path | None:
+    """Return the complete checkpoint with the most steps among the given folders and their `step-<n>` subfolders."""
+    states = {folder: _read_state(folder) for parent in folders for folder in (parent, *_steps(parent))}
+    steps = {folder: state.step for folder, state in states.items() if state}
     return max(steps, key=lambda folder: steps[folder], default=None)
 
 
 def _write(training: Training, fingerprint: str, folder: Path) -> None:
-    moving = _moving(training)
+    trainable = _trainable(training)
     tensors, generators = random_state.capture()
-    state = State(
+    state = TrainingState(
         fingerprint=fingerprint,
         step=training.step,
         epoch=training.stream.epoch,
@@ -98,11 +102,11 @@ def _write(training: Training, fingerprint: str, folder: Path) -> None:
         losses=training.history.snapshot(),
         generators=generators,
     )
-    save_file({name: parameter.detach().contiguous() for name, parameter in moving.items()}, folder / WEIGHTS)
+    save_file({name: parameter.detach().contiguous() for name, parameter in trainable.items()}, folder / WEIGHTS)
     save_file(
         {
             f"{part}/{name}": value.contiguous()
-            for name, parameter in moving.items()
+            for name, parameter in trainable.items()
             for part, value in training.optimizer.state[parameter].items()
         },
         folder / OPTIMIZER,
@@ -112,25 +116,25 @@ def _write(training: Training, fingerprint: str, folder: Path) -> None:
 
 
 def _load_weights(training: Training, weights: dict[str, torch.Tensor], optimizer: dict[str, torch.Tensor]) -> None:
-    moving = _moving(training)
+    trainable = _trainable(training)
     with torch.no_grad():
-        for name, parameter in moving.items():
+        for name, parameter in trainable.items():
             parameter.copy_(weights[name])
     for key, value in optimizer.items():
         part, _, name = key.partition("/")
-        training.optimizer.state[moving[name]][part] = value.to(moving[name].device)
+        training.optimizer.state[trainable[name]][part] = value.to(trainable[name].device)
 
 
-def _moving(training: Training) -> dict[str, torch.nn.Parameter]:
+def _trainable(training: Training) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in training.model.named_parameters() if parameter.requires_grad}
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The finished `step-<n>` folders, in order."""
+    """Return the `step-<n>` folders in ascending order of steps."""
     return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def _close(folder: Path) -> None:
+def _write_manifest(folder: Path) -> None:
     """Sync every file, then write the manifest."""
     files = []
     for path in sorted(folder.iterdir()):
@@ -143,19 +147,19 @@ def _close(folder: Path) -> None:
     _sync(folder)
 
 
-def _readable(folder: Path) -> State | None:
-    """The state in a complete checkpoint; None where a file is missing or cut off, and where there is none at all."""
+def _read_state(folder: Path) -> TrainingState | None:
+    """Return the state of a complete checkpoint, or None if a file is missing or truncated."""
     try:
         for name in (WEIGHTS, OPTIMIZER, RANDOM):
             with safe_open(folder / name, "pt"):
-                pass  # it compares its header with the file's length
-        return State.model_validate_json((folder / STATE).read_bytes()) if _is_whole(folder) else None
+                pass  # opening compares the header with the length of the file
+        return TrainingState.model_validate_json((folder / STATE).read_bytes()) if _is_complete(folder) else None
     except (OSError, SafetensorError, ValidationError):
         return None
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether every file has the size that the manifest says; a downloaded checkpoint was checked on its way."""
+def _is_complete(folder: Path) -> bool:
+    """Whether every file has its size in the manifest; a downloaded checkpoint has none, as the download checked it."""
     path = folder / MANIFEST
     if not path.is_file():
         return not folder.name.startswith("step-")

@@ -1,4 +1,4 @@
-"""`train.jsonl` becomes examples: tokens, what is scored of them, and how much each counts."""
+"""Convert `train.jsonl` to examples: tokens, and a weight for each token that is scored."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from infra.models.chat_format import ChatFormat, Ids, Rendered
 from infra.row_files import read_rows
 
 Weights = npt.NDArray[np.float32]
-RENDERED_TOGETHER = 1024
+ROWS_PER_RENDER = 1024
+"""Number of rows rendered in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence to learn from: `ids` and `weights` of shape (length,), a weight of 0 where a token is not scored.
+    """One training sequence: `ids` and `weights` of shape (length,); the weight of a token that is not scored is 0.
 
     The first token has no predecessor, so it is never predicted.
     """
@@ -32,25 +33,25 @@ class Example:
         return len(self.ids)
 
     @property
-    def teaches(self) -> bool:
-        """Whether any of its tokens is predicted."""
+    def has_scored_tokens(self) -> bool:
+        """Whether the example has a token that is predicted and scored."""
         return bool(self.weights[1:].any())
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All examples, and how many rows were dropped: their answer alone is longer than allowed, or empty."""
+    """All examples, and the number of dropped rows, whose answer is empty or longer than allowed."""
 
     items: list[Example]
     dropped: int
 
     def lengths(self) -> list[int]:
-        """Tokens of each example."""
+        """Return the number of tokens of each example."""
         return [len(item) for item in self.items]
 
 
 def training_rows(path: Path) -> list[Row]:
-    """Every row of the file, at least one. Raises BadInput."""
+    """Read the rows of the file. Raises BadInput if there are none or a line is not a Row."""
     rows = read_rows(path)
     if not rows:
         raise BadInput(f"{path.name} is empty; expected at least one row", field=path.name)
@@ -58,13 +59,13 @@ def training_rows(path: Path) -> list[Row]:
 
 
 def make_examples(rows: Sequence[Row], chat: ChatFormat, max_length: int | None) -> Examples:
-    """Render every row into at most `max_length` tokens, None for no limit. Raises BadConfiguration where none fits."""
+    """Render every row into at most `max_length` tokens (None: no limit). Raises BadConfiguration if no row fits."""
     items = [
         _example(tokens, row.weight) if tokens else None
-        for some in _batched(rows)
-        for row, tokens in zip(some, chat.render(some, max_length), strict=True)
+        for batch in _batched(rows)
+        for row, tokens in zip(batch, chat.render(batch, max_length), strict=True)
     ]
-    kept = [item for item in items if item is not None and item.teaches]
+    kept = [item for item in items if item is not None and item.has_scored_tokens]
     if not kept:
         raise BadConfiguration(
             f"no row's answer fits into {max_length} tokens; raise max_length (and tokens_per_batch)",
@@ -74,15 +75,18 @@ def make_examples(rows: Sequence[Row], chat: ChatFormat, max_length: int | None)
 
 
 def require_conversations(rows: Sequence[Row]) -> None:
-    """Raises BadInput where a row is plain text, of which stage `sft` would not know what to score."""
+    """Raises BadInput if a row is plain text, in which stage `sft` has no answer to score."""
     plain = next((row for row in rows if row.text is not None), None)
     if plain:
-        raise BadInput(f"row {plain.id} is plain text; stage sft needs conversations (or use stage pt)", field="stage")
+        raise BadInput(
+            f"row {plain.id} is plain text; stage sft needs conversations; give such rows, or set stage to pt",
+            field="stage",
+        )
 
 
 def _batched(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), RENDERED_TOGETHER):
-        yield rows[start : start + RENDERED_TOGETHER]
+    for start in range(0, len(rows), ROWS_PER_RENDER):
+        yield rows[start : start + ROWS_PER_RENDER]
 
 
 def _example(tokens: Rendered, weight: float) -> Example:

@@ -1,4 +1,4 @@
-"""The loss as it went, without waiting for the device at every step."""
+"""Record the loss without synchronising with the device at every step."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pydantic import BaseModel
 
 from infra.errors import BadConfiguration
 
-POINTS = 200
-"""Points that a run's curve has at most, or twice as many where the steps do not divide."""
-RECENT = 20
+CURVE_POINTS = 200
+"""Intended number of points of a loss curve; up to twice as many if the steps do not divide evenly."""
+RECENT_STEPS = 20
+"""Number of last steps whose mean loss is reported."""
 
 
 class Snapshot(BaseModel):
-    """A history as numbers: its curve, the interval that has not ended, the last steps."""
+    """The history as plain numbers: the curve, the losses of the unfinished interval, and those of the last steps."""
 
     points: list[tuple[int, float]]
     interval: list[float]
@@ -24,17 +25,17 @@ class Snapshot(BaseModel):
 
 
 class LossHistory:
-    """Means over equal intervals of steps. Reading it raises BadConfiguration where the loss has gone to NaN or inf."""
+    """The curve of the loss, as means over equal intervals of steps."""
 
     def __init__(self, steps: int) -> None:
-        self._every = max(1, steps // POINTS)
+        self._every = max(1, steps // CURVE_POINTS)
         self._interval: list[torch.Tensor] = []
-        self._recent: deque[torch.Tensor] = deque(maxlen=RECENT)
+        self._recent: deque[torch.Tensor] = deque(maxlen=RECENT_STEPS)
         self.points: list[tuple[int, float]] = []
-        """(step, mean loss of the interval that ends with it), in nats a token."""
+        """(step, mean loss of the interval that ends with it), in nats per token."""
 
     def record(self, step: int, loss: torch.Tensor) -> None:
-        """Remember the loss of step `step` (from 1)."""
+        """Record the loss of step `step`, from 1. Raises BadConfiguration if an interval's mean is not finite."""
         self._interval.append(loss.detach())
         self._recent.append(loss.detach())
         if step % self._every == 0:
@@ -42,11 +43,11 @@ class LossHistory:
             self._interval = []
 
     def recent(self) -> float:
-        """Mean of the last steps."""
+        """Return the mean loss of the last steps, in nats per token. Raises BadConfiguration if it is not finite."""
         return _finite_mean(list(self._recent))
 
     def snapshot(self) -> Snapshot:
-        """All that a checkpoint needs."""
+        """Return the state for a checkpoint, as plain numbers."""
         return Snapshot(
             points=list(self.points),
             interval=[float(loss) for loss in self._interval],
@@ -54,7 +55,7 @@ class LossHistory:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.points = list(snapshot.points)
         self._interval = [torch.tensor(loss) for loss in snapshot.interval]
         self._recent.extend(torch.tensor(loss) for loss in snapshot.recent)
@@ -64,7 +65,7 @@ def _finite_mean(losses: list[torch.Tensor]) -> float:
     mean = sum(float(loss) for loss in torch.stack(losses).tolist()) / len(losses)
     if not math.isfinite(mean):
         raise BadConfiguration(
-            f"the loss became {mean}: training diverged; try a lower learning_rate (a tenth, say)",
+            f"the loss became {mean}: training diverged; try a lower learning_rate, for example a tenth",
             field="learning_rate",
         )
     return mean

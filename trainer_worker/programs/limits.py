@@ -1,4 +1,4 @@
-"""Hyper-parameters against the model that they are for."""
+"""Check the hyper-parameters and examples against the limits of the model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def check_rank(hyper: Hyperparameters, config: PretrainedConfig) -> None:
-    """Raises BadConfiguration where an adapter would be larger than the layers it adapts."""
+    """Raises BadConfiguration if the LoRA rank is higher than the model's hidden size."""
     hidden = getattr(config.get_text_config(), "hidden_size", None)
     if hyper.method is Method.LORA and hidden is not None and hyper.lora_rank > hidden:
         raise BadConfiguration(
-            f"lora_rank is {hyper.lora_rank}, but the model's hidden size is {hidden}; expected at most that",
+            f"lora_rank is {hyper.lora_rank}, but the model's hidden size is {hidden}; set it to {hidden} or less",
             field="lora_rank",
         )
 
 
 def longest_row(hyper: Hyperparameters, config: PretrainedConfig) -> int:
-    """Tokens of one sequence at most: `max_length`, but never more than a batch holds.
+    """Return the maximum tokens of one sequence: `max_length`, but no more than a batch holds.
 
-    Plain text is packed into blocks of our own making, so there the model's own limit counts too.
+    In stage `pt`, in which texts are packed into blocks, the model's number of positions is a limit too.
     """
     limit = min(hyper.max_length, hyper.tokens_per_batch)
     positions = _positions(config)
@@ -34,24 +34,24 @@ def longest_row(hyper: Hyperparameters, config: PretrainedConfig) -> int:
 
 
 def check_lengths(examples: Examples, config: PretrainedConfig) -> None:
-    """Raises BadConfiguration where a row is longer than the positions that the model knows."""
+    """Raises BadConfiguration if a row has more tokens than the model has positions."""
     positions, longest = _positions(config), max(examples.lengths())
     if positions and longest > positions:
         raise BadConfiguration(
-            f"max_length lets rows of {longest} tokens through, but the model knows {positions} positions; "
+            f"max_length allows rows of {longest} tokens, but the model has only {positions} positions; "
             f"set max_length to at most {positions}",
             field="max_length",
         )
 
 
 def check_vocabulary(examples: Examples, model: PreTrainedModel) -> None:
-    """Raises BadConfiguration where the tokenizer makes tokens that the model has no embedding for."""
+    """Raises BadConfiguration if the tokenizer produces tokens for which the model has no embedding."""
     embeddings: torch.nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]  # its rows are tokens
     known = embeddings.weight.shape[0]
     highest = max(int(item.ids.max()) for item in examples.items)
     if highest >= known:
         raise BadConfiguration(
-            f"the tokenizer makes token {highest}, but the model knows {known} tokens; use the model's own tokenizer",
+            f"the tokenizer produces token {highest}, but the model has {known} tokens; use the model's own tokenizer",
             field="model",
         )
 

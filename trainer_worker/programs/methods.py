@@ -1,4 +1,4 @@
-"""Which parameters move: all of them, or low-rank adapters upon every linear layer."""
+"""Select the trainable parameters: all of them, or low-rank adapters on every linear layer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def prepare(model: PreTrainedModel, hyper: Hyperparameters) -> PreTrainedModel:
-    """The model in training mode; only the parameters that `hyper.method` moves require gradients."""
+    """Return the model in training mode; only the parameters that `hyper.method` trains require gradients.
+
+    Raises BadConfiguration if LoRA does not fit the model.
+    """
     if hyper.method is Method.FULL:
-        # Weights that move are float32, or small steps would be rounded away.
+        # Trained weights are float32; in lower precision small steps would be lost to rounding.
         torch.nn.Module.to(model, torch.float32)
         model.requires_grad_(requires_grad=True)
         model.train()
@@ -36,14 +39,14 @@ def prepare(model: PreTrainedModel, hyper: Hyperparameters) -> PreTrainedModel:
             f"method lora does not fit this model: {error}; try method full", field="method"
         ) from error
     adapted.train()
-    return cast("PreTrainedModel", adapted)  # it forwards all that is used of one
+    return cast("PreTrainedModel", adapted)  # it forwards every attribute that is used here
 
 
 def optimizer_for(model: PreTrainedModel, hyper: Hyperparameters) -> torch.optim.AdamW:
-    """AdamW over what moves; weight decay spares biases and norms, as is usual."""
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in moving if parameter.ndim > 1]
-    vectors = [parameter for parameter in moving if parameter.ndim <= 1]
+    """Return AdamW over the trainable parameters, with weight decay only for matrices, not for biases and norms."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.ndim > 1]
+    vectors = [parameter for parameter in trainable if parameter.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": hyper.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

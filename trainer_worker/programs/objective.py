@@ -1,4 +1,4 @@
-"""The loss: cross entropy of the scored tokens, weighted by row, with logits made for scored positions alone."""
+"""The loss: cross entropy of the scored tokens, weighted by row, with logits only for scored positions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A batch on its device: `ids` (rows, length), padded right; the rest is one entry a scored token."""
+    """A batch on its device: `ids` (rows, length), padded on the right; other tensors have shape (scored tokens,)."""
 
     ids: torch.Tensor
     positions: torch.Tensor
-    """Where in the flattened batch the hidden state lies that predicts the token."""
+    """Index in the flattened batch of the hidden state that predicts the token."""
     targets: torch.Tensor
     weights: torch.Tensor
     tokens: int
-    """Tokens that are not padding."""
+    """Number of tokens in the batch that are not padding."""
 
 
 def collate(examples: Sequence[Example], padding: int, device: torch.device) -> Scored:
-    """Pad to the longest on the right: under causal attention no scored token can see the padding."""
+    """Pad the examples on the right; under causal attention the padding does not affect a scored token."""
     length = max(len(example) for example in examples)
     ids = np.full((len(examples), length), padding, dtype=np.int64)
     weights = np.zeros((len(examples), length), dtype=np.float32)
@@ -48,17 +48,17 @@ def collate(examples: Sequence[Example], padding: int, device: torch.device) -> 
 
 
 def loss_of(model: PreTrainedModel, batch: Scored) -> torch.Tensor:
-    """Weighted mean of the negative log likelihood over the batch's scored tokens, in nats; a scalar."""
+    """Return the weighted mean negative log likelihood of the batch's scored tokens, in nats, as a scalar."""
     logits = scored_logits(model, batch)
     losses = F.cross_entropy(logits.float(), batch.targets, reduction="none")
     return (losses * batch.weights).sum() / batch.weights.sum()
 
 
 def scored_logits(model: PreTrainedModel, batch: Scored) -> torch.Tensor:
-    """Logits (scored tokens, vocabulary).
+    """Return logits of shape (scored tokens, vocabulary).
 
-    The head sees only the hidden states that are scored, whatever the model does to its logits afterwards;
-    with a large vocabulary this saves most of the memory and, with many unscored tokens, much of the time.
+    The output head gets only the scored hidden states. With a large vocabulary this saves most of the memory and, with
+    many unscored tokens, much of the time.
     """
 
     def compact(_: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

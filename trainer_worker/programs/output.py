@@ -1,4 +1,4 @@
-"""What a training leaves: a Hugging Face folder or a PEFT adapter, the tokenizer, and `training.json`."""
+"""Write the output: a Hugging Face model or a PEFT adapter, the tokenizer, and `training.json`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 def save_model(model: PreTrainedModel, spec: TrainSpec, dtype: torch.dtype, folder: Path) -> None:
-    """Safetensors only. A full model is written in `dtype`, as its base was."""
+    """Save the model as safetensors; a full model is saved in `dtype`, the type of its base."""
     if spec.hyperparameters.method is Method.FULL:
         torch.nn.Module.to(model, dtype)
         model.save_pretrained(folder)
         return
-    # Not a path of this machine; and peft would ask the hub about it, were embeddings left to "auto".
+    # The model's name, not a path of this machine. With save_embedding_layers="auto", peft would look it up on the hub.
     model.peft_config["default"].base_model_name_or_path = str(spec.model)
     model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink()  # a form with nothing filled in
+    (folder / "README.md").unlink()  # an empty template
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, spec: TrainSpec, folder: Path) -> None:
-    """After `sft` with the template that was trained on, so that nothing serves the model with another."""
+    """Save the tokenizer, after `sft` with the chat template used in training, so that inference uses the same one."""
     if spec.hyperparameters.stage is Stage.SFT:
         tokenizer.chat_template = chat.template
     tokenizer.save_pretrained(folder)
 
 
 def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder: Path) -> None:
-    """`training.json`: what was really done, with the curve of the loss."""
+    """Write `training.json`: the settings, the amount of training and the loss curve."""
     record = {
         "model": str(spec.model),
         "seed": spec.seed,

@@ -1,4 +1,4 @@
-"""Which arithmetic is faster here without harm: bfloat16 autocast, or plain float32."""
+"""Choose the faster arithmetic on this device: bfloat16 autocast or float32."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WORTH_A_PROBE = 256
-"""Hidden size below which a CPU gains nothing from bfloat16: casting costs as much as the product saves."""
-CLEARLY = 1.2
+MIN_HIDDEN_SIZE = 256
+"""Models with a smaller hidden size use float32 on a CPU, because casting costs as much as bfloat16 saves."""
+MIN_SPEEDUP = 1.2
+"""Minimum measured speed-up at which a CPU uses bfloat16."""
 
 
-def bfloat16_pays(model: PreTrainedModel, device: torch.device) -> bool:
-    """True on a GPU that has bfloat16; on a CPU what a probe of some ten milliseconds measures."""
+def use_bfloat16(model: PreTrainedModel, device: torch.device) -> bool:
+    """Whether to use bfloat16: on a GPU if it supports it, on a CPU if a short measurement shows that it is faster."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     hidden = getattr(model.config, "hidden_size", 0)
-    if device.type != "cpu" or hidden < WORTH_A_PROBE:
+    if device.type != "cpu" or hidden < MIN_HIDDEN_SIZE:
         return False
-    return _seconds(torch.float32, hidden) > CLEARLY * _seconds(torch.bfloat16, hidden)
+    return _seconds(torch.float32, hidden) > MIN_SPEEDUP * _seconds(torch.bfloat16, hidden)
 
 
 def autocast(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:
-    """The context that a forward pass runs in."""
+    """Return the context manager for a forward pass."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
 
 
 def _seconds(dtype: torch.dtype, hidden: int) -> float:
-    """The best of three products of the size that a layer makes, casts included."""
+    """Return the shortest time, in seconds, of three matrix products of a layer's size, casts included."""
     tokens, weights = torch.ones(256, hidden), torch.ones(hidden, 4 * hidden)
     times = []
     for _ in range(3):

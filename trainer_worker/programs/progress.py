@@ -1,4 +1,4 @@
-"""How far the training is: loss, real tokens a second, and when it will end."""
+"""Report the progress of the training: steps, loss, tokens per second and remaining time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from infra.child.program import REPORT_EVERY, Job
 from trainer_worker.programs.training import Training
 
 SMOOTHING = 0.1
-"""Weight of the newest step in the moving average that the ETA rests on."""
+"""Weight of the newest step in the moving average of step times, from which the ETA is computed."""
 
 
 class Progress:
-    """Reports at most a few times a second. Speeds are of this session, so that a resumed run tells the truth."""
+    """Reports progress at most every REPORT_EVERY seconds; speeds count only the steps of this attempt."""
 
     def __init__(self, job: Job, training: Training) -> None:
         self._job = job
@@ -24,7 +24,7 @@ class Progress:
         job.report("training", training.step, training.steps)
 
     def stepped(self) -> None:
-        """Called after every step."""
+        """Update the progress; call it after every step."""
         now = time.monotonic()
         seconds = now - self._stepped
         mean = seconds if self._step_seconds is None else self._step_seconds
@@ -35,7 +35,7 @@ class Progress:
             self._report(self._step_seconds)
 
     def tokens_per_second(self) -> float:
-        """Tokens that are not padding, a second of this session."""
+        """Return the tokens per second of this attempt, padding not counted."""
         return (self._training.tokens - self._tokens) / max(self._stepped - self._started, 1e-9)
 
     def _report(self, step_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The state of every generator of random numbers that a training draws from."""
+"""Save and restore the state of every random number generator that a training uses."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 
 def capture() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Torch's states as tensors; Python's and NumPy's as JSON."""
+    """Return torch's states as tensors, and Python's and NumPy's as JSON values."""
     tensors = {"cpu": torch.get_rng_state()}
     for index in range(torch.cuda.device_count()):
         tensors[f"cuda-{index}"] = torch.cuda.get_rng_state(index)
     version, state, gauss = random.getstate()
-    _, keys, *rest = np.random.get_state(legacy=True)  # libraries draw from the legacy generator
+    _, keys, *rest = np.random.get_state(legacy=True)  # libraries use the legacy generator
     return tensors, {"python": [version, list(state), gauss], "numpy": [np.asarray(keys).tolist(), *rest]}
 
 
 def restore(tensors: dict[str, torch.Tensor], others: dict[str, Any]) -> None:
-    """Put every generator back to where `capture` found it."""
+    """Restore every generator to a state that `capture` returned."""
     torch.set_rng_state(tensors["cpu"])
     for index in range(torch.cuda.device_count()):
         if f"cuda-{index}" in tensors:

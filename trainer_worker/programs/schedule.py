@@ -1,4 +1,4 @@
-"""The learning rate at each step."""
+"""Compute the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def learning_rate(step: int, *, steps: int, peak: float, warmup_ratio: float) -> float:
-    """Rate of step `step` (from 0) of `steps`: a linear rise to `peak`, then half a cosine to zero."""
+    """Return the rate of step `step` (from 0) of `steps`: a linear rise to `peak`, then half a cosine to zero."""
     warmup = math.ceil(steps * warmup_ratio)
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -1,6 +1,6 @@
-"""A tiny Llama from nothing: a WordPiece tokenizer of raw texts and random weights, as a Hugging Face folder.
+"""Create a tiny Llama with random weights and a WordPiece tokenizer trained on texts, without the hub.
 
-`python -m infra.child.program trainer_worker.programs.tiny_base DIR`, with the texts' path in DIR/spec.json. No hub.
+`python -m infra.child.program trainer_worker.programs.tiny_base DIR`, with the path of the texts in DIR/spec.json.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from infra.errors import BadInput
 
 PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM = "<pad>", "<unk>", "<end>", "<user>", "<assistant>", "<system>"
 SPECIAL = [PAD, UNKNOWN, END, USER, ASSISTANT, SYSTEM]
-INSIDE = "##"
-"""Before a piece that does not begin a word."""
+CONTINUATION_PREFIX = "##"
+"""Prefix of a piece that does not begin a word."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<' + message['role'] + '>' }}"
@@ -35,29 +35,29 @@ CHAT_TEMPLATE = (
 
 
 class Spec(Frozen):
-    """Sizes of the model; the defaults give some 0.7 million parameters, embeddings included."""
+    """Sizes of the model; the defaults give about 0.7 million parameters, embeddings included."""
 
     texts: Path
-    """JSON lines, each an object with `text`: what the vocabulary is made of."""
+    """Path of the JSON lines, each an object with `text`, from which the vocabulary is trained."""
     vocabulary: int = Field(default=1200, ge=300, le=100_000)
     hidden: int = Field(default=128, ge=16, le=4096)
     intermediate: int = Field(default=512, ge=16, le=16_384)
     layers: int = Field(default=2, ge=1, le=64)
     heads: int = Field(default=4, ge=1, le=64)
     context: int = Field(default=256, ge=32, le=131_072)
-    """Longest sequence in tokens."""
+    """Maximum length of a sequence, in tokens."""
     seed: int = 1
 
 
 class Result(Frozen):
-    """What was made."""
+    """Sizes of the created model."""
 
     parameters: int
     vocabulary: int
 
 
 def main(spec: Spec, job: Job) -> Result:
-    """Write tokenizer, config and safetensors to `out/`. Raises BadInput for texts that cannot be read."""
+    """Write tokenizer, config and safetensors to `out/`. Raises BadInput if a line of the texts is invalid."""
     tokenizer = train_tokenizer(_texts(spec.texts), spec)
     job.report("tokenizer trained", 1, 2)
     model = random_llama(spec, tokenizer)
@@ -73,17 +73,20 @@ def _texts(path: Path) -> Iterator[str]:
             try:
                 text = json.loads(line)["text"]
             except (ValueError, KeyError, TypeError) as error:
-                where = f"{path.name}:{number}"
-                raise BadInput(f"{where}: expected a JSON object with `text`", field=where) from error
+                location = f"{path.name}:{number}"
+                raise BadInput(f"{location}: expected a JSON object with `text`", field=location) from error
             yield text
 
 
 def train_tokenizer(texts: Iterable[str], spec: Spec) -> PreTrainedTokenizerFast:
-    """Lower-case WordPiece with words, digits and each mark apart; decoding joins `_` to its neighbours again."""
+    """Train a lower-case WordPiece tokenizer that splits off every punctuation mark and symbol.
+
+    Decoding joins `_` to its neighbours again.
+    """
     tokenizer = Tokenizer(models.WordPiece(_vocabulary(list(texts), spec.vocabulary), unk_token=UNKNOWN))
     _split_words(tokenizer)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.WordPiece(prefix=INSIDE), decoders.Fuse(), decoders.Replace(" _ ", "_")]
+        [decoders.WordPiece(prefix=CONTINUATION_PREFIX), decoders.Fuse(), decoders.Replace(" _ ", "_")]
     )
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
@@ -97,10 +100,10 @@ def train_tokenizer(texts: Iterable[str], spec: Spec) -> PreTrainedTokenizerFast
 
 
 def _vocabulary(texts: list[str], size: int) -> dict[str, int]:
-    """The most useful pieces, the same for the same texts.
+    """Return a vocabulary that is always the same for the same texts.
 
-    The trainer numbers characters inside words in the order of a hash map, and breaks ties by those numbers. Given
-    to it as special tokens they are numbered first; the tokenizer that is kept takes the vocabulary alone.
+    The trainer numbers characters inside words in the order of a hash map, and breaks ties by those numbers. As special
+    tokens they are numbered first, in a fixed order; only the vocabulary of this tokenizer is used.
     """
     trained = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     _split_words(trained)
@@ -108,9 +111,9 @@ def _vocabulary(texts: list[str], size: int) -> dict[str, int]:
     alphabet = [c for c in alphabet if not c.isspace() and not c.isupper()]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
-        special_tokens=[*SPECIAL, *(INSIDE + c for c in alphabet)],
+        special_tokens=[*SPECIAL, *(CONTINUATION_PREFIX + c for c in alphabet)],
         initial_alphabet=alphabet,
-        continuing_subword_prefix=INSIDE,
+        continuing_subword_prefix=CONTINUATION_PREFIX,
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer)
@@ -124,7 +127,7 @@ def _split_words(tokenizer: Tokenizer) -> None:
 
 
 def random_llama(spec: Spec, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Weights drawn with the seed; input and output embeddings are one matrix."""
+    """Return a Llama with random weights from the seed; input and output embeddings share one matrix."""
     torch.manual_seed(spec.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

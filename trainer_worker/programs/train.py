@@ -1,6 +1,6 @@
 """Train a causal language model on the optimised rows.
 
-By hand: `python -m infra.child.program trainer_worker.programs.train DIR` with `DIR/spec.json` and `DIR/input/`.
+By hand: `python -m infra.child.program trainer_worker.programs.train DIR`; DIR holds `spec.json` and `input/`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer_worker.programs.limits import check_lengths, check_rank, check_voca
 from trainer_worker.programs.methods import optimizer_for, prepare
 from trainer_worker.programs.output import save_model, save_record, save_tokenizer
 from trainer_worker.programs.packing import pack
-from trainer_worker.programs.precision import bfloat16_pays
+from trainer_worker.programs.precision import use_bfloat16
 from trainer_worker.programs.progress import Progress
 from trainer_worker.programs.threads import use_threads
 from trainer_worker.programs.training import Training
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
-"""Unlike structlog's, its warnings go to standard error, which is the job's log, though nothing is set up here."""
+"""A standard logger: without any set-up its warnings go to standard error, which is the program's log."""
 
 
 def main(spec: Spec, job: Job) -> TrainResult:
-    """Load, train with checkpoints, save. Raises PhaseError with the field to mend, or Stopped after a checkpoint."""
+    """Load, train with checkpoints, and save.
+
+    Raises a PhaseError with the field to correct, or Stopped after a last checkpoint if a stop is requested.
+    """
     tokens = spec.hyperparameters.tokens_per_batch
     advice = f"lower tokens_per_batch (now {tokens}) or max_length, or use method lora"
     with memory_errors(advice, field="tokens_per_batch"):
@@ -78,7 +81,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
 
 
 def _examples(rows: list[Row], chat: ChatFormat, spec: Spec, longest: int) -> Examples:
-    """Conversations one by one; plain text packed. Stage pt reads a conversation as the text of its template."""
+    """Make one example of each conversation, or in stage `pt` pack all texts and rendered conversations into blocks."""
     if spec.hyperparameters.stage is Stage.SFT:
         require_conversations(rows)
         return make_examples(rows, chat, longest)
@@ -87,7 +90,7 @@ def _examples(rows: list[Row], chat: ChatFormat, spec: Spec, longest: int) -> Ex
 
 
 def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
-    """A training at step 0."""
+    """Return a training at step 0."""
     hyper = spec.hyperparameters
     use_threads(model, hyper)
     stream = BatchStream(examples.lengths(), hyper.tokens_per_batch, spec.seed)
@@ -101,18 +104,18 @@ def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: i
         steps=steps,
         device=model.device,
         padding=padding,
-        bfloat16=bfloat16_pays(model, model.device),
+        bfloat16=use_bfloat16(model, model.device),
         history=LossHistory(steps),
     )
 
 
 def _run(training: Training, job: Job, spec: Spec, fingerprint: str) -> float:
-    """Train to the end, from the newest checkpoint where there is one; the answer: real tokens a second."""
-    written = checkpoint.latest(job.checkpoints, job.input(CHECKPOINT))
-    if written:
-        checkpoint.restore(training, fingerprint, written)
+    """Train to the end, from the newest checkpoint if there is one; return tokens per second, without padding."""
+    newest = checkpoint.latest(job.checkpoints, job.input(CHECKPOINT))
+    if newest:
+        checkpoint.restore(training, fingerprint, newest)
     elif spec.resume_from:
-        log.warning("%s holds no complete checkpoint; training starts afresh", spec.resume_from)
+        log.warning("%s holds no complete checkpoint; training starts from step 0", spec.resume_from)
     progress = Progress(job, training)
     while training.step < training.steps:
         training.advance()
@@ -139,12 +142,12 @@ def _result(training: Training, examples: Examples, speed: float, seconds: float
 
 
 def _seed(seed: int) -> None:
-    """Every generator that the model's code may draw from: initial adapters, dropout."""
+    """Seed every generator that the model's code may use, for example for initial adapters and dropout."""
     random.seed(seed)
-    np.random.seed(seed)  # libraries draw from the legacy generator
+    np.random.seed(seed)  # libraries use the legacy generator
     torch.manual_seed(seed)
 
 
 def _fingerprint(spec: Spec, rows: bytes) -> str:
-    """Of all that decides how the training goes; the same in every attempt."""
+    """Hash everything that determines the training; it is the same in every attempt."""
     return hashlib.sha256(spec.model_dump_json(exclude={"resume_from"}).encode() + rows).hexdigest()

@@ -1,4 +1,4 @@
-"""A training in progress: everything that a step changes, and the step itself."""
+"""The state of a training, and the optimizer step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Training:
-    """The state of a run. A checkpoint holds all that changes: weights, optimizer, stream position, counters."""
+    """The state of a training; a checkpoint holds what changes: weights, optimizer, stream position, counters."""
 
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -29,30 +29,30 @@ class Training:
     stream: BatchStream
     hyper: Hyperparameters
     steps: int
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole training."""
     device: torch.device
     padding: int
-    """The token id that fills a batch up."""
+    """Token id used for padding."""
     bfloat16: bool
     history: LossHistory
     step: int = 0
     tokens: int = 0
-    """Tokens learnt from so far, padding not counted."""
+    """Number of tokens processed so far, padding not counted."""
     padded: int = 0
-    """The same with padding."""
-    moving: list[torch.nn.Parameter] = field(init=False)
+    """Number of tokens processed so far, padding included."""
+    trainable: list[torch.nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.moving = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def advance(self) -> None:
-        """One optimizer step on the stream's next batch."""
+        """Make one optimizer step on the next batch of the stream."""
         batch = collate([self.examples[row] for row in next(self.stream)], self.padding, self.device)
         with autocast(self.device, bfloat16=self.bfloat16):
             loss = loss_of(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.moving, self.hyper.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.trainable, self.hyper.max_grad_norm)
         self._set_learning_rate()
         self.optimizer.step()
         self.step += 1

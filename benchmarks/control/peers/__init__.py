@@ -1,4 +1,4 @@
-"""The peers, each set up as its manual says for durable work, and as fast as that allows."""
+"""The peers, each configured for durable work as in its manual, and otherwise for speed."""
 
 from __future__ import annotations
 

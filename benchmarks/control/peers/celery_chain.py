@@ -1,4 +1,4 @@
-"""Celery: a chain of three tasks on quorum queues, published with confirms, acked late, results in PostgreSQL."""
+"""Celery: a chain of three tasks on quorum queues, with confirms and late acknowledgement, results in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.control.contestant import BROKER, DATABASE, PHASES, Contestant, 
 
 
 def app_on(broker: str, dsn: str) -> Celery:
-    """The application, with its three tasks."""
+    """The application with its three tasks."""
     app = Celery("bench", broker=broker, backend="db+" + dsn.replace("postgresql:", "postgresql+psycopg:"))
     exchange = Exchange("celery_bench", type="direct")
     app.conf.update(
@@ -38,7 +38,7 @@ def _phase(task: str) -> str:
 
 
 class CeleryChain(Contestant):
-    """Prefork with two processes a phase, the pool that keeps its database connections."""
+    """Two prefork processes per phase, because this pool keeps its database connections."""
 
     name = "celery"
     module = __name__
@@ -49,7 +49,7 @@ class CeleryChain(Contestant):
     ended_one_sql = "SELECT count(*) FROM celery_taskmeta WHERE task_id = $1 AND status = 'SUCCESS'"
 
     async def open(self) -> None:
-        """Make the result tables."""
+        """Create the result tables."""
         self._app = app_on(self.broker, self.dsn)
         self._number = 0
         await asyncio.to_thread(lambda: self._app.backend.ResultSession().close())
@@ -59,11 +59,11 @@ class CeleryChain(Contestant):
         await asyncio.to_thread(self._app.close)
 
     async def submit(self) -> str:
-        """One chain; the id of its last task."""
+        """Submit one chain; returns the id of its last task."""
         return await asyncio.to_thread(self._submit)
 
     async def submit_all(self, count: int) -> None:
-        """One after another: there is no bulk call."""
+        """Submit one chain after another, because there is no bulk call."""
         await asyncio.to_thread(lambda: [self._submit() for _ in range(count)])
 
     def _submit(self) -> str:

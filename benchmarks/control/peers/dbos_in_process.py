@@ -1,4 +1,4 @@
-"""DBOS in process: a workflow of three steps, each recorded in PostgreSQL, in the process that starts it."""
+"""DBOS in process: a workflow of three steps, recorded in PostgreSQL, in the process that starts it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dbos import DBOS, SetWorkflowID
 
 from benchmarks.control.contestant import Contestant, Promises
 
-AT_ONCE = 50
+CONCURRENCY = 50
 
 
 @DBOS.step()
 async def phase(task: str) -> str:
-    """Nothing, recorded."""
+    """Do nothing; DBOS records the step."""
     return task
 
 
 @DBOS.workflow()
 async def three_phases(task: str) -> str:
-    """One task."""
+    """The three phases of one task."""
     for _ in range(3):
         task = await phase(task)
     return task
 
 
 class DbosInProcess(Contestant):
-    """No worker processes: the workflow runs where it was started."""
+    """No worker processes: a workflow runs in the process that starts it."""
 
     name = "dbos"
     module = __name__
@@ -40,7 +40,7 @@ class DbosInProcess(Contestant):
     ended_one_sql = "SELECT count(*) FROM dbos.workflow_status WHERE workflow_uuid = $1 AND status = 'SUCCESS'"
 
     async def open(self) -> None:
-        """Launch it on its own schema."""
+        """Launch DBOS, which creates its schema."""
         self._dbos = DBOS(
             config={
                 "name": "bench",
@@ -52,23 +52,23 @@ class DbosInProcess(Contestant):
         await asyncio.to_thread(DBOS.launch)
 
     async def close(self) -> None:
-        """Stop it."""
+        """Stop DBOS."""
         await asyncio.to_thread(DBOS.destroy)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # DBOS put its own, which has ended
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # DBOS has shut down its own
 
     async def submit(self) -> str:
-        """One workflow, recorded when this returns."""
+        """Start one workflow, which is recorded when this returns."""
         task = str(uuid4())
         with SetWorkflowID(task):
             await DBOS.start_workflow_async(three_phases, task)
         return task
 
     async def submit_all(self, count: int) -> None:
-        """Many at once."""
-        gate = asyncio.Semaphore(AT_ONCE)
+        """Start several workflows concurrently."""
+        semaphore = asyncio.Semaphore(CONCURRENCY)
 
-        async def one() -> None:
-            async with gate:
+        async def submit_one() -> None:
+            async with semaphore:
                 await self.submit()
 
-        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.gather(*(submit_one() for _ in range(count)))

@@ -1,4 +1,4 @@
-"""DBOS queued: each phase is a workflow on a queue of its own, worked on by a process of its own."""
+"""DBOS queued: each phase is a workflow with its own queue and its own worker process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, SetWorkflowID
 
 from benchmarks.control.contestant import DATABASE, PHASES, Contestant, Promises
 
-POLL = 0.05
-"""Seconds between two looks at a queue; the default is 1."""
+POLLING_INTERVAL = 0.05
+"""Seconds between two queries of a queue; the default is 1."""
+CONCURRENCY = 20
 VERSION = "1"
 
 
@@ -26,7 +27,7 @@ def evaluate(task: str) -> str:
 
 @DBOS.workflow(name="train")
 def train(task: str) -> str:
-    """Hand on to the last phase."""
+    """Enqueue the last phase."""
     with SetWorkflowID(f"{task}-evaluate"):
         DBOS.enqueue_workflow("evaluate", evaluate, task)
     return task
@@ -34,14 +35,14 @@ def train(task: str) -> str:
 
 @DBOS.workflow(name="optimize")
 def optimize(task: str) -> str:
-    """Hand on to the second phase."""
+    """Enqueue the second phase."""
     with SetWorkflowID(f"{task}-train"):
         DBOS.enqueue_workflow("train", train, task)
     return task
 
 
 class DbosQueued(Contestant):
-    """Three processes that each listen to one queue."""
+    """Three worker processes, each with one queue."""
 
     name = "dbos_queued"
     module = __name__
@@ -54,20 +55,20 @@ class DbosQueued(Contestant):
     )
 
     async def open(self) -> None:
-        """Make the schema, the queues and a client."""
-        await asyncio.to_thread(_launched, self.dsn, "optimize")
+        """Create the schema, the queues and a client."""
+        await asyncio.to_thread(_launch, self.dsn, "optimize")
         await asyncio.to_thread(DBOS.destroy)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # DBOS put its own, which has ended
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # DBOS has shut down its own
         self._client = DBOSClient(system_database_url=_sqlalchemy(self.dsn))
         for phase in PHASES:
-            await asyncio.to_thread(self._client.register_queue, phase, polling_interval_sec=POLL)
+            await asyncio.to_thread(self._client.register_queue, phase, polling_interval_sec=POLLING_INTERVAL)
 
     async def close(self) -> None:
         """Close the client."""
         await asyncio.to_thread(self._client.destroy)
 
     async def submit(self) -> str:
-        """One workflow on the first queue."""
+        """Enqueue one workflow on the first queue."""
         task = str(uuid4())
         options: EnqueueOptions = {
             "workflow_name": "optimize",
@@ -79,21 +80,21 @@ class DbosQueued(Contestant):
         return task
 
     async def submit_all(self, count: int) -> None:
-        """Many at once."""
-        gate = asyncio.Semaphore(20)
+        """Enqueue several workflows concurrently."""
+        semaphore = asyncio.Semaphore(CONCURRENCY)
 
-        async def one() -> None:
-            async with gate:
+        async def submit_one() -> None:
+            async with semaphore:
                 await self.submit()
 
-        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.gather(*(submit_one() for _ in range(count)))
 
 
 def _sqlalchemy(dsn: str) -> str:
     return dsn.replace("postgresql:", "postgresql+psycopg:")
 
 
-def _launched(dsn: str, phase: str) -> None:
+def _launch(dsn: str, phase: str) -> None:
     DBOS(
         config={
             "name": "bench",
@@ -108,6 +109,6 @@ def _launched(dsn: str, phase: str) -> None:
 
 
 if __name__ == "__main__":
-    _launched(os.environ[DATABASE], sys.argv[1])
+    _launch(os.environ[DATABASE], sys.argv[1])
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     DBOS.destroy()

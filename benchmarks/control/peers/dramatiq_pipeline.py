@@ -1,4 +1,4 @@
-"""Dramatiq: a pipeline of three actors on durable queues, published with confirms; a row a task is updated by each."""
+"""Dramatiq: a pipeline of three actors on durable queues with confirms; each actor updates the row of the task."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _actor(phase: str, broker: RabbitmqBroker, pool: ConnectionPool) -> dramatiq
 
 
 class DramatiqPipeline(Contestant):
-    """One process with eight threads a phase."""
+    """One process with eight threads per phase."""
 
     name = "dramatiq"
     module = __name__
@@ -43,7 +43,7 @@ class DramatiqPipeline(Contestant):
     ended_one_sql = "SELECT count(*) FROM task WHERE id = $1 AND phase = 'evaluate'"
 
     async def open(self) -> None:
-        """Make the table and the actors."""
+        """Create the table and the actors."""
         await self.database.execute(
             "CREATE TABLE task (id text PRIMARY KEY, phase text NOT NULL, updated_at timestamptz NOT NULL)"
         )
@@ -56,11 +56,11 @@ class DramatiqPipeline(Contestant):
         await asyncio.to_thread(self._pool.close)
 
     async def submit(self) -> str:
-        """A row, then its message: a crash in between leaves the row alone."""
+        """Insert a row, then publish its message; a crash in between leaves a row without a message."""
         return await asyncio.to_thread(self._submit)
 
     async def submit_all(self, count: int) -> None:
-        """One after another: there is no bulk call."""
+        """Submit one pipeline after another, because there is no bulk call."""
         await asyncio.to_thread(lambda: [self._submit() for _ in range(count)])
 
     def _submit(self) -> str:
@@ -73,7 +73,7 @@ class DramatiqPipeline(Contestant):
 
 
 def serve(phase: str) -> None:
-    """Work on one queue until told to stop."""
+    """Work on one queue until SIGTERM or SIGINT."""
     with ConnectionPool(os.environ[DATABASE], min_size=THREADS, max_size=THREADS, open=True) as pool:
         actors_on(os.environ[BROKER], pool)
         worker = dramatiq.Worker(dramatiq.get_broker(), queues={f"dramatiq_{phase}"}, worker_threads=THREADS)

@@ -1,1 +1,1 @@
-"""Submissions on `treadle.tasks`, answered on `reply_to`: a FastStream application. It needs RabbitMQ."""
+"""The FastStream application that consumes submissions from `treadle.tasks`; it needs RabbitMQ."""

@@ -1,4 +1,4 @@
-"""The FastStream application that takes submissions."""
+"""Builds the FastStream application that consumes submissions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from contracts.submissions import AnySubmission, SubmissionAccepted, SubmissionR
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from control.apply.submissions import Submissions
 from control.consumers.submissions.handlers import SubmissionHandler, decode_submission
-from control.consumers.submissions.settling import Settlement, SettlingMiddleware
+from control.consumers.submissions.settling import SettlingMiddleware, SubmissionSettler
 from infra.bus.port import Bus, BusUnavailable
 from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
-from infra.bus.rabbitmq.calls import AWAY, calling
+from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
 from infra.bus.rabbitmq.consumer import has_consumer
 from infra.bus.rabbitmq.topology import arguments
 from infra.telemetry import Tracing
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PREFETCH = 256
 STOP_TIMEOUT = 5.0
-"""Seconds that submissions under way have to end."""
+"""Seconds for submissions in progress to finish when the consumer stops."""
 
 QUEUE = RabbitQueue(
     SUBMISSIONS_QUEUE.name,
@@ -41,44 +41,46 @@ QUEUE = RabbitQueue(
 EXCHANGE = RabbitExchange(TASKS.name, type=ExchangeType(TASKS.kind.value), durable=True)
 
 
-class PublicSide:
-    """Consumes `treadle.submissions` on a connection of its own. Answers are published by the bus.
+class SubmissionConsumer:
+    """Consumes `treadle.submissions` on its own connection; the bus publishes the replies.
 
-    FastStream would publish them on the connection that consumes, which the broker blocks whole, acknowledgements
-    included, while it is short of memory or disk.
+    FastStream would publish replies on the consuming connection. A broker short of memory or disk blocks a publishing
+    connection completely, including its acknowledgements.
     """
 
     def __init__(self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing) -> None:
-        settlement = Settlement(bus, tracing)
-        self._broker = public_broker(submissions, url=url, middlewares=(partial(SettlingMiddleware, settlement),))
+        settler = SubmissionSettler(bus, tracing)
+        self._broker = submissions_broker(submissions, url=url, middlewares=(partial(SettlingMiddleware, settler),))
         self._started = False
 
     async def start(self) -> None:
-        """Connect and consume. Raises BusUnavailable."""
+        """Connect and consume. Raises BusUnavailable if the broker cannot be reached or refuses."""
         try:
-            async with calling():
+            async with call_timeout():
                 await self._broker.start()
-        except AWAY as error:
-            raise BusUnavailable(f"submissions cannot be consumed: {error or type(error).__name__}") from error
+        except BROKER_ERRORS as error:
+            raise BusUnavailable(
+                f"cannot consume {QUEUE.name}: {error or type(error).__name__}; check the broker with `treadle doctor`"
+            ) from error
         self._started = True
 
     async def stop(self) -> None:
-        """Take no more submissions; those under way have STOP_TIMEOUT to end."""
+        """Stop consuming; submissions in progress have STOP_TIMEOUT seconds to finish."""
         self._started = False
-        with suppress(*AWAY):
-            async with calling(2 * STOP_TIMEOUT):
+        with suppress(*BROKER_ERRORS):
+            async with call_timeout(2 * STOP_TIMEOUT):
                 await self._broker.stop()
 
     async def attached(self) -> bool:
         """Whether the broker has this consumer: its channel is open, and the consumer was not cancelled."""
         if not self._started:
             return False
-        queue = await self._broker.declare_queue(QUEUE)  # the subscriber's own object: FastStream keeps it
+        queue = await self._broker.declare_queue(QUEUE)  # FastStream returns the queue of its subscriber
         return await has_consumer(queue.channel)
 
 
-def public_broker(submissions: Submissions, *, url: str, middlewares: Sequence[Any] = ()) -> RabbitBroker:
-    """A broker, not connected yet, with the subscriber and the answers of the public side."""
+def submissions_broker(submissions: Submissions, *, url: str, middlewares: Sequence[Any] = ()) -> RabbitBroker:
+    """An unconnected broker with the subscriber of submissions and the publisher of their answers."""
     broker = RabbitBroker(
         URL(url).update_query(heartbeat=HEARTBEAT, name="treadle submissions"),
         reconnect_interval=RECONNECT_AFTER,
@@ -92,7 +94,7 @@ def public_broker(submissions: Submissions, *, url: str, middlewares: Sequence[A
         EXCHANGE,
         channel=Channel(prefetch_count=PREFETCH),
         ack_policy=AckPolicy.MANUAL,
-        no_reply=True,  # FastStream's own reply would follow `reply_to` to any queue and any exchange
+        no_reply=True,  # FastStream would reply to any exchange and queue that `reply_to` names
         decoder=_decode,
         title=QUEUE.name,
         description=TASKS.carries,
@@ -103,19 +105,19 @@ def public_broker(submissions: Submissions, *, url: str, middlewares: Sequence[A
 
 
 def asyncapi_document(submissions: Submissions, version: str) -> dict[str, Any]:
-    """The AsyncAPI 3 document of the public side, made from its handlers, as JSON-ready data."""
-    broker = public_broker(submissions, url="amqp://localhost")
+    """The AsyncAPI 3 document of the submissions, generated from their handler, as JSON-serializable data."""
+    broker = submissions_broker(submissions, url="amqp://localhost")
     app = FastStream(broker, specification=AsyncAPI(title="Treadle", version=version, description=DESCRIPTION))
     document: dict[str, Any] = app.schema.to_specification().to_jsonable()
     return document
 
 
 DESCRIPTION = (
-    "Requests to Treadle over RabbitMQ: publish one to the exchange `treadle.tasks`, with its kind as the routing key. "
-    "If it has a `reply_to`, the answer is sent there through the default exchange. Bodies are JSON; `kind` and "
-    "`version` say what one is."
+    "Requests to Treadle over RabbitMQ. Publish a request to the exchange `treadle.tasks`, with its kind as the "
+    "routing key. If the request has a `reply_to`, the answer is sent to that queue through the default exchange. "
+    "Bodies are JSON; the fields `kind` and `version` identify the type of a message."
 )
 
 
-async def _decode(message: StreamMessage[Any]) -> AnySubmission:  # FastStream calls a plain function in a thread
+async def _decode(message: StreamMessage[Any]) -> AnySubmission:  # async: FastStream calls a plain function in a thread
     return decode_submission(message.body)

@@ -1,4 +1,4 @@
-"""What control does for a submission: decode it, do what is asked, say what became of it."""
+"""Handles a submission: decodes it, does what it requests, and builds the answer."""
 
 from __future__ import annotations
 
@@ -22,38 +22,44 @@ from contracts.submissions import (
 from contracts.wire import decode
 from control.apply.problems import problem_of
 from control.apply.submissions import Submissions
-from control.consumers.retry import patiently
-from control.machine.task import IllegalTransition, Task
-from control.store.port import SubmissionConflict, TaskNotFound
+from control.consumers.retry import retry_until_available
+from control.machine.task import IllegalTransition
+from control.store.port import TaskNotFound
+from control.store.values import StoredTask, SubmissionConflict
 
 SUBMISSIONS: tuple[type[Any], ...] = (CreateTask, *get_args(TaskRequest))
-REFUSED = (UndecodableMessage, InvalidInput, TaskNotFound, SubmissionConflict, IllegalTransition)
+REFUSAL_ERRORS = (UndecodableMessage, InvalidInput, TaskNotFound, SubmissionConflict, IllegalTransition)
 
 log = structlog.get_logger(__name__)
 
 
 class SubmissionHandler:
-    """Does what a submission asks for, as the HTTP calls do."""
+    """Does what a submission requests, in the same way as the HTTP routes."""
 
     def __init__(self, submissions: Submissions) -> None:
         self._submissions = submissions
 
     async def submit(self, submission: AnySubmission) -> SubmissionAccepted:
-        """Create, start, pause, resume, cancel, retry, kick or fail a task. Raises one of REFUSED."""
-        task = await patiently(partial(self._do, submission))
+        """Create, start, pause, resume, cancel, retry, kick or fail a task. Raises one of REFUSAL_ERRORS."""
+        task = (await retry_until_available(partial(self._do, submission))).task
         return SubmissionAccepted(submission_id=submission.submission_id, task_id=task.task_id, status=task.status)
 
-    async def _do(self, submission: CreateTask | TaskRequest) -> Task:
+    async def _do(self, submission: CreateTask | TaskRequest) -> StoredTask:
         if isinstance(submission, CreateTask):
             return await self._submissions.create(submission)
         return await self._submissions.request(submission)
 
 
 def decode_submission(body: bytes) -> CreateTask | TaskRequest:
-    """The submission in `body`. Raises UndecodableMessage, also if it has no id: each redelivery would do it again."""
+    """The submission in `body`.
+
+    Raises UndecodableMessage, also if `submission_id` is missing: each redelivery would repeat the request.
+    """
     submission: CreateTask | TaskRequest = decode(body, *SUBMISSIONS)
     if "submission_id" not in submission.model_fields_set:
-        missing = FieldError(field="submission_id", message="expected a UUID made by you, the same at every try")
+        missing = FieldError(
+            field="submission_id", message="expected a UUID that you create; send the same UUID when you retry"
+        )
         raise UndecodableMessage(f"{missing.field}: {missing.message}", (missing,))
     return submission
 
@@ -61,19 +67,21 @@ def decode_submission(body: bytes) -> CreateTask | TaskRequest:
 async def answer_of(
     body: bytes, submit: Callable[[], Awaitable[SubmissionAccepted]]
 ) -> SubmissionAccepted | SubmissionRefused:
-    """The answer to the submission in `body`: what `submit` returns, or the problem that it raises."""
+    """The answer to the submission in `body`: the result of `submit`, or a refusal with the problem that it raised."""
     try:
         return await submit()
-    except REFUSED as error:
+    except REFUSAL_ERRORS as error:
         problem = problem_of(error)
-    except Exception:  # the boundary: whoever asked is answered, whatever went wrong
-        log.exception("submission_broke", submission_id=str(_submission_id(body)))
-        problem = Problem(title="Broken", status=500, detail="something went wrong; control's log says what")
+    except Exception:  # the sender must get an answer for any error
+        log.exception("submission_failed", submission_id=str(_submission_id(body)))
+        problem = Problem(
+            title="Internal error", status=500, detail="an unexpected error occurred; see the log of control"
+        )
     return SubmissionRefused(submission_id=_submission_id(body), problem=problem)
 
 
 def _submission_id(body: bytes) -> UUID | None:
-    """The submission's id, if the body has one that can be read."""
+    """The `submission_id` in `body`, or None if it cannot be read."""
     try:
         return UUID(json.loads(body)["submission_id"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

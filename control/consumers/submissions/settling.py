@@ -1,4 +1,4 @@
-"""Every submission is answered if it asks for an answer, and every delivery is settled exactly once."""
+"""Replies to submissions, and acknowledges, dead-letters or requeues each delivery exactly once."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ from faststream import BaseMiddleware, StreamMessage
 from contracts.submissions import SubmissionAccepted, SubmissionRefused
 from contracts.topology import QUEUES, SUBMISSIONS_QUEUE
 from contracts.wire import encode
-from control.consumers.retry import patiently
+from control.consumers.retry import retry_until_available
 from control.consumers.submissions.handlers import answer_of
 from infra.bus.dead_letter import dead_letter
-from infra.bus.port import Bus, Incoming, Outgoing, PublishFailed
-from infra.bus.rabbitmq.calls import AWAY
+from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed
+from infra.bus.rabbitmq.calls import BROKER_ERRORS
 from infra.bus.rabbitmq.messages import plain_headers
 from infra.bus.traced import processing
 from infra.telemetry import Tracing
 
-OWN_QUEUES = frozenset(queue.name for queue in QUEUES)
-PAUSE = 1.0
-"""Seconds before a delivery that could not be settled is given back."""
+TREADLE_QUEUES = frozenset(queue.name for queue in QUEUES)
+REQUEUE_DELAY = 1.0
+"""Seconds before a delivery that could not be acknowledged is requeued."""
 
 log = structlog.get_logger(__name__)
 
 
-class Settlement:
-    """Answers a submission and settles its delivery."""
+class SubmissionSettler:
+    """Replies to a submission and acknowledges its delivery."""
 
     def __init__(self, bus: Bus, tracing: Tracing) -> None:
         self._bus = bus
         self._tracing = tracing
 
-    async def settle(self, message: Incoming, submit: Callable[[], Awaitable[SubmissionAccepted]]) -> None:
-        """Submit, reply and acknowledge. A refusal that no reply can carry becomes a dead letter."""
+    async def settle(self, message: IncomingMessage, submit: Callable[[], Awaitable[SubmissionAccepted]]) -> None:
+        """Submit, reply and acknowledge; a refusal whose reply cannot be sent becomes a dead letter."""
         with processing(self._tracing, self._bus.name, SUBMISSIONS_QUEUE.name, message):
-            await self._settle(message, await answer_of(message.body, submit))
+            await self._reply_and_acknowledge(message, await answer_of(message.body, submit))
 
-    async def _settle(self, message: Incoming, answer: SubmissionAccepted | SubmissionRefused) -> None:
-        if await self._replied(message, answer) or isinstance(answer, SubmissionAccepted):
+    async def _reply_and_acknowledge(
+        self, message: IncomingMessage, answer: SubmissionAccepted | SubmissionRefused
+    ) -> None:
+        if await self._send_reply(message, answer) or isinstance(answer, SubmissionAccepted):
             await message.ack()
         else:
             reason = answer.problem.detail
-            await patiently(partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, reason))
+            await retry_until_available(partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, reason))
 
-    async def _replied(self, message: Incoming, answer: SubmissionAccepted | SubmissionRefused) -> bool:
-        """Whether the broker took an answer. One to a queue of Treadle's own would reach a service as an order."""
-        if message.reply_to is None or message.reply_to in OWN_QUEUES:
+    async def _send_reply(self, message: IncomingMessage, answer: SubmissionAccepted | SubmissionRefused) -> bool:
+        """Reply if possible; return whether the broker confirmed it.
+
+        A `reply_to` that names a queue of Treadle is refused, because a service would consume the reply.
+        """
+        if message.reply_to is None or message.reply_to in TREADLE_QUEUES:
             return False
         try:
             await self._bus.publish(
-                Outgoing(
+                OutgoingMessage(
                     exchange="",
                     routing_key=message.reply_to,
                     body=encode(answer),
@@ -64,40 +69,41 @@ class Settlement:
                 )
             )
         except PublishFailed as error:
-            log.warning("reply_not_sent", reply_to=message.reply_to, error=str(error))
+            log.warning("reply_failed", reply_to=message.reply_to, error=str(error))
             return False
         return True
 
 
 class SettlingMiddleware(BaseMiddleware[Any, Any]):
-    """Settles each delivery of a FastStream subscriber with `ack_policy=MANUAL`.
+    """Acknowledges, dead-letters or requeues each delivery of a FastStream subscriber with `ack_policy=MANUAL`.
 
-    Under MANUAL, FastStream itself settles nothing, not even a body that fails validation.
+    With MANUAL, FastStream itself never acknowledges or rejects a delivery, even if its body fails validation.
     """
 
-    def __init__(self, settlement: Settlement, msg: Any, /, *, context: Any) -> None:  # noqa: ANN401 - FastStream's own
+    def __init__(self, settler: SubmissionSettler, msg: Any, /, *, context: Any) -> None:  # noqa: ANN401 - FastStream's signature
         super().__init__(msg, context=context)
-        self._settlement = settlement
+        self._settler = settler
 
     async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]) -> None:
-        """Settle the delivery by what its handler answers or raises, decoding included."""
-        await self._settlement.settle(incoming(msg), partial(call_next, msg))
+        """Decode and handle the delivery, and reply with the handler's result or error."""
+        await self._settler.settle(incoming_message(msg), partial(call_next, msg))
 
-    async def after_processed(self, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> bool:  # noqa: ANN401
-        """Give a delivery back if an unforeseen error kept it from being settled; the delivery limit ends that.
+    async def after_processed(self, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> bool:  # noqa: ANN401 - see above
+        """Requeue a delivery that an unexpected error left unacknowledged; the queue's delivery limit stops repetition.
 
-        A cancellation means that the channel is closed and the delivery comes again: for FastStream it is an error.
+        Returns True for a cancellation, which hides it from FastStream: the channel is closed, and the broker
+        delivers the message again.
         """
         if isinstance(exc_val, Exception) and not self.msg.processed:
-            await asyncio.sleep(PAUSE)
-            await _send(partial(self.msg.reject, requeue=True))
+            await asyncio.sleep(REQUEUE_DELAY)
+            await _unless_closed(partial(self.msg.reject, requeue=True))
         return isinstance(exc_val, asyncio.CancelledError)
 
 
-def incoming(message: StreamMessage[Any]) -> Incoming:
-    """FastStream's message in the shape of the bus's port."""
+def incoming_message(message: StreamMessage[Any]) -> IncomingMessage:
+    """Convert FastStream's message to the bus port's message."""
     raw = message.raw_message
-    return Incoming(
+    return IncomingMessage(
         body=raw.body,
         message_id=raw.message_id,
         routing_key=raw.routing_key or "",
@@ -105,15 +111,15 @@ def incoming(message: StreamMessage[Any]) -> Incoming:
         correlation_id=raw.correlation_id,
         reply_to=raw.reply_to,
         redelivered=bool(raw.redelivered),
-        ack=partial(_send, message.ack),
-        requeue=partial(_send, message.nack),
+        ack=partial(_unless_closed, message.ack),
+        requeue=partial(_unless_closed, message.nack),
         published_at=raw.timestamp,
     )
 
 
-async def _send(settle: Callable[[], Awaitable[None]]) -> None:
-    """Settle a delivery; if its channel is closed, the broker has already taken it back."""
+async def _unless_closed(action: Callable[[], Awaitable[None]]) -> None:
+    """Run an ack, nack or reject; if the channel is closed, the broker has already requeued the message."""
     try:
-        await settle()
-    except AWAY as error:
-        log.info("delivery_lost_before_settling", error=str(error))
+        await action()
+    except BROKER_ERRORS as error:
+        log.info("delivery_lost_before_acknowledging", error=str(error))

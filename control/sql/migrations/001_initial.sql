@@ -1,9 +1,10 @@
--- Everything that control knows. What the machine decides stands in `tasks.state`; the columns generated from
--- it are there for filters and for the CHECKs, so that an impossible row cannot be written.
+-- All data of control. The machine's decisions are in `tasks.state`. The columns generated from it serve filters and
+-- CHECK constraints, so that an impossible row cannot be written.
 
--- An update of a task's row is HOT: what most changes touch, no index names, and pages keep room for the newer version
--- of their rows. What was asked is most of a row, so what changes stands behind it, and a row of usual size is not
--- compressed anew with each update.
+-- An update of a task's row should be HOT (it writes no index entry), so most changes touch no indexed column, and the
+-- fillfactor leaves space for the new version of a row in its page. `spec` is the largest part of a row and never
+-- changes, so it comes before `state`. With this toast_tuple_target, a row of usual size is not compressed again at each
+-- update.
 CREATE TABLE tasks (
     task_id    uuid PRIMARY KEY,
     digest     text NOT NULL,
@@ -12,12 +13,12 @@ CREATE TABLE tasks (
     user_id    bigint GENERATED ALWAYS AS ((spec ->> 'user_id')::bigint) STORED NOT NULL,
     mode       text GENERATED ALWAYS AS (spec ->> 'mode') STORED NOT NULL,
     status     text GENERATED ALWAYS AS (state ->> 'status') STORED NOT NULL,
-    held       text GENERATED ALWAYS AS (state ->> 'held') STORED,
+    resume_status       text GENERATED ALWAYS AS (state ->> 'resume_status') STORED,
     iteration  integer GENERATED ALWAYS AS ((state ->> 'iteration')::integer) STORED NOT NULL,
-    live       boolean GENERATED ALWAYS AS ((state ->> 'live')::boolean) STORED NOT NULL,
+    attempt_active       boolean GENERATED ALWAYS AS ((state ->> 'attempt_active')::boolean) STORED NOT NULL,
     pausing    boolean GENERATED ALWAYS AS ((state ->> 'pausing')::boolean) STORED NOT NULL,
-    -- The final status, or NONE. A status changes with every event, this changes once.
-    ending     text GENERATED ALWAYS AS (
+    -- The final status, or NONE. It is indexed instead of `status` because it changes only once.
+    final_status     text GENERATED ALWAYS AS (
         CASE WHEN state ->> 'status' IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN state ->> 'status' ELSE 'NONE' END
     ) STORED NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -28,48 +29,48 @@ CREATE TABLE tasks (
     CONSTRAINT status_is_known CHECK (status IN (
         'PENDING', 'OPTIMIZING', 'TRAINING', 'EVALUATING', 'LOOPING', 'SUSPENDED', 'COMPLETED', 'FAILED', 'CANCELLED'
     )),
-    CONSTRAINT held_is_known CHECK (
-        held IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') OR (held = 'LOOPING' AND status = 'SUSPENDED')
+    CONSTRAINT resume_status_is_known CHECK (
+        resume_status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') OR (resume_status = 'LOOPING' AND status = 'SUSPENDED')
     ),
-    CONSTRAINT held_while_suspended_or_failed CHECK ((status IN ('SUSPENDED', 'FAILED')) = (held IS NOT NULL)),
+    CONSTRAINT resume_status_while_suspended_or_failed CHECK ((status IN ('SUSPENDED', 'FAILED')) = (resume_status IS NOT NULL)),
     CONSTRAINT pending_before_the_first_iteration CHECK (
         iteration >= 0 AND (status <> 'PENDING' OR iteration = 0) AND (iteration > 0 OR status IN ('PENDING', 'CANCELLED'))
     ),
-    CONSTRAINT live_while_active CHECK (
+    CONSTRAINT attempt_active_while_active CHECK (
         CASE
-            WHEN status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') THEN live
-            WHEN status = 'SUSPENDED' THEN NOT (live AND held = 'LOOPING')
-            ELSE NOT live
+            WHEN status IN ('OPTIMIZING', 'TRAINING', 'EVALUATING') THEN attempt_active
+            WHEN status = 'SUSPENDED' THEN NOT (attempt_active AND resume_status = 'LOOPING')
+            ELSE NOT attempt_active
         END
     ),
     CONSTRAINT ended_with_a_reason CHECK (
         (status IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (state ->> 'reason' IS NOT NULL)
     )
 ) WITH (fillfactor = 60, toast_tuple_target = 4080);
-CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC) INCLUDE (user_id, mode, ending);
-CREATE INDEX tasks_by_ending ON tasks (ending, created_at DESC, task_id DESC);
+CREATE INDEX tasks_newest ON tasks (created_at DESC, task_id DESC) INCLUDE (user_id, mode, final_status);
+CREATE INDEX tasks_by_final_status ON tasks (final_status, created_at DESC, task_id DESC);
 CREATE INDEX tasks_by_user ON tasks (user_id, created_at DESC);
--- A list says how many tasks match. Rows of one value share an entry, so counting reads few pages.
-CREATE INDEX tasks_counted ON tasks (user_id, mode, ending);
+-- For the number of tasks that match a filter. Equal values share an index entry, so counting reads few pages.
+CREATE INDEX tasks_counted ON tasks (user_id, mode, final_status);
 
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION reject_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% of % is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0] USING ERRCODE = 'integrity_constraint_violation';
 END
 $$;
 
-CREATE TRIGGER what_was_asked_never_changes BEFORE UPDATE OF task_id, spec, digest, created_at ON tasks
-    FOR EACH ROW EXECUTE FUNCTION refuse('what was asked never changes');
+CREATE TRIGGER a_request_never_changes BEFORE UPDATE OF task_id, spec, digest, created_at ON tasks
+    FOR EACH ROW EXECUTE FUNCTION reject_change('a request never changes');
 CREATE TRIGGER version_grows_by_one BEFORE UPDATE ON tasks
-    FOR EACH ROW WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION refuse('a version grows by one');
--- Attempts, history and models are written from the rows of `tasks` that the same statement writes. A foreign key would
--- look each of them up again; that no task is ever deleted says the same.
-CREATE TRIGGER tasks_stay BEFORE DELETE OR TRUNCATE ON tasks
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse('attempts and history refer to it');
+    FOR EACH ROW WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION reject_change('a version grows by one');
+-- Attempts, history and models are written from the rows of `tasks` that the same statement writes, and no task is ever
+-- deleted. So they need no foreign key to `tasks`, which would look up each task again.
+CREATE TRIGGER tasks_are_never_deleted BEFORE DELETE OR TRUNCATE ON tasks
+    FOR EACH STATEMENT EXECUTE FUNCTION reject_change('attempts and history refer to it');
 
 
--- One row an attempt. Heartbeats and claims touch no indexed column, so they are cheap (HOT) updates.
-CREATE TABLE phase_runs (
+-- One row for each attempt. Claims and heartbeats change no indexed column, so they are cheap (HOT) updates.
+CREATE TABLE attempts (
     task_id          uuid NOT NULL,
     iteration        integer NOT NULL CHECK (iteration > 0),
     phase            text NOT NULL CHECK (phase IN ('optimize', 'train', 'evaluate')),
@@ -77,7 +78,7 @@ CREATE TABLE phase_runs (
     state            text NOT NULL CHECK (state IN (
         'dispatched', 'running', 'completed', 'failed', 'paused', 'lost', 'fenced', 'cancelled'
     )),
-    command_id       uuid NOT NULL, -- derived from the primary key, so unique as that is
+    command_id       uuid NOT NULL, -- derived from the primary key, so it is unique too
     input_dataset_id text,
     worker_id        text,
     claim_id         uuid,
@@ -87,7 +88,7 @@ CREATE TABLE phase_runs (
     message          text,
     event            jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
-    ordered_at       timestamptz NOT NULL,
+    due_at       timestamptz NOT NULL,
     claimed_at       timestamptz,
     lease_expires_at timestamptz,
     ended_at         timestamptz,
@@ -100,12 +101,12 @@ CREATE TABLE phase_runs (
     CONSTRAINT ended_by_an_event CHECK (
         num_nulls(ended_at, event) = CASE WHEN state IN ('dispatched', 'running') THEN 2 ELSE 0 END
     ),
-    -- An exclusion, not a partial unique index: it is checked at the end of the statement, and one statement
-    -- closes an attempt and issues the next in no defined order. Live attempts are found by its index too.
-    CONSTRAINT one_live_run_a_task EXCLUDE USING btree (task_id WITH =)
+    -- An exclusion constraint, not a partial unique index, because it is checked at the end of the statement: one
+    -- statement ends an attempt and issues the next one in no defined order. Its index also finds active attempts.
+    CONSTRAINT one_active_attempt_a_task EXCLUDE USING btree (task_id WITH =)
         WHERE (ended_at IS NULL) DEFERRABLE INITIALLY IMMEDIATE
 ) WITH (fillfactor = 50);
-CREATE INDEX phase_runs_uncleaned ON phase_runs (ended_at) WHERE cleaned_at IS NULL AND ended_at IS NOT NULL;
+CREATE INDEX attempts_uncleaned ON attempts (ended_at) WHERE cleaned_at IS NULL AND ended_at IS NOT NULL;
 
 
 CREATE TABLE task_events (
@@ -124,10 +125,10 @@ CREATE TABLE task_events (
     CONSTRAINT applied_makes_a_version CHECK ((outcome = 'applied') = (version IS NOT NULL))
 );
 CREATE TRIGGER history_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON task_events
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse('the history is append-only');
+    FOR EACH STATEMENT EXECUTE FUNCTION reject_change('the history is append-only');
 
 
--- Messages that were handled. A redelivery finds itself here.
+-- Messages that were handled, so that a message that is delivered again is recognized.
 CREATE TABLE inbox (
     message_id uuid PRIMARY KEY,
     task_id    uuid NOT NULL,
@@ -135,7 +136,8 @@ CREATE TABLE inbox (
 );
 CREATE INDEX inbox_by_age ON inbox (at);
 
--- Messages that were decided and wait for their confirm. Nobody else publishes a row before `held_until`.
+-- Messages to publish, kept until the broker has confirmed them. Until `locked_until`, only the process that locked a
+-- row publishes it.
 CREATE TABLE outbox (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id   uuid NOT NULL UNIQUE,
@@ -145,12 +147,12 @@ CREATE TABLE outbox (
     body         text NOT NULL,
     headers      jsonb NOT NULL,
     available_at timestamptz NOT NULL,
-    held_until   timestamptz NOT NULL,
-    CONSTRAINT held_at_least_until_due CHECK (held_until >= available_at)
+    locked_until   timestamptz NOT NULL,
+    CONSTRAINT locked_at_least_until_due CHECK (locked_until >= available_at)
 );
-CREATE INDEX outbox_free ON outbox (held_until, id);
--- Only a turn of the loop is looked for by its task.
-CREATE INDEX outbox_turns ON outbox (task_id) WHERE routing_key = 'next_iteration';
+CREATE INDEX outbox_free ON outbox (locked_until, id);
+-- Only events `next_iteration` are searched by task.
+CREATE INDEX outbox_next_iteration ON outbox (task_id) WHERE routing_key = 'next_iteration';
 
 
 CREATE TABLE datasets (

@@ -1,4 +1,4 @@
-"""The bus on RabbitMQ, by aio-pika."""
+"""The adapter of the bus for RabbitMQ, with aio-pika."""
 
 from infra.bus.rabbitmq.bus import RabbitMQBus
 

@@ -1,7 +1,7 @@
-"""The bus on RabbitMQ: one connection to consume, another to publish.
+"""The bus on RabbitMQ, with one connection to consume and another to publish.
 
-They are apart because a broker that is short of memory or disk blocks a publishing connection whole, acknowledgements
-included.
+A broker that is short of memory or disk stops reading from a publishing connection, so acknowledgements are sent over
+the other one.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from aio_pika.exceptions import ProbableAuthenticationError
 from yarl import URL
 
 from infra.bus.handling import serial
-from infra.bus.port import BusUnavailable, Handler, Incoming, Outgoing, PublishFailed, Subscription
-from infra.bus.rabbitmq.calls import AWAY, CALL_TIMEOUT, calling
+from infra.bus.port import BusUnavailable, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
+from infra.bus.rabbitmq.calls import BROKER_ERRORS, CALL_TIMEOUT, call_timeout
 from infra.bus.rabbitmq.consumer import Consumer, Declare
 from infra.bus.rabbitmq.libraries import configure_libraries
 from infra.bus.rabbitmq.messages import Delivery
 from infra.bus.rabbitmq.publisher import Publisher
 from infra.bus.rabbitmq.requests import Requests
-from infra.bus.rabbitmq.topology import BY_NAME, declare_private, declare_shared, declare_topology, look_up
+from infra.bus.rabbitmq.topology import QUEUES_BY_NAME, declare_private, declare_shared, declare_topology, look_up
 
 HEARTBEAT = 15
-"""Seconds; a connection whose other end has been silent for about three of them is given up."""
+"""Seconds; a connection is given up after about three intervals without data from the broker."""
 CONNECT_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 RECONNECT_AFTER = 0.5
+"""Seconds, as the two before."""
 PRIVATE_PREFETCH = 100
 NOT_STARTED = "the bus is not started"
 
@@ -42,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 class RabbitMQBus:
-    """A Bus on the broker at `url`. It may be started again after it was closed."""
+    """A Bus on the broker at `url`; it may be started again after it was closed."""
 
     name = "rabbitmq"
 
@@ -55,7 +56,10 @@ class RabbitMQBus:
         self._consumers: list[Consumer] = []
 
     async def start(self) -> None:
-        """Connect twice and declare the topology. Raises BusUnavailable, with nothing left open."""
+        """Open both connections and declare the topology.
+
+        Raises BusUnavailable if that fails; then both connections are closed.
+        """
         try:
             await self._call(self._start())
         except BaseException:
@@ -63,7 +67,7 @@ class RabbitMQBus:
             raise
 
     async def close(self) -> None:
-        """Disconnect: the broker cancels the consumers and takes back what was not settled."""
+        """Disconnect; the broker then cancels the consumers and requeues the unsettled messages."""
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             await consumer.abandon()
@@ -73,57 +77,60 @@ class RabbitMQBus:
             if connection is not None:
                 await _disconnect(connection)
 
-    async def publish(self, message: Outgoing) -> None:
-        """Publish and await the confirm."""
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and await the confirm. Raises PublishFailed or Unroutable."""
         if self._publisher is None:
             raise PublishFailed(NOT_STARTED)
         await self._publisher.publish(message)
 
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[PublishFailed | None]:
-        """Publish all, with gathered confirms."""
+    async def publish_all(self, messages: Sequence[OutgoingMessage]) -> list[PublishFailed | None]:
+        """Publish all and await the confirms together."""
         if self._publisher is None:
             return [PublishFailed(NOT_STARTED) for _ in messages]
         return await self._publisher.publish_all(messages)
 
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
         """Consume a queue of the topology."""
-        spec = BY_NAME[queue]
+        definition = QUEUES_BY_NAME[queue]
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
-            return await declare_shared(channel, spec)
+            return await declare_shared(channel, definition)
 
         return await self._attach(declare, handler, prefetch)
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
-        """Consume a private queue bound to `exchange`. What is published while we are disconnected is missed."""
+        """Consume a private queue bound to `exchange`; messages published during a disconnection are lost."""
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
             return await declare_private(channel, exchange, binding)
 
         return await self._attach(declare, serial(handler), PRIVATE_PREFETCH)
 
-    async def request(self, message: Outgoing, *, timeout: float) -> bytes:
-        """Publish with direct reply-to and await the reply."""
+    async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
+        """Publish with direct reply-to and await the body of the reply."""
         if self._requests is None:
             raise PublishFailed(NOT_STARTED)
         return await self._requests.request(message, timeout)
 
     async def depth(self, queue: str) -> int:
-        """Messages ready, by a passive declaration on a channel of its own, which a missing queue closes."""
+        """The number of ready messages.
+
+        The passive declaration uses a channel of its own, because a missing queue closes the channel.
+        """
         async with self._channel() as channel:
-            found = await self._call(look_up(channel, queue))
-            return found.declaration_result.message_count or 0
+            declared = await self._call(look_up(channel, queue))
+            return declared.declaration_result.message_count or 0
 
     @asynccontextmanager
-    async def browse(self, queue: str, limit: int) -> AsyncIterator[list[Incoming]]:
-        """Browse a shared queue, on a channel of its own. A process that dies in the block gives everything back."""
+    async def browse(self, queue: str, limit: int) -> AsyncIterator[list[IncomingMessage]]:
+        """Browse a shared queue on a channel of its own; if the process dies, the broker requeues the messages."""
         async with self._channel() as channel:
             await self._call(look_up(channel, queue))
-            taken = [delivery async for delivery in self._taken(channel, queue, limit)]
+            deliveries = [delivery async for delivery in self._get_messages(channel, queue, limit)]
             try:
-                yield [delivery.incoming() for delivery in taken]
+                yield [delivery.incoming() for delivery in deliveries]
             finally:
-                for delivery in taken:  # one by one: closing the channel would return them in no order
+                for delivery in deliveries:  # closing the channel would requeue them in any order
                     await delivery.requeue()
 
     async def _start(self) -> None:
@@ -133,55 +140,55 @@ class RabbitMQBus:
         for connection in (self._consuming, self._publishing):
             await _connect(connection)
         await self._declare()
-        self._consuming.reconnect_callbacks.add(self._restore)
+        self._consuming.reconnect_callbacks.add(self._redeclare)
         self._publisher = await Publisher.open(self._publishing)
         self._requests = await Requests.open(self._publishing)
 
     def _connection(self, purpose: str) -> RobustConnection:
-        """A connection that is not open yet. The broker lists it under its purpose."""
+        """A connection that is not open yet; its name at the broker contains `purpose`."""
         connection = RobustConnection(
-            URL(self._url).update_query(heartbeat=HEARTBEAT),  # as a keyword it would be ignored
+            URL(self._url).update_query(heartbeat=HEARTBEAT),  # RobustConnection ignores the keyword argument
             reconnect_interval=RECONNECT_AFTER,
             client_properties={"connection_name": f"treadle {purpose}"},
         )
         connection.close_callbacks.add(partial(_log_lost, purpose))
-        connection.reconnect_callbacks.add(partial(_log_back, purpose))
+        connection.reconnect_callbacks.add(partial(_log_restored, purpose))
         return connection
 
     async def _declare(self) -> None:
         async with self._channel() as channel:
             await declare_topology(channel)
 
-    async def _restore(self, *_: object) -> None:
-        """Declare the topology after a reconnection: the broker may have come back empty."""
+    async def _redeclare(self, *_: object) -> None:
+        """Declare the topology after a reconnection, in case the broker lost its data."""
         try:
-            async with calling():
+            async with call_timeout():
                 await self._declare()
-        except (*AWAY, BusUnavailable) as error:
+        except (*BROKER_ERRORS, BusUnavailable) as error:
             log.warning("topology_not_restored", error=str(error))
 
     async def _attach(self, declare: Declare, handler: Handler, prefetch: int) -> Consumer:
-        """Attach a consumer, waiting for a connection that is just being restored."""
-        consumer = Consumer(self._started(self._consuming), declare, handler, prefetch)
+        """Attach a consumer, after a connection that is being restored is ready."""
+        consumer = Consumer(self._require_started(self._consuming), declare, handler, prefetch)
         await self._call(consumer.start())
-        self._consumers = [*(known for known in self._consumers if not known.closed), consumer]
+        self._consumers = [*(existing for existing in self._consumers if not existing.closed), consumer]
         return consumer
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[AbstractChannel]:
-        """A channel of the consuming connection, for the length of the block."""
-        connection = self._started(self._consuming)
+        """Open a channel of the consuming connection during the block."""
+        connection = self._require_started(self._consuming)
         await self._call(connection.ready())
         channel = Channel(connection, publisher_confirms=False)
         await self._call(channel.initialize())
         try:
             yield channel
         finally:
-            with suppress(*AWAY):
-                async with calling():
+            with suppress(*BROKER_ERRORS):
+                async with call_timeout():
                     await channel.close()
 
-    async def _taken(self, channel: AbstractChannel, queue: str, limit: int) -> AsyncIterator[Delivery]:
+    async def _get_messages(self, channel: AbstractChannel, queue: str, limit: int) -> AsyncIterator[Delivery]:
         underlay = await channel.get_underlay_channel()
         for _ in range(limit):
             message = await self._call(underlay.basic_get(queue, timeout=CALL_TIMEOUT))
@@ -189,26 +196,26 @@ class RabbitMQBus:
                 return
             yield Delivery(message)
 
-    async def _call(self, step: Awaitable[T]) -> T:
-        """Await `step` for a bounded time. Raises BusUnavailable if the broker is away or refuses us."""
+    async def _call(self, call: Awaitable[T]) -> T:
+        """Await `call` with a time limit. Raises BusUnavailable if the broker is unreachable or refuses it."""
         try:
-            async with calling():
-                return await step
+            async with call_timeout():
+                return await call
         except ProbableAuthenticationError as error:
-            raise BusUnavailable(f"{self._address} refuses the user or the password of TREADLE_BUS_URL") from error
-        except AWAY as error:
+            raise BusUnavailable(f"{self._address} refuses the user or the password in TREADLE_BUS_URL") from error
+        except BROKER_ERRORS as error:
             raise BusUnavailable(
                 f"RabbitMQ at {self._address} does not answer ({error or type(error).__name__}): "
-                "is it running, and is TREADLE_BUS_URL right?"
+                "check that it is running and that TREADLE_BUS_URL is correct"
             ) from error
 
     @property
     def _address(self) -> str:
-        """Where the broker is, without the password."""
+        """The address of the broker, without user and password."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.hostname}:{parts.port or 5672}{parts.path or '/'}"
 
-    def _started(self, part: T | None) -> T:
+    def _require_started(self, part: T | None) -> T:
         if part is None:
             raise BusUnavailable(NOT_STARTED)
         return part
@@ -219,18 +226,18 @@ def _log_lost(purpose: str, connection: AbstractRobustConnection | None, error: 
         log.warning("broker_lost", purpose=purpose, error=str(error) or type(error).__name__)
 
 
-def _log_back(purpose: str, _: AbstractRobustConnection | None) -> None:
-    log.info("broker_back", purpose=purpose)
+def _log_restored(purpose: str, _: AbstractRobustConnection | None) -> None:
+    log.info("broker_reconnected", purpose=purpose)
 
 
 async def _connect(connection: RobustConnection) -> None:
-    """Connect. Raises ConnectionError if it is closed meanwhile; aio-pika would wait for ever."""
+    """Connect. Raises ConnectionError if the connection is closed meanwhile; aio-pika would wait forever."""
     connecting = asyncio.ensure_future(connection.connect(timeout=CONNECT_TIMEOUT))
     closed = asyncio.ensure_future(connection.closed())
     try:
         await asyncio.wait((connecting, closed), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
-            raise ConnectionError("closed while it was being opened")
+            raise ConnectionError("the connection was closed while it was being opened")
         connecting.result()
     finally:
         connecting.cancel()
@@ -238,6 +245,6 @@ async def _connect(connection: RobustConnection) -> None:
 
 
 async def _disconnect(connection: RobustConnection) -> None:
-    with suppress(*AWAY):
-        async with calling(CLOSE_TIMEOUT):
+    with suppress(*BROKER_ERRORS):
+        async with call_timeout(CLOSE_TIMEOUT):
             await connection.close()

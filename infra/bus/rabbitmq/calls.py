@@ -1,4 +1,4 @@
-"""Calls to the broker: bounded in time, and a lost connection is always an error."""
+"""Calls to the broker with a time limit, in which a lost connection is always an error."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from contextlib import asynccontextmanager
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from infra.tasks import was_cancelled
+from infra.asyncio_tasks import was_cancelled
 
 CALL_TIMEOUT = 15.0
-"""Seconds for which one call may take."""
-AWAY = (*CONNECTION_EXCEPTIONS, TimeoutError)
-"""What a call raises if the broker is away, or refuses it."""
+"""Seconds that one block of calls may take."""
+BROKER_ERRORS = (*CONNECTION_EXCEPTIONS, TimeoutError)
+"""The exceptions of a call if the broker is unreachable or refuses it."""
 
 
 @asynccontextmanager
-async def calling(seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
-    """A block of calls that together take at most `seconds`. Raises one of AWAY.
+async def call_timeout(seconds: float = CALL_TIMEOUT) -> AsyncIterator[None]:
+    """Limit a block of calls to `seconds` in total. Raises one of BROKER_ERRORS.
 
-    aiormq cancels the calls of a connection that it gives up, as if their caller had been cancelled.
+    When aiormq gives up a connection, it cancels the calls on it, which looks like a cancellation of the caller; the
+    block raises ConnectionError instead.
     """
     async with asyncio.timeout(seconds):
         try:

@@ -1,7 +1,7 @@
-"""A consumer that comes back after a restart of the broker, a lost connection, a deleted queue or a server-side cancel.
+"""A consumer that is restored after a broker restart, a lost connection, a deleted queue or a server-side cancel.
 
-aio-pika's robust channels restore all consumers of a connection, or none while one of them cannot be restored. Here
-each consumer has a plain channel for one life, and opens another when that ends.
+aio-pika's robust channels restore no consumer of a connection while one of them cannot be restored. Here each consumer
+uses a plain channel, and opens a new one when that is lost.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from aio_pika.abc import (
 )
 from aiormq.abc import DeliveredMessage
 
+from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.bus.handling import guarded
 from infra.bus.port import BusUnavailable, Handler
-from infra.bus.rabbitmq.calls import AWAY, calling
+from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
 from infra.bus.rabbitmq.messages import Delivery
-from infra.tasks import end, say_if_broken
 
 RETRY_AFTER = 1.0
+"""Seconds."""
 
 log = structlog.get_logger(__name__)
 Declare = Callable[[AbstractChannel], Awaitable[AbstractQueue]]
-"""Declares the queue to consume."""
+"""Declares and returns the queue to consume."""
 
 
 async def has_consumer(channel: AbstractChannel) -> bool:
@@ -39,28 +40,28 @@ async def has_consumer(channel: AbstractChannel) -> bool:
     if channel.is_closed:
         return False
     underlay = await channel.get_underlay_channel()
-    assert isinstance(underlay, aiormq.Channel), "the abstract class does not have `consumers`"
+    assert isinstance(underlay, aiormq.Channel), "the abstract class has no attribute `consumers`"
     return bool(underlay.consumers)
 
 
 class Attachment:
-    """A consumer's one life on one channel. Closing the channel cancels the handlers that run."""
+    """A consumer on one channel; closing the channel cancels the handlers that run."""
 
     def __init__(self, channel: AbstractChannel, handler: Handler) -> None:
         self._channel = channel
         self._handler = handler
         self._queue: AbstractQueue | None = None
         self._tag = ""
-        self._open: set[Delivery] = set()
-        self._last = False
+        self._in_progress: set[Delivery] = set()
+        self._detaching = False
         self._closing: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
 
     async def attach(self, declare: Declare, prefetch: int) -> None:
-        """Open the channel, declare the queue and consume it. Raises what aio-pika raises, with the channel closed."""
+        """Open the channel, declare the queue and consume it. Closes the channel if one of these calls raises."""
         self._channel.close_callbacks.add(self._on_lost)
         try:
-            async with calling():
+            async with call_timeout():
                 await self._channel.initialize()
                 await self._channel.set_qos(prefetch)
                 self._queue = await declare(self._channel)
@@ -78,24 +79,24 @@ class Attachment:
         return self._queue.name if self._queue is not None else ""
 
     async def detach(self) -> None:
-        """Take no more deliveries. The channel is closed once those under way are handled and settled."""
-        self._last = True
+        """Receive no more deliveries, and close the channel when those in progress are handled and settled."""
+        self._detaching = True
         if self._queue is not None and not self.lost.is_set():
             try:
-                async with calling():
+                async with call_timeout():
                     await self._queue.cancel(self._tag)
-            except AWAY as error:
+            except BROKER_ERRORS as error:
                 log.info("consumer_lost_before_cancel", queue=self.queue, error=str(error))
-            except BaseException:  # broken off: the consumer may still be there
-                self._open.clear()
+            except BaseException:  # the consumer may still be registered: close the channel at once
+                self._in_progress.clear()
                 self._close_when_idle()
                 raise
         self._close_when_idle()
 
     async def close(self) -> None:
-        """Close the channel. The broker takes back every delivery that is not settled."""
-        with suppress(*AWAY):
-            async with calling():
+        """Close the channel; the broker then requeues every unsettled delivery."""
+        with suppress(*BROKER_ERRORS):
+            async with call_timeout():
                 await self._channel.close()
 
     @property
@@ -108,27 +109,27 @@ class Attachment:
 
     async def _deliver(self, message: DeliveredMessage) -> None:
         delivery = Delivery(message, self._on_progress)
-        self._open.add(delivery)
+        self._in_progress.add(delivery)
         try:
-            await guarded(self._handler, delivery.incoming, delivery.refuse)
+            await guarded(self._handler, delivery.incoming, delivery.reject)
         finally:
             delivery.handled = True
             self._on_progress(delivery)
 
     def _on_progress(self, delivery: Delivery) -> None:
         if delivery.handled and delivery.settled:
-            self._open.discard(delivery)
-            if self._last:
+            self._in_progress.discard(delivery)
+            if self._detaching:
                 self._close_when_idle()
 
     def _close_when_idle(self) -> None:
-        """Close from a task of its own: closing cancels the tasks of the channel, and one of them may be the caller."""
-        if not self._open and self._closing is None:
+        """Close the channel in a new task, because closing cancels the tasks of the channel, possibly the caller."""
+        if not self._in_progress and self._closing is None:
             self._closing = asyncio.create_task(self.close(), name="closing a channel")
 
 
 class Consumer:
-    """Keeps one consumer attached until it is cancelled."""
+    """Keeps one consumer attached to its queue until it is cancelled."""
 
     def __init__(self, connection: AbstractRobustConnection, declare: Declare, handler: Handler, prefetch: int) -> None:
         self._connection = connection
@@ -140,10 +141,10 @@ class Consumer:
         self._cancelled = False
 
     async def start(self) -> None:
-        """Attach for the first time, and from then on after every loss. Raises what the broker answers."""
+        """Attach, and again after every loss. Raises BusUnavailable or one of BROKER_ERRORS if the first time fails."""
         self._attachment = await self._attach()
         self._restoring = asyncio.create_task(self._restore(self._attachment), name=f"consumer of {self.queue}")
-        say_if_broken(self._restoring)
+        log_failure(self._restoring)
 
     @property
     def attached(self) -> bool:
@@ -152,11 +153,11 @@ class Consumer:
 
     @property
     def queue(self) -> str:
-        """The name of the queue; a private queue has a new one after every reconnection."""
+        """The name of the queue; a private queue has a new name after every reconnection."""
         return self._attachment.queue if self._attachment is not None else ""
 
     async def cancel(self) -> None:
-        """Take no more deliveries; what is being handled stays with its handler."""
+        """Receive no more deliveries; the handlers that run are not cancelled."""
         self._cancelled = True
         try:
             await self._stop_restoring()
@@ -165,24 +166,24 @@ class Consumer:
                 await self._attachment.detach()
 
     async def abandon(self) -> None:
-        """Stop restoring, because the bus closes. The broker takes back what is not settled."""
+        """Stop restoring the consumer, because the bus closes its connection."""
         self._cancelled = True
         await self._stop_restoring()
 
     @property
     def closed(self) -> bool:
-        """Whether it was cancelled and its channel is closed."""
+        """Whether the consumer is cancelled and its channel is closed."""
         return self._cancelled and (self._attachment is None or self._attachment.closed)
 
     async def _attach(self) -> Attachment:
-        async with calling():
+        async with call_timeout():
             await self._connection.ready()
         attachment = Attachment(Channel(self._connection, publisher_confirms=False), self._handler)
         await attachment.attach(self._declare, self._prefetch)
         return attachment
 
     async def _restore(self, attachment: Attachment) -> None:
-        """Attach again whenever the attachment is lost, for as long as it takes."""
+        """Attach again whenever the attachment is lost, with retries until it succeeds."""
         while True:
             attached_at = time.monotonic()
             await attachment.lost.wait()
@@ -190,17 +191,17 @@ class Consumer:
             await attachment.close()
             if time.monotonic() - attached_at < RETRY_AFTER:
                 await asyncio.sleep(RETRY_AFTER)
-            attachment = self._attachment = await self._until_attached(attachment.queue)
+            attachment = self._attachment = await self._attach_with_retries(attachment.queue)
             log.info("consumer_restored", queue=attachment.queue)
 
-    async def _until_attached(self, queue: str) -> Attachment:
+    async def _attach_with_retries(self, queue: str) -> Attachment:
         while True:
             try:
                 return await self._attach()
-            except (*AWAY, BusUnavailable) as error:
+            except (*BROKER_ERRORS, BusUnavailable) as error:
                 log.warning("consumer_not_restored", queue=queue, error=str(error) or type(error).__name__)
                 await asyncio.sleep(RETRY_AFTER)
 
     async def _stop_restoring(self) -> None:
         if self._restoring is not None:
-            await end(self._restoring)
+            await cancel_and_wait(self._restoring)

@@ -1,4 +1,4 @@
-"""Settings of aio-pika's own libraries, for every connection of this process."""
+"""Settings of the libraries below aio-pika, for every connection of this process."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from aiormq.base import Base
 from aiormq.connection import Connection
 from pamqp import decode
 
-FRAMES = 1000
-"""Frames that may wait to be written on a connection, and to be read on a channel. aiormq's 10 split every burst."""
+FRAME_BUFFER_SIZE = 1000
+"""Frames that a connection buffers for writing, and a channel for reading; aiormq's default of 10 splits bursts."""
 
 Decoder = Callable[[bytes], tuple[int, Any]]
-"""Decodes the value that some bytes begin with; gives the bytes that it takes, and the value."""
+"""Decodes the value at the start of some bytes; returns its length in bytes, and the value."""
 
 log = structlog.get_logger(__name__)
 
 
 def configure_libraries() -> None:
-    """Let FRAMES frames wait, decode every message, and let closed channels go.
+    """Enlarge the frame buffers, decode messages with invalid properties, and release closed channels.
 
-    Text that is not UTF-8, and a timestamp that no calendar has, would close the connection of the message's consumer,
-    at every delivery again. aiormq's observers of a connection's end would keep each closed channel until then
+    Without this, text that is not UTF-8 or an impossible timestamp closes the connection of the consumer at each
+    delivery, and aiormq keeps every closed channel in memory until the connection is closed
     (https://github.com/mosquito/aio-pika/issues/490).
     """
-    Connection.FRAME_BUFFER_SIZE = FRAMES
-    Connection.channel = partialmethod(_channel, frame_buffer_size=FRAMES)  # type: ignore[method-assign, assignment]
+    Connection.FRAME_BUFFER_SIZE = FRAME_BUFFER_SIZE
+    Connection.channel = partialmethod(  # type: ignore[method-assign, assignment]
+        _channel, frame_buffer_size=FRAME_BUFFER_SIZE
+    )
     Base.closing = property(lambda self: self._closing)  # type: ignore[method-assign, assignment]
     decode.METHODS["shortstr"] = _short_string
     decode.METHODS["timestamp"] = decode.TABLE_MAPPING[b"T"] = _or_none(decode.timestamp, lambda _: 8)
@@ -40,13 +42,13 @@ _channel = Connection.channel
 
 
 def _short_string(data: bytes) -> tuple[int, str]:
-    """Text without the bytes that are not UTF-8: with anything in their place it might be too long to be sent on."""
+    """Decode text without the bytes that are not UTF-8; replacements could make it too long to be published again."""
     end = data[0] + 1
     return end, data[1:end].decode(errors="ignore")
 
 
 def _or_none(decoder: Decoder, size: Callable[[bytes], int]) -> Decoder:
-    """The same decoder, that gives None for a value which it cannot decode."""
+    """Wrap `decoder` to return None for a value that it cannot decode; `size` gives the length of such a value."""
 
     def decoded(data: bytes) -> tuple[int, Any]:
         try:

@@ -1,4 +1,4 @@
-"""Messages between the port's shape and AMQP's."""
+"""Conversion of messages between the bus port and AMQP."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from infra.bus.port import Incoming, Outgoing
+from infra.bus.port import IncomingMessage, OutgoingMessage
 
 log = structlog.get_logger(__name__)
 
 
-def to_properties(message: Outgoing) -> Basic.Properties:
-    """The properties that are sent with the body."""
+def to_properties(message: OutgoingMessage) -> Basic.Properties:
+    """The AMQP properties of a message."""
     return Basic.Properties(
         content_type="application/json",
         headers=dict(message.headers),
@@ -32,20 +32,20 @@ def to_properties(message: Outgoing) -> Basic.Properties:
 
 
 class Delivery:
-    """One delivery. It is settled once; if its channel is closed, the broker has already taken it back."""
+    """One delivery, settled once: acknowledged, requeued or rejected. On a closed channel settling has no effect."""
 
     def __init__(self, message: DeliveredMessage, on_progress: Callable[[Delivery], None] = lambda _: None) -> None:
-        assert message.delivery_tag is not None, "it was delivered, or fetched from a queue that is not empty"
+        assert message.delivery_tag is not None, "only the answer of an empty queue to basic.get has no delivery tag"
         self._message = message
         self._tag = message.delivery_tag
         self._on_progress = on_progress
         self.settled = False
         self.handled = False
 
-    def incoming(self) -> Incoming:
-        """The message in the port's shape."""
+    def incoming(self) -> IncomingMessage:
+        """The message as the bus port defines it."""
         message, properties = self._message, self._message.header.properties
-        return Incoming(
+        return IncomingMessage(
             body=message.body,
             message_id=properties.message_id,
             routing_key=message.routing_key or "",
@@ -59,34 +59,34 @@ class Delivery:
         )
 
     async def ack(self) -> None:
-        """Acknowledge it."""
+        """Acknowledge the delivery."""
         await self._settle(self._message.channel.basic_ack)
 
     async def requeue(self) -> None:
-        """Give it back without blame: from RabbitMQ 4.3 on a nack does not count towards the delivery limit."""
+        """Requeue it with a nack, which since RabbitMQ 4.3 does not count towards the delivery limit."""
         await self._settle(self._message.channel.basic_nack)
 
-    async def refuse(self) -> None:
-        """Give it back because its handler failed: a reject counts towards the delivery limit on every version."""
+    async def reject(self) -> None:
+        """Requeue it after its handler failed, with a reject, which always counts towards the delivery limit."""
         await self._settle(self._message.channel.basic_reject)
 
     async def _settle(self, send: Callable[..., Awaitable[None]]) -> None:
-        """Queue the frame. It is not awaited: the broker does not answer it."""
+        """Queue the frame, without awaiting a reply, because the broker sends none."""
         if self.settled:
             return
         self.settled = True
         try:
             await send(self._tag, wait=False)
         except CONNECTION_EXCEPTIONS as error:
-            log.info("delivery_lost_before_settling", delivery_tag=self._tag, error=str(error))
+            log.info("delivery_lost_before_acknowledging", delivery_tag=self._tag, error=str(error))
         finally:
             self._on_progress(self)
 
 
 def plain_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that are text or numbers, as text."""
+    """The headers whose values are text or numbers, as text."""
     return {name: _text(value) for name, value in headers.items() if isinstance(value, str | bytes | int | float)}
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - whatever AMQP can carry
+def _text(value: Any) -> str:  # noqa: ANN401 - any type of AMQP
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Publishing with confirms. What is not confirmed in time has failed, and may be published again."""
+"""Publishing with confirms; a message that is not confirmed in time has failed and may be published again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import aiormq
 from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
 
-from infra.bus.port import Outgoing, PublishFailed, Unroutable
+from infra.asyncio_tasks import was_cancelled
+from infra.bus.port import OutgoingMessage, PublishFailed, Unroutable
 from infra.bus.rabbitmq.messages import to_properties
-from infra.tasks import was_cancelled
 
 PUBLISH_TIMEOUT = 10.0
+"""Seconds."""
 
 
 class Publisher:
-    """A channel with confirms. The robust connection opens it again after a loss."""
+    """Publishes on a channel with confirms, which the robust connection reopens after a loss."""
 
     def __init__(self, connection: AbstractRobustConnection, channel: AbstractRobustChannel) -> None:
         self._connection = connection
@@ -25,51 +26,53 @@ class Publisher:
 
     @classmethod
     async def open(cls, connection: AbstractRobustConnection) -> Publisher:
-        """A publisher on a channel of its own."""
+        """Create a publisher with a channel of its own."""
         channel = connection.channel(on_return_raises=True)
         await channel.initialize()
         return cls(connection, channel)
 
-    async def publish(self, message: Outgoing) -> None:
-        """Publish and await the confirm. Raises Unroutable, or PublishFailed, at once if the broker is away."""
-        where = f"{message.exchange or 'queue'}/{message.routing_key}"
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and await the confirm. Raises Unroutable, or PublishFailed, at once if the connection is lost."""
+        destination = f"{message.exchange or 'queue'}/{message.routing_key}"
         try:
-            await self._send(message, where)
+            await self._send(message, destination)
         except PublishError as error:
-            raise Unroutable(f"{where}: no queue takes it") from error
+            raise Unroutable(f"{destination}: no queue is bound for this key") from error
         except DeliveryError as error:
-            raise PublishFailed(f"{where}: the broker refused it; its queue is full or has no leader") from error
+            raise PublishFailed(
+                f"{destination}: the broker refused it, as its queue is full or has no leader"
+            ) from error
         except TimeoutError as error:
-            raise PublishFailed(f"{where}: not confirmed within {PUBLISH_TIMEOUT:g} s") from error
+            raise PublishFailed(f"{destination}: not confirmed within {PUBLISH_TIMEOUT:g} s") from error
         except CONNECTION_EXCEPTIONS as error:
-            raise PublishFailed(f"{where}: {error or type(error).__name__}") from error
+            raise PublishFailed(f"{destination}: {error or type(error).__name__}") from error
         except asyncio.CancelledError as error:
             if was_cancelled():
                 raise
-            raise PublishFailed(f"{where}: the connection was lost before the confirm") from error
+            raise PublishFailed(f"{destination}: the connection was lost before the confirm") from error
 
-    async def publish_all(self, messages: Sequence[Outgoing]) -> list[PublishFailed | None]:
-        """Publish all and await the confirms together, about six times faster than one by one."""
+    async def publish_all(self, messages: Sequence[OutgoingMessage]) -> list[PublishFailed | None]:
+        """Publish all and await the confirms together, which is faster than one at a time."""
         return await asyncio.gather(*(self._outcome(message) for message in messages))
 
-    async def _outcome(self, message: Outgoing) -> PublishFailed | None:
+    async def _outcome(self, message: OutgoingMessage) -> PublishFailed | None:
         try:
             await self.publish(message)
         except PublishFailed as error:
             return error
         return None
 
-    async def _send(self, message: Outgoing, where: str) -> None:
-        """Queue the frames without awaiting that they are written, and await the confirm.
+    async def _send(self, message: OutgoingMessage, destination: str) -> None:
+        """Queue the frames, and await the confirm but not the write.
 
-        Awaiting the writing would hold the channel's lock, and so publish one message after the other.
+        Awaiting the write would hold the lock of the channel, so messages would be published one at a time.
         """
         if self._channel.is_closed:
-            raise PublishFailed(f"{where}: the broker is away")
+            raise PublishFailed(f"{destination}: not connected to the broker")
         if await self._blocked():
-            raise PublishFailed(f"{where}: the broker takes no messages; it is short of memory or disk")
+            raise PublishFailed(f"{destination}: the broker accepts no messages because it is short of memory or disk")
         channel = await self._channel.get_underlay_channel()
-        assert isinstance(channel, aiormq.Channel), "the abstract class does not have `wait`"
+        assert isinstance(channel, aiormq.Channel), "the abstract class has no parameter `wait`"
         await channel.basic_publish(
             message.body,
             exchange=message.exchange,
@@ -81,7 +84,7 @@ class Publisher:
         )
 
     async def _blocked(self) -> bool:
-        """Whether the broker has stopped to read from this connection: frames sent now would pile up here."""
+        """Whether the broker has stopped reading from this connection, so that new frames would accumulate here."""
         if self._connection.transport is None:
             return False
         try:

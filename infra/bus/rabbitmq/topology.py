@@ -1,4 +1,4 @@
-"""The topology of `contracts.topology` on RabbitMQ 3.10 to 4.x. Declaring it again changes nothing."""
+"""Declares the topology of `contracts.topology` on RabbitMQ 3.10 to 4.x; declaring it again changes nothing."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from contracts.topology import (
 )
 from infra.bus.port import BusUnavailable
 
-UNLIMITED = 2**31 - 1
-"""From 4.0 on a quorum queue without a limit takes 20 and then drops; a dead letter must never be dropped."""
+UNLIMITED_DELIVERIES = 2**31 - 1
+"""Since 4.0 a quorum queue has a default limit of 20 and then drops the message; dead letters must be kept."""
 DECLARE_TIMEOUT = 10.0
+"""Seconds."""
 
-BY_NAME = {queue.name: queue for queue in QUEUES}
-_KINDS = {exchange.name: exchange.kind for exchange in EXCHANGES}
+QUEUES_BY_NAME = {queue.name: queue for queue in QUEUES}
+_EXCHANGE_KINDS = {exchange.name: exchange.kind for exchange in EXCHANGES}
 
 
 def arguments(queue: Queue) -> dict[str, Any]:
-    """The arguments under which a shared queue is declared; the broker refuses any others later."""
+    """The arguments of a shared queue; the broker refuses a later declaration with other arguments."""
     if queue.kind is QueueKind.CLASSIC:
         return {"x-queue-type": "classic"}
     if not queue.dead_letters:
-        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
+        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES}
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
@@ -42,7 +43,7 @@ def arguments(queue: Queue) -> dict[str, Any]:
 
 
 async def declare_topology(channel: AbstractChannel) -> None:
-    """Declare every exchange, queue and binding. Raises BusUnavailable naming the one that exists but differs."""
+    """Declare every exchange, queue and binding. Raises BusUnavailable if one exists with other arguments."""
     for exchange in EXCHANGES:
         await _declare_exchange(channel, exchange.name)
     for queue in QUEUES:
@@ -50,15 +51,15 @@ async def declare_topology(channel: AbstractChannel) -> None:
 
 
 async def declare_shared(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
-    """Declare one shared queue and its exchange: a consumer can be restored on a broker that came back empty."""
+    """Declare one shared queue and its exchange, in case the broker lost its data before a reconnection."""
     await _declare_exchange(channel, queue.exchange)
     return await _declare_queue(channel, queue)
 
 
 async def declare_private(channel: AbstractChannel, exchange: str, binding: str) -> AbstractQueue:
-    """Declare a bounded queue that vanishes with its consumer. The broker gives it a new name each time.
+    """Declare a bounded queue that is deleted with its consumer; the broker generates a new name each time.
 
-    A name kept over a reconnection would be locked while the broker still believes in the old connection.
+    With a fixed name, the queue would stay locked until the broker notices that the old connection is lost.
     """
     await _declare_exchange(channel, exchange)
     queue = await channel.declare_queue(
@@ -73,7 +74,7 @@ async def declare_private(channel: AbstractChannel, exchange: str, binding: str)
 
 
 async def look_up(channel: AbstractChannel, name: str) -> AbstractQueue:
-    """A queue with the number of messages ready in it. Raises BusUnavailable if there is none of this name."""
+    """A queue, with the number of its ready messages. Raises BusUnavailable if it does not exist."""
     try:
         return await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT)
     except ChannelNotFoundEntity as error:
@@ -82,7 +83,7 @@ async def look_up(channel: AbstractChannel, name: str) -> AbstractQueue:
 
 async def _declare_exchange(channel: AbstractChannel, name: str) -> None:
     try:
-        await channel.declare_exchange(name, _KINDS[name].value, durable=True, timeout=DECLARE_TIMEOUT)
+        await channel.declare_exchange(name, _EXCHANGE_KINDS[name].value, durable=True, timeout=DECLARE_TIMEOUT)
     except ChannelPreconditionFailed as error:
         raise _mismatch("exchange", name, error) from error
 

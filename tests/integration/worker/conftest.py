@@ -1,4 +1,4 @@
-"""A worker host on the in-process bus, with a fake control and a real object store."""
+"""Fixtures of a worker host on the in-process bus, with a fake control and a real object store."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Running = Callable[[Settings], AbstractAsyncContextManager[WorkerHost]]
 
 
 @pytest.fixture(autouse=True)
-def _children_find_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children look for modules where they are installed, not in the working directory; tests are not installed."""
+def _children_import_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let child processes import the tests, because they import only installed modules and what is in PYTHONPATH."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture
 async def control() -> AsyncIterator[FakeControl]:
-    """A control that grants everything, on a bus of its own."""
+    """A fake control that grants every claim, on a bus of its own."""
     bus = InProcessBus()
     await bus.start()
     control = FakeControl(bus)
@@ -38,23 +38,23 @@ async def control() -> AsyncIterator[FakeControl]:
 
 @pytest.fixture
 def script() -> Script:
-    """The room: its programs do what the test asks for."""
+    """The worker of the train phase, whose programs do the actions that a test gives."""
     return Script()
 
 
 @pytest.fixture
 def worker_settings(store_settings: Settings) -> Settings:
-    """A worker named "w" with one slot and a short patience."""
+    """Settings of a worker named "w" with one slot and short timeouts."""
     more = {"worker_id": "w", "warm_children": False, "stop_grace": 1.0, "train_ttl": 0.9}
     return store_settings.model_copy(update=more)
 
 
 @pytest.fixture
 def running(control: FakeControl, script: Script, objects: ObjectStore) -> Running:
-    """A worker host with the settings given, for the length of a `with` block."""
+    """Runs a worker host with the given settings during a `with` block."""
 
     @asynccontextmanager
-    async def run(settings: Settings) -> AsyncIterator[WorkerHost]:
+    async def run_host(settings: Settings) -> AsyncIterator[WorkerHost]:
         host = WorkerHost(script.worker, control.bus, objects, settings)
         await host.start()
         try:
@@ -62,12 +62,12 @@ def running(control: FakeControl, script: Script, objects: ObjectStore) -> Runni
         finally:
             await host.stop()
 
-    return run
+    return run_host
 
 
 @pytest.fixture
 async def host(running: Running, worker_settings: Settings) -> AsyncIterator[WorkerHost]:
-    """A worker host."""
+    """A running worker host."""
     async with running(worker_settings) as host:
         yield host
 

@@ -1,4 +1,4 @@
-"""What a running program's checkpoints cost it, and what they leave to the next attempt."""
+"""How the checkpoints of a running program are uploaded, reported and deleted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from contracts.artifacts import MANIFEST
 from contracts.commands import TrainModel
 from contracts.events import PhaseFailed
-from contracts.leases import LeaseRequest, Verdict
-from infra.artifacts import ONCE
+from contracts.leases import LeaseRequest, LeaseVerdict
+from infra.artifacts import NO_RETRY
 from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.worker import checkpoints
@@ -21,25 +21,25 @@ from tests.fake_control import FakeControl, Script, job_of
 
 
 @pytest.fixture(autouse=True)
-def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "LOOK_EVERY", 0.05)
+def _short_check_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "CHECK_INTERVAL", 0.05)
 
 
 class Uploads:
-    """Uploads of checkpoints as the store sees them. `away`: it answers none; `stuck`: none of them ends."""
+    """Counts the uploads of checkpoints; all of them fail if `away` is set, and none of them ends if `stuck` is set."""
 
     def __init__(self, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away = self.stuck = False
-        self.begun = asyncio.Event()
-        self.under_way = 0
-        self.under_way_at_the_manifest: list[int] = []
+        self.started = asyncio.Event()
+        self.active = 0
+        self.active_at_the_manifest: list[int] = []
         self._put, self._put_file = objects.put, objects.put_file
         monkeypatch.setattr(objects, "put", self.put)
         monkeypatch.setattr(objects, "put_file", self.put_file)
 
     async def put(self, key: str, data: bytes) -> None:
         if key.endswith(f"a1/{MANIFEST}"):
-            self.under_way_at_the_manifest.append(self.under_way)
+            self.active_at_the_manifest.append(self.active)
         await self._put(key, data)
 
     async def put_file(self, key: str, path: Path) -> None:
@@ -48,15 +48,15 @@ class Uploads:
         await self._put_file(key, path)
 
     async def _checkpoint(self) -> None:
-        self.begun.set()
+        self.started.set()
         if self.away:
             raise ObjectStoreUnavailable("the store is away")
-        self.under_way += 1
+        self.active += 1
         try:
             if self.stuck:
                 await asyncio.Event().wait()
         finally:
-            self.under_way -= 1
+            self.active -= 1
 
 
 @pytest.fixture
@@ -76,19 +76,19 @@ async def test_the_heartbeats_of_a_running_program_name_its_newest_complete_chec
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_checkpoint_that_was_passed_over_is_never_uploaded(
+async def test_a_checkpoint_older_than_the_newest_complete_one_is_never_uploaded(
     control: FakeControl, script: Script, objects: ObjectStore
 ) -> None:
     command = script.command("checkpoints", "wait_for_stop")
     await control.order(command)
     await control.until(lambda: any(beat.checkpoint for beat in control.beats))
-    await control.signal(command, Verdict.PAUSE)
+    await control.signal(command, LeaseVerdict.PAUSE)
     await control.until(lambda: control.events)
     assert {name.split("/")[-2] for name in await objects.names(command.output)} == {"checkpoint-7"}
 
 
 async def waiting_with_a_checkpoint(control: FakeControl, script: Script) -> TrainModel:
-    """A job whose first checkpoint control has heard of; told to go, it writes another."""
+    """Run a job until control has received its first checkpoint; it writes another when the file `go` exists."""
     command = script.command("checkpoints", "wait_for_go", "later_checkpoint", "wait_for_stop")
     await control.order(command)
     await control.until(lambda: any(beat.checkpoint for beat in control.beats))
@@ -101,7 +101,7 @@ async def saved(objects: ObjectStore, command: TrainModel) -> set[str]:
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_checkpoint_is_deleted_once_control_knows_of_a_newer_one(
+async def test_a_checkpoint_is_deleted_once_control_has_acknowledged_a_newer_one(
     control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
 ) -> None:
     command = await waiting_with_a_checkpoint(control, script)
@@ -114,11 +114,11 @@ async def test_a_checkpoint_is_deleted_once_control_knows_of_a_newer_one(
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_checkpoint_stays_while_control_may_not_know_of_a_newer_one(
+async def test_a_checkpoint_is_kept_while_control_has_not_acknowledged_a_newer_one(
     control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
 ) -> None:
     command = await waiting_with_a_checkpoint(control, script)
-    control.deaf = 1000
+    control.unanswered = 1000
     (job_of(worker_settings, command) / "go").touch()
     await control.until(lambda: sum(_names(request, "checkpoint-11") for request in control.requests) == 2)
     assert await saved(objects, command) == {"checkpoint-7", "checkpoint-11"}
@@ -139,40 +139,40 @@ async def test_a_program_that_crashes_leaves_its_newest_checkpoint(control: Fake
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_store_that_takes_no_checkpoints_neither_delays_nor_fails_the_job(
+async def test_a_checkpoint_that_cannot_be_uploaded_neither_delays_nor_fails_the_job(
     control: FakeControl, script: Script, uploads: Uploads, worker_settings: Settings
 ) -> None:
     uploads.away = True
     command = script.command("checkpoints", "wait_for_go", "write")
     await control.order(command)
-    await asyncio.wait_for(uploads.begun.wait(), 15)
+    await asyncio.wait_for(uploads.started.wait(), 15)
     (job_of(worker_settings, command) / "go").touch()
     await control.until(lambda: control.events)
     assert control.events[0].kind == "model_trained"
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_checkpoint_that_is_under_way_is_given_up_before_the_result_is_closed(
+async def test_the_upload_of_a_checkpoint_is_stopped_before_the_manifest_of_the_result_is_written(
     control: FakeControl, script: Script, uploads: Uploads, worker_settings: Settings
 ) -> None:
     uploads.stuck = True
     command = script.command("checkpoints", "wait_for_go", "write")
     await control.order(command)
-    await asyncio.wait_for(uploads.begun.wait(), 15)
+    await asyncio.wait_for(uploads.started.wait(), 15)
     (job_of(worker_settings, command) / "go").touch()
     await control.until(lambda: control.events)
-    assert uploads.under_way_at_the_manifest == [0]
+    assert uploads.active_at_the_manifest == [0]
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_pause_never_fails_for_a_store_that_takes_no_checkpoint(
+async def test_a_pause_succeeds_even_if_its_checkpoint_cannot_be_uploaded(
     control: FakeControl, script: Script, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PATIENTLY", ONCE)
+    monkeypatch.setattr(checkpoints, "RETRY_WHILE_UNAVAILABLE", NO_RETRY)
     uploads.away = True
     command = script.command("checkpoints", "wait_for_stop")
     await control.order(command)
-    await asyncio.wait_for(uploads.begun.wait(), 15)
-    await control.signal(command, Verdict.PAUSE)
+    await asyncio.wait_for(uploads.started.wait(), 15)
+    await control.signal(command, LeaseVerdict.PAUSE)
     await control.until(lambda: control.events)
     assert control.events[0].kind == "phase_paused"

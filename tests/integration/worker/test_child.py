@@ -1,4 +1,4 @@
-"""How a program runs as a child, and every way in which it may end."""
+"""How a program runs as a child process, and every way in which it may end."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ import pytest
 
 from contracts.tasks import FailureKind
 from infra.child import process as child_module
-from infra.child.environment import child_environment, end_leftovers
-from infra.child.outcome import Ended, Outcome
-from infra.child.process import LOG, Child, Children, Step
+from infra.child.environment import child_environment, end_orphaned_children
+from infra.child.outcome import ExitKind, ProgramExit
+from infra.child.process import LOG, ChildPool, ChildProcess, ProgressLine
 from tests.programs.scripted import Action, Spec
 
 MODULE = "tests.programs.scripted"
@@ -23,22 +23,24 @@ MODULE = "tests.programs.scripted"
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    made = tmp_path / "job"
-    made.mkdir()
-    return made
+    folder = tmp_path / "job"
+    folder.mkdir()
+    return folder
 
 
-async def run(job: Path, *actions: Action, steps: list[Step] | None = None) -> Ended:
+async def run(job: Path, *actions: Action, steps: list[ProgressLine] | None = None) -> ProgramExit:
     (job / "spec.json").write_text(Spec(actions=list(actions)).model_dump_json())
-    child = await Child.start(MODULE, job.parent, grace=5)
+    child = await ChildProcess.start(MODULE, job.parent, grace=5)
     return await child.run(job, steps.append if steps is not None else lambda _: None)
 
 
 @pytest.fixture
-async def waiting(job: Path, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Child, asyncio.Task[Ended]]]:
-    """A child at work: it runs the actions of the parameter, and has reported."""
+async def waiting(
+    job: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[ChildProcess, asyncio.Task[ProgramExit]]]:
+    """A child that runs the actions of the parameter and has reported progress."""
     (job / "spec.json").write_text(Spec(actions=list(request.param)).model_dump_json())
-    child = await Child.start(MODULE, job.parent, grace=0.5)
+    child = await ChildProcess.start(MODULE, job.parent, grace=0.5)
     working = asyncio.Event()
     running = asyncio.create_task(child.run(job, lambda _: working.set()))
     await working.wait()
@@ -48,19 +50,19 @@ async def waiting(job: Path, request: pytest.FixtureRequest) -> AsyncIterator[tu
 
 
 async def test_a_program_that_succeeds_leaves_its_output_and_result(job: Path) -> None:
-    assert (await run(job, "write")).outcome is Outcome.SUCCEEDED
+    assert (await run(job, "write")).outcome is ExitKind.SUCCEEDED
     assert (job / "out" / "answer.txt").read_text() == "42"
     assert (job / "result.json").read_text() == '{"answer":42}'
 
 
 async def test_progress_lines_arrive_in_order(job: Path) -> None:
-    steps: list[Step] = []
+    steps: list[ProgressLine] = []
     await run(job, "progress", steps=steps)
     assert [step.done for step in steps] == list(range(1, 201))
 
 
-async def test_what_a_library_prints_goes_to_the_log(job: Path) -> None:
-    steps: list[Step] = []
+async def test_the_output_of_a_library_goes_to_the_log(job: Path) -> None:
+    steps: list[ProgressLine] = []
     await run(job, "noise", steps=steps)
     assert steps == []
     assert set((job / LOG).read_text().split("\n")) >= {"a library's chatter", "a warning"}
@@ -78,9 +80,7 @@ async def test_what_a_library_prints_goes_to_the_log(job: Path) -> None:
         ("no_result", FailureKind.PROGRAM_CRASHED, "status 0"),
     ],
 )
-async def test_every_bad_end_has_a_kind_and_a_sentence(
-    job: Path, action: Action, kind: FailureKind, words: str
-) -> None:
+async def test_every_failure_has_a_kind_and_a_message(job: Path, action: Action, kind: FailureKind, words: str) -> None:
     ended = await run(job, action)
     assert ended.failure is not None
     assert ended.failure.failure is kind
@@ -102,40 +102,40 @@ async def test_a_crash_keeps_its_traceback_in_the_log_only(job: Path) -> None:
 
 async def test_a_spec_that_does_not_fit_is_a_bad_configuration(job: Path) -> None:
     (job / "spec.json").write_text('{"actions": ["dance"]}')
-    child = await Child.start(MODULE, job.parent, grace=5)
+    child = await ChildProcess.start(MODULE, job.parent, grace=5)
     ended = await child.run(job, lambda _: None)
     assert ended.failure is not None
     assert ended.failure.failure is FailureKind.BAD_CONFIGURATION
 
 
 async def test_a_module_that_cannot_be_imported_is_a_crash_with_its_reason(job: Path) -> None:
-    child = await Child.start("tests.programs.missing", job.parent, grace=5)
+    child = await ChildProcess.start("tests.programs.missing", job.parent, grace=5)
     ended = await child.run(job, lambda _: None)
     assert ended.failure is not None
     assert "No module named 'tests.programs.missing'" in ended.failure.message
 
 
 @pytest.mark.parametrize("waiting", [("wait_for_stop",)], indirect=True)
-async def test_a_stopped_program_may_finish_its_step(waiting: tuple[Child, asyncio.Task[Ended]]) -> None:
+async def test_a_stopped_program_may_finish_its_step(waiting: tuple[ChildProcess, asyncio.Task[ProgramExit]]) -> None:
     child, running = waiting
     await child.stop()
-    assert (await running).outcome is Outcome.STOPPED
+    assert (await running).outcome is ExitKind.STOPPED
 
 
 @pytest.mark.parametrize("waiting", [("grandchild", "ignore_stop")], indirect=True)
-async def test_a_program_that_will_not_stop_is_killed_with_all_that_it_started(
-    waiting: tuple[Child, asyncio.Task[Ended]], job: Path
+async def test_a_program_that_ignores_a_stop_is_killed_with_its_own_child_processes(
+    waiting: tuple[ChildProcess, asyncio.Task[ProgramExit]], job: Path
 ) -> None:
     child, running = waiting
     grandchild = psutil.Process(int((job / "grandchild").read_text()))
     await child.stop()
-    assert (await running).outcome is Outcome.STOPPED
+    assert (await running).outcome is ExitKind.STOPPED
     await asyncio.to_thread(grandchild.wait, 5)
 
 
 @pytest.mark.parametrize("waiting", [("grandchild", "ignore_stop")], indirect=True)
-async def test_the_end_of_a_child_is_seen_though_what_it_started_holds_its_output(
-    waiting: tuple[Child, asyncio.Task[Ended]],
+async def test_the_end_of_a_child_is_detected_although_a_grandchild_holds_its_output(
+    waiting: tuple[ChildProcess, asyncio.Task[ProgramExit]],
 ) -> None:
     child, running = waiting
     os.kill(child.pid, signal.SIGKILL)
@@ -144,26 +144,26 @@ async def test_the_end_of_a_child_is_seen_though_what_it_started_holds_its_outpu
     assert ended.failure.failure is FailureKind.OUT_OF_MEMORY
 
 
-async def test_a_daemon_that_holds_a_childs_output_does_not_hold_up_its_end(
+async def test_a_daemon_that_holds_the_output_of_a_child_does_not_delay_its_end(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_module, "LAST_WORDS", 0.1)
+    monkeypatch.setattr(child_module, "OUTPUT_TIMEOUT", 0.1)
     ended = await asyncio.wait_for(run(job, "daemon", "write"), 10)
-    end_leftovers(job.parent)
-    assert ended.outcome is Outcome.SUCCEEDED
+    end_orphaned_children(job.parent)
+    assert ended.outcome is ExitKind.SUCCEEDED
 
 
-async def test_modules_in_the_workers_working_directory_are_not_taken_for_ours(
+async def test_modules_in_the_working_directory_of_the_worker_are_not_imported(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere" / "infra").mkdir(parents=True)
     (tmp_path / "elsewhere" / "infra" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert (await run(job, "write")).outcome is Outcome.SUCCEEDED
+    assert (await run(job, "write")).outcome is ExitKind.SUCCEEDED
 
 
 @pytest.mark.parametrize("waiting", [("ignore_stop",)], indirect=True)
-async def test_cancelling_a_run_ends_the_child(waiting: tuple[Child, asyncio.Task[Ended]]) -> None:
+async def test_cancelling_a_run_ends_the_child(waiting: tuple[ChildProcess, asyncio.Task[ProgramExit]]) -> None:
     child, running = waiting
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -172,16 +172,16 @@ async def test_cancelling_a_run_ends_the_child(waiting: tuple[Child, asyncio.Tas
 
 async def test_a_warm_child_serves_the_next_job(tmp_path: Path, job: Path) -> None:
     (job / "spec.json").write_text(Spec(actions=["write"]).model_dump_json())
-    children = Children(tmp_path, 5, warm=True)
+    children = ChildPool(tmp_path, 5, warm=True)
     await children.warm(MODULE)
     spare = children._spare
     child = await children.take(MODULE)
     assert child is spare
-    assert (await child.run(job, lambda _: None)).outcome is Outcome.SUCCEEDED
+    assert (await child.run(job, lambda _: None)).outcome is ExitKind.SUCCEEDED
 
 
 async def test_a_warm_child_of_another_module_is_discarded(tmp_path: Path) -> None:
-    children = Children(tmp_path, 5, warm=True)
+    children = ChildPool(tmp_path, 5, warm=True)
     await children.warm("tests.programs")
     spare = children._spare
     other = await children.take(MODULE)
@@ -191,7 +191,7 @@ async def test_a_warm_child_of_another_module_is_discarded(tmp_path: Path) -> No
 
 
 async def test_closing_ends_the_warm_child(tmp_path: Path) -> None:
-    children = Children(tmp_path, 5, warm=True)
+    children = ChildPool(tmp_path, 5, warm=True)
     await children.warm(MODULE)
     spare = children._spare
     await children.close()
@@ -200,8 +200,8 @@ async def test_closing_ends_the_warm_child(tmp_path: Path) -> None:
     assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
 
 
-def test_a_child_knows_no_secrets() -> None:
-    ours = {
+def test_a_child_gets_no_secrets_in_its_environment() -> None:
+    own = {
         "PATH": "/bin",
         "HF_TOKEN": "t",
         "TREADLE_S3_SECRET_KEY": "s",
@@ -209,18 +209,18 @@ def test_a_child_knows_no_secrets() -> None:
         "PGPASSWORD": "p",
         "MY_API_KEY": "k",
     }
-    theirs = child_environment(ours, Path("/w"))
-    assert set(theirs) & set(ours) == {"PATH", "HF_TOKEN"}
-    assert theirs["DO_NOT_TRACK"] == theirs["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    given = child_environment(own, Path("/w"))
+    assert set(given) & set(own) == {"PATH", "HF_TOKEN"}
+    assert given["DO_NOT_TRACK"] == given["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from infra.child.process import Child
+from infra.child.process import ChildProcess
 
 async def main(job):
-    child = await Child.start("tests.programs.scripted", job.parent, 5)
+    child = await ChildProcess.start("tests.programs.scripted", job.parent, 5)
     await child.run(job, lambda _: print(child.pid, flush=True))
 
 asyncio.run(main(Path(sys.argv[1])))
@@ -229,7 +229,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 @pytest.fixture
 async def orphaned(job: Path) -> AsyncIterator[psutil.Process]:
-    """A child whose parent was killed in the middle of its work; it had started a grandchild."""
+    """A child that has started a grandchild, and whose parent was killed during the job."""
     (job / "spec.json").write_text(Spec(actions=["grandchild", "ignore_stop"]).model_dump_json())
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, str(job), stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -237,11 +237,11 @@ async def orphaned(job: Path) -> AsyncIterator[psutil.Process]:
     parent.kill()
     await parent.wait()
     yield child
-    end_leftovers(job.parent)
+    end_orphaned_children(job.parent)
 
 
-def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie; the child itself may have ended its group before it died."""
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is not a zombie; the child itself may have ended its group before it died."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -252,8 +252,8 @@ async def test_a_child_dies_with_its_parent(orphaned: psutil.Process) -> None:
     await asyncio.to_thread(orphaned.wait, 5)
 
 
-async def test_what_a_dead_worker_left_running_is_ended(orphaned: psutil.Process, job: Path) -> None:
+async def test_processes_that_a_dead_worker_left_running_are_ended(orphaned: psutil.Process, job: Path) -> None:
     await asyncio.to_thread(orphaned.wait, 5)
     grandchild = int((job / "grandchild").read_text())
-    end_leftovers(job.parent)
-    assert not runs(grandchild)
+    end_orphaned_children(job.parent)
+    assert not is_alive(grandchild)

@@ -1,4 +1,4 @@
-"""How a worker takes commands: slots, claims, heartbeats, poison."""
+"""How a worker takes commands: slots, claims, heartbeats, and messages that cannot be decoded."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.events import PhaseFailed
-from contracts.leases import Claim, LeaseAnswer, Verdict, WorkerState
+from contracts.leases import Claim, LeaseAnswer, LeaseVerdict, WorkerState
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import PHASE_QUEUES
 from contracts.wire import encode
@@ -15,21 +15,24 @@ from infra.bus.dead_letter import REASON
 from infra.bus.inprocess import InProcessBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
-from infra.worker.claims import LeaseClient
 from infra.worker.host import WorkerHost
+from infra.worker.lease_client import LeaseClient
 from tests.fake_control import TRACE, FakeControl, Script
 from tests.integration.worker.conftest import Running
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("verdict", [Verdict.HELD, Verdict.FENCED, Verdict.CANCELLED, Verdict.PAUSE, Verdict.UNKNOWN])
+@pytest.mark.parametrize(
+    "verdict",
+    [LeaseVerdict.HELD, LeaseVerdict.FENCED, LeaseVerdict.CANCELLED, LeaseVerdict.PAUSE, LeaseVerdict.UNKNOWN],
+)
 async def test_a_claim_that_is_not_granted_drops_its_delivery(
-    control: FakeControl, script: Script, verdict: Verdict
+    control: FakeControl, script: Script, verdict: LeaseVerdict
 ) -> None:
     control.claim_verdict = verdict
     await control.order(script.command("write"))
     await control.until(lambda: control.claims)
-    control.claim_verdict = Verdict.GRANTED
+    control.claim_verdict = LeaseVerdict.GRANTED
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert control.events[0].key == control.claims[-1].key
@@ -37,11 +40,11 @@ async def test_a_claim_that_is_not_granted_drops_its_delivery(
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_claim_whose_reply_was_lost_is_asked_again_under_the_same_id(
+async def test_a_claim_whose_reply_was_lost_is_sent_again_with_the_same_id(
     control: FakeControl, script: Script
 ) -> None:
     await control.until(lambda: control.requests)
-    control.deaf = 2
+    control.unanswered = 2
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert len(control.claims) >= 2
@@ -55,7 +58,7 @@ async def test_heartbeats_go_on_while_the_program_runs(control: FakeControl, scr
     assert {beat.claim_id for beat in control.beats} == {control.claims[0].claim_id}
 
 
-async def test_an_idle_worker_says_that_it_is_there(control: FakeControl, host: WorkerHost) -> None:
+async def test_an_idle_worker_sends_lease_requests(control: FakeControl, host: WorkerHost) -> None:
     await control.until(lambda: len(control.requests) >= 2)
     assert control.requests[0].worker.worker_id == host.worker_id
     assert host.ready
@@ -71,7 +74,7 @@ async def test_no_more_programs_run_than_there_are_slots(
         await control.until(lambda: len({step.key for step in control.progress if step.stage == "waiting"}) == 2)
         assert (len(control.claims), await control.waiting()) == (2, 2)
         first = next(command for command in commands if command.key == control.claims[0].key)
-        await control.signal(first, Verdict.CANCELLED)
+        await control.signal(first, LeaseVerdict.CANCELLED)
         await control.until(lambda: len(control.claims) == 3)
 
 
@@ -85,7 +88,7 @@ async def test_no_more_programs_run_than_there_are_slots(
         (b'{"kind": "train_model", "version": 1, "seed": "x"}', "seed"),
     ],
 )
-async def test_poison_is_kept_with_its_reason_and_the_next_is_run(
+async def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_its_reason_and_the_next_is_run(
     control: FakeControl, script: Script, body: bytes, reason: str
 ) -> None:
     await control.publish(body)
@@ -97,7 +100,7 @@ async def test_poison_is_kept_with_its_reason_and_the_next_is_run(
 
 
 def unreadable(script: Script) -> bytes:
-    """A command whose attempt can be read, and whose seed cannot."""
+    """A command whose attempt can be decoded, but whose seed cannot."""
     return json.dumps({**json.loads(encode(script.command("write"))), "seed": "x"}).encode()
 
 
@@ -114,13 +117,13 @@ async def test_the_attempt_of_an_unreadable_command_counts_as_failed(control: Fa
 
 
 @pytest.mark.usefixtures("host")
-async def test_an_unreadable_command_of_an_attempt_that_is_not_granted_is_only_buried(
+async def test_an_unreadable_command_of_an_attempt_that_is_not_granted_is_only_dead_lettered(
     control: FakeControl, script: Script
 ) -> None:
-    control.claim_verdict = Verdict.FENCED
+    control.claim_verdict = LeaseVerdict.FENCED
     await control.publish(unreadable(script))
     await control.until(lambda: control.dead)
-    control.claim_verdict = Verdict.GRANTED
+    control.claim_verdict = LeaseVerdict.GRANTED
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert [event.kind for event in control.events] == ["model_trained"]
@@ -133,11 +136,11 @@ async def test_no_attempt_of_another_phase_is_claimed(control: FakeControl, scri
     assert control.claims == []
 
 
-async def test_a_worker_that_ends_while_control_is_away_gives_its_delivery_back(
+async def test_a_worker_that_stops_while_control_is_away_requeues_its_delivery(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     async with running(worker_settings):
-        control.deaf = 1_000_000
+        control.unanswered = 1_000_000
         await control.order(script.command("write"))
         await control.until(lambda: len(control.claims) > 1)
         assert await control.waiting() == 0
@@ -145,37 +148,35 @@ async def test_a_worker_that_ends_while_control_is_away_gives_its_delivery_back(
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_delivery_that_the_bus_loses_does_not_take_its_claim_along(
-    control: FakeControl, script: Script
-) -> None:
-    control.deaf = 1_000_000
+async def test_a_claim_continues_after_the_bus_has_lost_its_delivery(control: FakeControl, script: Script) -> None:
+    control.unanswered = 1_000_000
     await control.order(script.command("write"))
     await control.until(lambda: control.claims)
     assert isinstance(control.bus, InProcessBus)
     queue = PHASE_QUEUES[Phase.TRAIN].name
     (consumer,) = [consumer for consumer in control.bus._consumers if consumer.queue == queue]
     await consumer.lose()
-    control.deaf = 0
+    control.unanswered = 0
     await control.until(lambda: control.events)
     assert control.events[0].claim_id == control.claims[0].claim_id
 
 
-async def test_a_cancel_between_claim_and_answer_stops_the_start(
+async def test_a_cancel_between_the_claim_and_its_answer_prevents_the_start(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     cancelled = script.command("write")
     async with running(worker_settings):
-        control.deaf = 3
+        control.unanswered = 3
         await control.order(cancelled)
         await control.until(lambda: control.claims)
-        await control.signal(cancelled, Verdict.CANCELLED)
+        await control.signal(cancelled, LeaseVerdict.CANCELLED)
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
     assert cancelled.key not in {event.key for event in control.events}
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_cancel_between_the_claim_and_the_start_keeps_the_program_from_running(
+async def test_a_cancel_between_the_claim_and_the_start_prevents_the_program_from_running(
     control: FakeControl, script: Script, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(_: str) -> bytes:
@@ -187,30 +188,30 @@ async def test_a_cancel_between_the_claim_and_the_start_keeps_the_program_from_r
         patch.setattr(objects, "get", never)
         await control.order(cancelled)
         await control.until(lambda: control.beats)
-        await control.signal(cancelled, Verdict.CANCELLED)
+        await control.signal(cancelled, LeaseVerdict.CANCELLED)
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert [event.kind for event in control.events] == ["model_trained"]
     assert cancelled.key not in {step.key for step in control.progress}
 
 
-async def test_a_verdict_that_has_come_is_not_lost_to_a_cancellation(control: FakeControl, script: Script) -> None:
+async def test_a_received_verdict_is_not_lost_if_the_claim_is_cancelled(control: FakeControl, script: Script) -> None:
     state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=1, busy=0)
     leases = LeaseClient(control.bus, lambda: state, control.ttl)
     claim = Claim(key=script.command().key, claim_id=uuid4())
     claiming = asyncio.create_task(leases.claim(claim))
     await asyncio.sleep(0)
-    leases._hear(LeaseAnswer(claim_id=claim.claim_id, verdict=Verdict.GRANTED, ttl=1))
+    leases._on_answer(LeaseAnswer(claim_id=claim.claim_id, verdict=LeaseVerdict.GRANTED, ttl=1))
     claiming.cancel()
-    assert await claiming is Verdict.GRANTED
+    assert await claiming is LeaseVerdict.GRANTED
 
 
-async def test_claims_that_wait_together_travel_in_one_request(control: FakeControl, script: Script) -> None:
+async def test_claims_that_wait_together_are_sent_in_one_request(control: FakeControl, script: Script) -> None:
     state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=3, busy=0)
     leases = LeaseClient(control.bus, lambda: state, control.ttl)
     leases.start()
     claims = [Claim(key=script.command().key, claim_id=uuid4()) for _ in range(3)]
     verdicts = await asyncio.gather(*(leases.claim(claim) for claim in claims))
     await leases.stop()
-    assert verdicts == [Verdict.GRANTED] * 3
+    assert verdicts == [LeaseVerdict.GRANTED] * 3
     assert max(len(request.claims) for request in control.requests) == 3

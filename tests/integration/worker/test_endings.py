@@ -1,4 +1,4 @@
-"""What ends an attempt before its time, and what the next life makes of it."""
+"""What ends an attempt early, and what the next start of a worker does with its result and its spool."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contracts.events import ModelTrained, PhasePaused
-from contracts.leases import Verdict
+from contracts.leases import LeaseVerdict
 from contracts.tasks import Phase
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -20,7 +20,7 @@ from tests.integration.worker.conftest import Running
 
 
 async def spooled(script: Script, settings: Settings) -> ModelTrained:
-    """The event that the worker of these settings had spooled when it was killed."""
+    """Write an event to the spool of a worker with these settings, as if the worker had been killed."""
     command = script.command()
     event = ModelTrained(
         key=command.key, claim_id=command.key.derive("claim"), worker_id="w", model=command.model, steps=1
@@ -34,9 +34,9 @@ async def spooled(script: Script, settings: Settings) -> ModelTrained:
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.FENCED])
-async def test_a_word_from_control_ends_the_whole_group_and_nothing_is_published(
-    control: FakeControl, script: Script, worker_settings: Settings, verdict: Verdict
+@pytest.mark.parametrize("verdict", [LeaseVerdict.CANCELLED, LeaseVerdict.FENCED])
+async def test_a_signal_of_control_ends_the_whole_process_group_and_nothing_is_published(
+    control: FakeControl, script: Script, worker_settings: Settings, verdict: LeaseVerdict
 ) -> None:
     command = script.command("grandchild", "ignore_stop")
     await control.order(command)
@@ -50,26 +50,28 @@ async def test_a_word_from_control_ends_the_whole_group_and_nothing_is_published
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_heartbeat_says_what_a_lost_signal_would_have(control: FakeControl, script: Script) -> None:
+async def test_the_answer_to_a_heartbeat_ends_an_attempt_whose_signal_was_lost(
+    control: FakeControl, script: Script
+) -> None:
     await control.order(script.command("wait_for_stop"))
     await control.until(lambda: any(step.stage == "waiting" for step in control.progress))
-    control.beat_verdict = Verdict.CANCELLED
+    control.heartbeat_verdict = LeaseVerdict.CANCELLED
     beats = len(control.beats)
     await control.until(lambda: len(control.beats) > beats)
-    control.beat_verdict = Verdict.GRANTED
+    control.heartbeat_verdict = LeaseVerdict.GRANTED
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert [event.kind for event in control.events] == ["model_trained"]
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_paused_program_gives_its_attempt_back_with_its_newest_complete_checkpoint(
+async def test_a_paused_attempt_ends_with_its_newest_complete_checkpoint(
     control: FakeControl, script: Script, objects: ObjectStore
 ) -> None:
     command = script.command("checkpoint")
     await control.order(command)
     await control.until(lambda: any(step.stage == "waiting" for step in control.progress))
-    await control.signal(command, Verdict.PAUSE)
+    await control.signal(command, LeaseVerdict.PAUSE)
     await control.until(lambda: control.events)
     event = control.events[0]
     assert isinstance(event, PhasePaused)
@@ -77,7 +79,7 @@ async def test_a_paused_program_gives_its_attempt_back_with_its_newest_complete_
     assert json.loads(await objects.get(f"{event.checkpoint}/state.json")) == {"step": 7}
 
 
-async def test_a_stopping_host_gives_its_attempts_back(
+async def test_a_stopping_host_pauses_its_attempts(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     async with running(worker_settings):
@@ -87,7 +89,7 @@ async def test_a_stopping_host_gives_its_attempts_back(
     assert [event.kind for event in control.events] == ["phase_paused"]
 
 
-async def test_a_host_that_stops_while_its_claim_is_answered_gives_the_attempt_back(
+async def test_a_host_that_stops_while_its_claim_is_answered_pauses_the_attempt(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     async with running(worker_settings):
@@ -101,7 +103,7 @@ async def test_a_host_that_stops_while_its_claim_is_answered_gives_the_attempt_b
     assert await control.waiting() == 0
 
 
-async def test_a_complete_result_is_adopted_under_the_new_claim(
+async def test_a_complete_result_is_adopted_with_the_new_claim(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     command = script.command("write")
@@ -115,7 +117,7 @@ async def test_a_complete_result_is_adopted_under_the_new_claim(
     assert second.model_copy(update={"claim_id": first.claim_id}) == first
 
 
-async def test_an_event_that_was_not_confirmed_is_sent_by_the_next_life(
+async def test_an_event_that_was_not_confirmed_is_sent_at_the_next_start(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     event = await spooled(script, worker_settings)
@@ -137,7 +139,7 @@ async def test_the_spool_of_a_dead_worker_is_sent_by_another(
     assert not WorkerFolder.of(dead, Phase.TRAIN, "dead").path.exists()
 
 
-async def test_the_spool_of_a_dead_worker_that_the_disk_does_not_give_stays_for_later(
+async def test_the_spool_of_a_dead_worker_that_cannot_be_read_is_kept_for_a_later_start(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     dead = worker_settings.model_copy(update={"worker_id": "dead"})
@@ -156,7 +158,7 @@ async def test_the_spool_of_a_dead_worker_that_the_disk_does_not_give_stays_for_
         await control.until(lambda: event in control.events)
 
 
-async def test_a_damaged_spool_of_a_dead_worker_is_kept_by_the_one_that_takes_its_folder(
+async def test_a_damaged_spool_of_a_dead_worker_is_kept_by_the_worker_that_takes_its_folder(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     dead = worker_settings.model_copy(update={"worker_id": "dead"})
@@ -164,10 +166,10 @@ async def test_a_damaged_spool_of_a_dead_worker_is_kept_by_the_one_that_takes_it
     folder = WorkerFolder.of(dead, Phase.TRAIN, "dead").path
     (folder / "spool.db").write_bytes(b"this is no database" * 100)
     async with running(worker_settings):
-        await eventually(lambda: is_gone(folder), "the dead worker's folder to be taken")
-    kept = WorkerFolder.of(worker_settings, Phase.TRAIN, str(worker_settings.worker_id)).path
-    assert (kept / "dead-spool.damaged").read_bytes().startswith(b"this is no database")
+        await eventually(lambda: is_deleted(folder), "the dead worker's folder to be taken")
+    own_folder = WorkerFolder.of(worker_settings, Phase.TRAIN, str(worker_settings.worker_id)).path
+    assert (own_folder / "dead-spool.damaged").read_bytes().startswith(b"this is no database")
 
 
-async def is_gone(folder: Path) -> bool:
+async def is_deleted(folder: Path) -> bool:
     return not await asyncio.to_thread(folder.exists)

@@ -1,10 +1,10 @@
-"""The worker host on a real broker: what the in-process bus cannot show."""
+"""The worker host on a real broker, with tests that the in-process bus does not allow."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from contracts.leases import Verdict
+from contracts.leases import LeaseVerdict
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -15,7 +15,7 @@ from tests.fake_control import FakeControl, Script
 
 @pytest.fixture
 async def buses(bus_url: str) -> AsyncIterator[tuple[RabbitMQBus, RabbitMQBus]]:
-    """Control's and the worker's."""
+    """The bus of control and the bus of the worker."""
     buses = RabbitMQBus(bus_url), RabbitMQBus(bus_url)
     for bus in buses:
         await bus.start()
@@ -53,20 +53,20 @@ async def test_more_commands_than_slots_are_run_once_each(control: FakeControl, 
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_job_outlives_a_restart_of_the_broker(
+async def test_a_job_continues_during_a_restart_of_the_broker(
     control: FakeControl, script: Script, rabbitmq: servers.Broker
 ) -> None:
     if rabbitmq.node is None:
-        servers.missing("the broker was given by its address, and cannot be restarted")
+        servers.missing("the tests cannot restart a broker that was given by its address")
         return
     command = script.command("wait_for_stop")
     await control.order(command)
     await control.until(lambda: control.beats)
     await rabbitmq.node.stop_app()
     await rabbitmq.node.start_app()
-    heard = len(control.beats)
-    await control.until(lambda: len(control.beats) > heard)
-    control.beat_verdict = Verdict.PAUSE
+    received = len(control.beats)
+    await control.until(lambda: len(control.beats) > received)
+    control.heartbeat_verdict = LeaseVerdict.PAUSE
     await control.until(lambda: control.events)
     assert (control.events[0].kind, control.events[0].claim_id) == (
         "phase_paused",

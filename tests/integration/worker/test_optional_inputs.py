@@ -1,4 +1,4 @@
-"""What a program can do without: laid where it is whole, left out where it is damaged, waited for where it is away."""
+"""An optional input is downloaded if it is complete, left out if it is damaged, and retried while the store is away."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Damage = Callable[[ObjectStore], Awaitable[object]]
 DAMAGES: list[tuple[Damage, str]] = [
     (lambda store: store.delete([f"{PREFIX}/{MANIFEST}"]), "it has no manifest"),
     (lambda store: store.put(f"{PREFIX}/{MANIFEST}", b"{"), "its manifest cannot be read"),
-    (lambda store: store.delete([f"{PREFIX}/weights"]), "stands in its manifest and is missing"),
-    (lambda store: store.put(f"{PREFIX}/weights", b"others"), "weights is not what its manifest says"),
+    (lambda store: store.delete([f"{PREFIX}/weights"]), "is listed in its manifest but is missing"),
+    (lambda store: store.put(f"{PREFIX}/weights", b"others"), "weights differs from its manifest"),
 ]
 
 
 @pytest.fixture
 async def checkpoint(objects: ObjectStore, script: Script, tmp_path: Path) -> str:
-    """A checkpoint in the store, which the next command names."""
+    """A checkpoint in the store, which is an optional input of the next command."""
     (tmp_path / "checkpoint").mkdir()
     for name in ("state", "weights"):
         (tmp_path / "checkpoint" / name).write_text(name)
@@ -36,8 +36,8 @@ async def checkpoint(objects: ObjectStore, script: Script, tmp_path: Path) -> st
     return PREFIX
 
 
-async def laid(control: FakeControl, script: Script, objects: ObjectStore) -> str:
-    """The files that the program found among its inputs."""
+async def listed_inputs(control: FakeControl, script: Script, objects: ObjectStore) -> str:
+    """Run a program and return the list of the files in its inputs."""
     command = script.command("list_inputs")
     await control.order(command)
     await control.until(lambda: control.events)
@@ -46,21 +46,21 @@ async def laid(control: FakeControl, script: Script, objects: ObjectStore) -> st
 
 
 @pytest.mark.usefixtures("host", "checkpoint")
-async def test_an_optional_input_that_is_whole_is_laid(
+async def test_a_complete_optional_input_is_downloaded(
     control: FakeControl, script: Script, objects: ObjectStore
 ) -> None:
-    assert await laid(control, script, objects) == "checkpoint/state checkpoint/weights"
+    assert await listed_inputs(control, script, objects) == "checkpoint/state checkpoint/weights"
 
 
 @pytest.mark.parametrize(("damage", "why"), DAMAGES, ids=["absent", "unreadable", "a file missing", "a file changed"])
 @pytest.mark.usefixtures("host")
-async def test_a_damaged_optional_input_is_left_out_whole_and_the_log_says_why(
+async def test_a_damaged_optional_input_is_left_out_and_the_reason_is_logged(
     control: FakeControl, script: Script, objects: ObjectStore, checkpoint: str, damage: Damage, why: str
 ) -> None:
     await damage(objects)
     with capture_logs() as logs:
-        assert await laid(control, script, objects) == ""
-    (warning,) = [line for line in logs if line["event"] == "going_on_without_input"]
+        assert await listed_inputs(control, script, objects) == ""
+    (warning,) = [line for line in logs if line["event"] == "optional_input_skipped"]
     assert (warning["log_level"], warning["prefix"]) == ("warning", checkpoint)
     assert why in warning["error"]
 
@@ -76,17 +76,17 @@ async def test_a_damaged_input_beside_an_optional_one_is_bad_input(control: Fake
 
 
 @pytest.mark.usefixtures("host", "checkpoint")
-async def test_an_optional_input_is_waited_for_while_the_store_is_away(
+async def test_the_download_of_an_optional_input_is_retried_while_the_store_is_away(
     control: FakeControl, script: Script, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get_file, away = objects.get_file, ["weights", "state", "weights"]
+    get_file, failing = objects.get_file, ["weights", "state", "weights"]
 
-    async def unsteady(key: str, path: Path) -> None:
-        if path.name in away:
-            away.remove(path.name)
+    async def fail_at_first(key: str, path: Path) -> None:
+        if path.name in failing:
+            failing.remove(path.name)
             raise ObjectStoreUnavailable("it is being restarted")
         await get_file(key, path)
 
-    monkeypatch.setattr(objects, "get_file", unsteady)
-    assert await laid(control, script, objects) == "checkpoint/state checkpoint/weights"
-    assert away == []
+    monkeypatch.setattr(objects, "get_file", fail_at_first)
+    assert await listed_inputs(control, script, objects) == "checkpoint/state checkpoint/weights"
+    assert failing == []

@@ -1,4 +1,4 @@
-"""From a command to its event: what is published, what is stored, what is kept."""
+"""From a command to its event: what the worker publishes, stores and keeps."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.integration.worker.conftest import Running
 
 
 @pytest.mark.usefixtures("host")
-async def test_success_is_published_once_the_manifest_holds_it(
+async def test_a_success_is_published_once_the_manifest_contains_it(
     control: FakeControl, script: Script, objects: ObjectStore
 ) -> None:
     command = script.command("write")
@@ -29,7 +29,7 @@ async def test_success_is_published_once_the_manifest_holds_it(
 
 
 @pytest.mark.usefixtures("host")
-async def test_the_event_says_what_the_program_found(control: FakeControl, script: Script) -> None:
+async def test_the_event_contains_the_result_of_the_program(control: FakeControl, script: Script) -> None:
     command = script.command("write")
     await control.order(command)
     await control.until(lambda: control.events)
@@ -39,7 +39,7 @@ async def test_the_event_says_what_the_program_found(control: FakeControl, scrip
 
 
 @pytest.mark.usefixtures("host")
-async def test_the_inputs_lie_where_the_program_reads_them(
+async def test_the_inputs_are_in_the_folder_that_the_program_reads(
     control: FakeControl, script: Script, objects: ObjectStore, tmp_path: Path
 ) -> None:
     (tmp_path / "rows").mkdir()
@@ -89,7 +89,7 @@ async def test_a_child_killed_by_the_system_fails_its_attempt_and_the_next_is_ru
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_crash_keeps_its_folder_and_says_where(
+async def test_a_crashed_job_keeps_its_folder_and_its_event_names_it(
     control: FakeControl, script: Script, worker_settings: Settings
 ) -> None:
     command = script.command("crash")
@@ -111,7 +111,7 @@ async def test_a_finished_job_leaves_no_folder(
     assert not job_of(worker_settings, command).exists()
 
 
-async def test_a_fault_of_the_room_fails_the_attempt_and_not_the_host(
+async def test_an_error_in_the_plan_of_a_job_fails_the_attempt_and_not_the_host(
     control: FakeControl, script: Script, host: WorkerHost
 ) -> None:
     await control.order(script.command("write").model_copy(update={"key": Script().command().key}))
@@ -130,25 +130,25 @@ async def test_progress_is_coalesced_and_its_last_step_arrives(control: FakeCont
 
 
 @pytest.mark.usefixtures("host")
-async def test_the_trace_of_the_command_is_carried_on(control: FakeControl, script: Script) -> None:
+async def test_the_event_has_the_trace_of_its_command(control: FakeControl, script: Script) -> None:
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     assert control.headers[0]["traceparent"] == TRACE["traceparent"]
 
 
 class Unsteady(ObjectStore):
-    """A store that is away for the first few uploads."""
+    """A store that fails the first uploads."""
 
-    away = 3
+    remaining_failures = 3
 
     async def put_file(self, key: str, path: Path) -> None:
-        if self.away > 0:
-            self.away -= 1
+        if self.remaining_failures > 0:
+            self.remaining_failures -= 1
             raise ObjectStoreUnavailable("it is being restarted")
         await super().put_file(key, path)
 
 
-async def test_a_store_that_is_away_does_not_fail_what_was_trained(
+async def test_a_store_that_is_away_does_not_fail_a_completed_training(
     control: FakeControl, script: Script, objects: ObjectStore, worker_settings: Settings
 ) -> None:
     unsteady = Unsteady(worker_settings)
@@ -158,32 +158,32 @@ async def test_a_store_that_is_away_does_not_fail_what_was_trained(
     await control.until(lambda: control.events)
     await host.stop()
     await unsteady.close()
-    assert (control.events[0].kind, unsteady.away) == ("model_trained", 0)
+    assert (control.events[0].kind, unsteady.remaining_failures) == ("model_trained", 0)
 
 
-class Locked(ObjectStore):
-    """A store whose keys were changed after the bucket was made."""
+class Denying(ObjectStore):
+    """A store that denies access, as after a change of its keys."""
 
     async def get(self, key: str) -> bytes:
         raise ObjectStoreDenied("it answered 403")
 
 
-async def test_a_store_that_lets_nobody_in_fails_the_attempt(
+async def test_a_store_that_denies_access_fails_the_attempt(
     control: FakeControl, script: Script, worker_settings: Settings
 ) -> None:
-    locked = Locked(worker_settings)
-    host = WorkerHost(script.worker, control.bus, locked, worker_settings)
+    denying = Denying(worker_settings)
+    host = WorkerHost(script.worker, control.bus, denying, worker_settings)
     await host.start()
     await control.order(script.command("write"))
     await control.until(lambda: control.events)
     await host.stop()
-    await locked.close()
+    await denying.close()
     event = control.events[0]
     assert isinstance(event, PhaseFailed)
     assert (event.failure, event.message) == (FailureKind.STORE_UNAVAILABLE, "it answered 403")
 
 
-async def test_a_child_that_cannot_be_started_for_the_next_job_does_not_change_this_ones_outcome(
+async def test_a_child_that_cannot_be_started_for_the_next_job_does_not_change_the_outcome_of_this_one(
     control: FakeControl, script: Script, host: WorkerHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def no_fork(module: str) -> None:
@@ -199,8 +199,8 @@ async def test_the_next_job_is_run_by_the_warm_child(
     control: FakeControl, script: Script, running: Running, worker_settings: Settings
 ) -> None:
     async with running(worker_settings.model_copy(update={"warm_children": True})) as host:
-        for done in (1, 2):
+        for count in (1, 2):
             await control.order(script.command("write"))
-            await control.until(lambda done=done: len(control.events) == done)  # type: ignore[misc]
+            await control.until(lambda count=count: len(control.events) == count)  # type: ignore[misc]
         assert host._jobs._children._spare is not None
     assert [event.kind for event in control.events] == ["model_trained", "model_trained"]

@@ -1,4 +1,4 @@
-"""The spool beside the broker: an event is on the disk before it is published, and until it is confirmed."""
+"""The spool: an event is on the disk before it is published, and until the broker has confirmed it."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from contracts.events import WorkerEvent
-from contracts.leases import Verdict
+from contracts.leases import LeaseVerdict
 from contracts.tasks import Phase
 from contracts.topology import EVENTS
 from contracts.wire import decode
 from infra.bus.inprocess import InProcessBus
-from infra.bus.port import Outgoing, PublishFailed
+from infra.bus.port import OutgoingMessage, PublishFailed
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker import host as host_module
@@ -27,123 +27,128 @@ from infra.worker.spool import Spool, Spooled
 from tests.eventually import eventually
 from tests.fake_control import FakeControl, Script
 
-Life = Callable[[], AbstractAsyncContextManager[WorkerHost]]
+StartWorker = Callable[[], AbstractAsyncContextManager[WorkerHost]]
 
 
-class Forgetful(InProcessBus):
+class UnconfirmingBus(InProcessBus):
     """A bus that confirms no event while it is `away`."""
 
     away = True
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: OutgoingMessage) -> None:
         if self.away and message.exchange == EVENTS.name:
             raise PublishFailed("the broker is away")
         await super().publish(message)
 
 
 @pytest.fixture
-async def bus(control: FakeControl) -> AsyncIterator[Forgetful]:
-    """The worker's connection to the broker of control."""
+async def bus(control: FakeControl) -> AsyncIterator[UnconfirmingBus]:
+    """A bus of the worker, on the broker of control's bus."""
     assert isinstance(control.bus, InProcessBus)
-    bus = Forgetful(control.bus._broker)
+    bus = UnconfirmingBus(control.bus._broker)
     await bus.start()
     yield bus
     await bus.close()
 
 
 @pytest.fixture
-def life(bus: Forgetful, script: Script, objects: ObjectStore, worker_settings: Settings) -> Life:
-    """One life of the worker on that connection, which does not wait long for a broker when it ends."""
+def start_worker(bus: UnconfirmingBus, script: Script, objects: ObjectStore, worker_settings: Settings) -> StartWorker:
+    """Runs the worker on this bus during a `with` block; at its end it does not wait for the broker."""
 
     @asynccontextmanager
-    async def live() -> AsyncIterator[WorkerHost]:
+    async def run_worker() -> AsyncIterator[WorkerHost]:
         host = WorkerHost(script.worker, bus, objects, worker_settings)
         await host.start()
         yield host
         await host.stop()
 
-    return live
+    return run_worker
 
 
 @pytest.fixture(autouse=True)
-def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_publishing_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_module, "PUBLISHING_GRACE", -0.9)
 
 
 @pytest.fixture
 def path(worker_settings: Settings) -> Path:
-    """The worker's spool."""
+    """The path of the worker's spool."""
     return WorkerFolder.of(worker_settings, Phase.TRAIN, "w").path / "spool.db"
 
 
-def in_spool(path: Path) -> list[Spooled]:
-    """What another life of the worker would find."""
+def spool_entries(path: Path) -> list[Spooled]:
+    """The entries of the spool, as the next start of the worker reads them."""
     spool = Spool(path)
-    found = spool.entries()
+    entries = spool.entries()
     spool.close()
-    return found
+    return entries
 
 
-async def kept(path: Path) -> UUID:
-    """The key's task of the one event in the spool, once there is one."""
+async def spooled_task(path: Path) -> UUID:
+    """Wait for an event in the spool and return the id of its task."""
 
-    async def found() -> list[Spooled]:
-        return in_spool(path)
+    async def entries() -> list[Spooled]:
+        return spool_entries(path)
 
-    (spooled,) = await eventually(found, "an event in the spool")
+    (spooled,) = await eventually(entries, "an event in the spool")
     return decode(spooled.message.body, *get_args(WorkerEvent)).key.task_id
 
 
 async def test_an_event_is_on_the_disk_when_it_is_published(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path, monkeypatch: pytest.MonkeyPatch
+    control: FakeControl,
+    script: Script,
+    bus: UnconfirmingBus,
+    start_worker: StartWorker,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bus.away = False
     on_disk: list[int] = []
     publish = bus.publish
 
-    async def look_and_publish(message: Outgoing) -> None:
+    async def count_and_publish(message: OutgoingMessage) -> None:
         if message.exchange == EVENTS.name:
-            on_disk.append(len(in_spool(path)))
+            on_disk.append(len(spool_entries(path)))
         await publish(message)
 
-    monkeypatch.setattr(bus, "publish", look_and_publish)
-    async with life():
+    monkeypatch.setattr(bus, "publish", count_and_publish)
+    async with start_worker():
         await control.order(script.command("write"))
         await control.until(lambda: control.events)
-    assert (on_disk, in_spool(path)) == ([1], [])
+    assert (on_disk, spool_entries(path)) == ([1], [])
 
 
-async def test_what_is_not_confirmed_is_on_the_disk_until_it_is(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
+async def test_an_event_stays_on_the_disk_until_it_is_confirmed(
+    control: FakeControl, script: Script, bus: UnconfirmingBus, start_worker: StartWorker, path: Path
 ) -> None:
     command = script.command("write")
-    async with life():
+    async with start_worker():
         await control.order(command)
-        assert await kept(path) == command.key.task_id
+        assert await spooled_task(path) == command.key.task_id
         bus.away = False
         await control.until(lambda: control.events)
-    assert in_spool(path) == []
+    assert spool_entries(path) == []
 
 
-async def test_what_a_life_could_not_publish_the_next_one_does(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
+async def test_an_event_that_could_not_be_published_is_published_after_the_next_start(
+    control: FakeControl, script: Script, bus: UnconfirmingBus, start_worker: StartWorker, path: Path
 ) -> None:
     command = script.command("write")
-    async with life():
+    async with start_worker():
         await control.order(command)
-        await kept(path)
+        await spooled_task(path)
     assert control.events == []
     bus.away = False
-    async with life():
+    async with start_worker():
         await control.until(lambda: control.events)
     assert [event.key for event in control.events] == [command.key]
 
 
-async def test_a_disk_that_refuses_holds_up_no_event(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path
+async def test_an_event_is_published_even_if_the_disk_refuses_it(
+    control: FakeControl, script: Script, bus: UnconfirmingBus, start_worker: StartWorker, path: Path
 ) -> None:
-    async with life():
-        os.makedirs(path, mode=0o700)  # no file can be there
+    async with start_worker():
+        os.makedirs(path, mode=0o700)  # a folder, so that no file can be created
         with capture_logs() as logs:
             await control.order(script.command("write"))
 
@@ -156,15 +161,20 @@ async def test_a_disk_that_refuses_holds_up_no_event(
     assert [event.kind for event in control.events] == ["model_trained"]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.FENCED])
-async def test_what_control_wants_no_more_leaves_the_spool_unpublished(
-    control: FakeControl, script: Script, bus: Forgetful, life: Life, path: Path, verdict: Verdict
+@pytest.mark.parametrize("verdict", [LeaseVerdict.CANCELLED, LeaseVerdict.FENCED])
+async def test_an_event_of_an_attempt_that_control_ended_leaves_the_spool_unpublished(
+    control: FakeControl,
+    script: Script,
+    bus: UnconfirmingBus,
+    start_worker: StartWorker,
+    path: Path,
+    verdict: LeaseVerdict,
 ) -> None:
-    unwanted, other = script.command("write"), script.command("write")
-    async with life():
-        await control.order(unwanted)
-        await kept(path)
-        await control.signal(unwanted, verdict)
+    cancelled, other = script.command("write"), script.command("write")
+    async with start_worker():
+        await control.order(cancelled)
+        await spooled_task(path)
+        await control.signal(cancelled, verdict)
         await eventually(partial(_is_empty, path), "the spool to be empty")
         bus.away = False
         await control.order(other)
@@ -173,4 +183,4 @@ async def test_what_control_wants_no_more_leaves_the_spool_unpublished(
 
 
 async def _is_empty(path: Path) -> bool:
-    return not in_spool(path)
+    return not spool_entries(path)

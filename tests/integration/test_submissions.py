@@ -1,4 +1,4 @@
-"""The same submission by HTTP and by a bare aio-pika publish."""
+"""A submission has the same effect over HTTP and as a message that is published with aio-pika."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 import pytest_asyncio
 
-from infra.bus.port import Incoming
+from infra.bus.port import IncomingMessage
 from infra.settings import Settings
 from tests.eventually import eventually
 from tests.integration.control_parts import BODY, Running, add_dataset, control_running, send
@@ -34,9 +34,9 @@ WRONG = [
 @pytest_asyncio.fixture
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Control with one dataset."""
-    async with control_running(settings) as found:
-        await add_dataset(found.store)
-        yield found
+    async with control_running(settings) as running:
+        await add_dataset(running.store)
+        yield running
 
 
 def create(body: dict[str, Any], submission: UUID | None = None) -> dict[str, Any]:
@@ -50,7 +50,7 @@ async def shown(running: Running, task_id: str) -> dict[str, Any]:
     return {k: v for k, v in answer.items() if k not in {"taskId", "createdAt", "updatedAt"}}
 
 
-async def test_a_task_by_http_and_one_by_the_broker_are_alike(running: Running, bus_url: str) -> None:
+async def test_a_task_created_over_http_equals_one_created_over_the_broker(running: Running, bus_url: str) -> None:
     by_http = (await running.http.post("/api/tasks/continuous", json=BODY)).json()
     by_broker = await send(bus_url, create(BODY))
     assert by_broker["kind"] == "submission_accepted"
@@ -59,7 +59,7 @@ async def test_a_task_by_http_and_one_by_the_broker_are_alike(running: Running, 
 
 
 @pytest.mark.parametrize(("change", "field"), WRONG, ids=[f"{f}-{n}" for n, (_, f) in enumerate(WRONG)])
-async def test_a_wrong_field_is_named_alike_on_both_roads(
+async def test_a_wrong_field_is_named_alike_over_http_and_over_the_broker(
     running: Running, bus_url: str, change: dict[str, Any], field: str
 ) -> None:
     by_http = await running.http.post("/api/tasks/continuous", json={**BODY, **change})
@@ -72,14 +72,14 @@ async def test_a_wrong_field_is_named_alike_on_both_roads(
     assert [error["message"] for error in findings[0]] == [error["message"] for error in findings[1]]
 
 
-async def test_a_submission_that_comes_twice_creates_one_task(running: Running, bus_url: str) -> None:
+async def test_a_submission_that_is_sent_twice_creates_one_task(running: Running, bus_url: str) -> None:
     message = create(BODY)
     first, second = await send(bus_url, message), await send(bus_url, message)
     assert first == second
     assert (await running.http.get("/api/tasks")).json()["total"] == 1
 
 
-async def test_a_submission_without_an_id_is_refused_for_it_would_be_done_at_every_redelivery(
+async def test_a_submission_without_an_id_is_refused_because_every_redelivery_would_repeat_it(
     running: Running, bus_url: str
 ) -> None:
     message = create(BODY)
@@ -95,7 +95,9 @@ async def test_a_submission_id_used_again_with_another_body_is_a_conflict(runnin
     assert answer["problem"]["status"] == 409
 
 
-async def test_a_task_started_twice_is_refused_alike_on_both_roads(running: Running, bus_url: str) -> None:
+async def test_a_task_started_twice_is_refused_alike_over_http_and_over_the_broker(
+    running: Running, bus_url: str
+) -> None:
     task = (await running.http.post("/api/tasks/continuous", json=BODY)).json()["taskId"]
     by_http = await running.http.post(f"/api/tasks/{task}/start")
     by_broker = await send(
@@ -105,7 +107,7 @@ async def test_a_task_started_twice_is_refused_alike_on_both_roads(running: Runn
     assert by_http.json()["detail"] == by_broker["problem"]["detail"]
 
 
-async def test_an_unknown_task_is_refused_alike_on_both_roads(running: Running, bus_url: str) -> None:
+async def test_an_unknown_task_is_refused_alike_over_http_and_over_the_broker(running: Running, bus_url: str) -> None:
     task = str(uuid4())
     by_http = await running.http.post(f"/api/tasks/{task}/cancel")
     by_broker = await send(
@@ -126,13 +128,15 @@ async def test_a_request_over_the_broker_is_answered_with_the_new_status(
     assert answer["status"] == expected[kind]
 
 
-async def test_a_reply_to_that_names_one_of_treadles_own_queues_is_not_answered(running: Running, bus_url: str) -> None:
+async def test_a_submission_whose_reply_to_is_a_queue_of_treadle_is_not_answered(
+    running: Running, bus_url: str
+) -> None:
     async with await aio_pika.connect(bus_url) as connection:
         channel = await connection.channel()
         body = aio_pika.Message(json.dumps(create({})).encode(), reply_to="treadle.control")
         await (await channel.get_exchange("treadle.tasks")).publish(body, routing_key="create_task")
 
-        async def dead() -> list[Incoming]:
+        async def dead() -> list[IncomingMessage]:
             async with running.bus.browse("treadle.dead", 2) as letters:
                 return letters
 

@@ -1,4 +1,4 @@
-"""Progress of one attempt, on its way to whoever watches: coalesced, never waited for, harmless to lose."""
+"""Publishes the progress of one attempt; messages are merged per stage, never delay the attempt, and may be lost."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ import structlog
 from contracts.progress import PhaseProgress
 from contracts.topology import PROGRESS
 from contracts.wire import encode
-from infra.bus.port import Bus, Outgoing, PublishFailed
-from infra.child.process import Step
+from infra.bus.port import Bus, OutgoingMessage, PublishFailed
+from infra.child.process import ProgressLine
 from infra.worker.attempt import Attempt
 
-PACE = 0.25
-"""Seconds between two publications."""
+PUBLISH_INTERVAL = 0.25
+"""Seconds."""
 
 log = structlog.get_logger(__name__)
 
 
-class Reporter:
-    """Publishes the newest step of each stage at most four times a second; the first and the last always go."""
+class ProgressReporter:
+    """Publishes the newest step of each stage, at most once per PUBLISH_INTERVAL; the last step is always published."""
 
     def __init__(self, bus: Bus, attempt: Attempt, worker_id: str) -> None:
         self._bus = bus
         self._attempt = attempt
         self._worker_id = worker_id
-        self._waiting: dict[str, Step] = {}
-        self._some = asyncio.Event()
+        self._pending: dict[str, ProgressLine] = {}
+        self._step_added = asyncio.Event()
         self._closing = asyncio.Event()
         self._sequence = 0
         self._task: asyncio.Task[None] | None = None
 
-    def step(self, step: Step) -> None:
-        """Take note of a step; of those that come too fast only the newest of each stage is told."""
-        self._waiting.pop(step.stage, None)
-        self._waiting[step.stage] = step
+    def step(self, step: ProgressLine) -> None:
+        """Record a step; it is not published if a newer step of the same stage follows before the next publication."""
+        self._pending.pop(step.stage, None)
+        self._pending[step.stage] = step
         self._attempt.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
         self._attempt.accelerators = step.accelerators
-        self._some.set()
+        self._step_added.set()
         if self._task is None:
             self._task = asyncio.create_task(self._publish_all(), name="progress")
 
     async def close(self) -> None:
-        """Tell what is still waiting, and end."""
+        """Publish the pending steps and stop."""
         self._closing.set()
-        self._some.set()
+        self._step_added.set()
         if self._task is not None:
             await self._task
 
     async def _publish_all(self) -> None:
         while not self._closing.is_set():
-            await self._some.wait()
+            await self._step_added.wait()
             await self._flush()
             with suppress(TimeoutError):
-                async with asyncio.timeout(PACE):
+                async with asyncio.timeout(PUBLISH_INTERVAL):
                     await self._closing.wait()
         await self._flush()
 
     async def _flush(self) -> None:
-        self._some.clear()
-        steps, self._waiting = list(self._waiting.values()), {}
+        self._step_added.clear()
+        steps, self._pending = list(self._pending.values()), {}
         outcomes = await self._bus.publish_all([self._outgoing(step) for step in steps])
         for outcome in outcomes:
             if isinstance(outcome, PublishFailed):
                 log.debug("progress_lost", error=str(outcome))
 
-    def _outgoing(self, step: Step) -> Outgoing:
+    def _outgoing(self, step: ProgressLine) -> OutgoingMessage:
         progress = self._progress(step)
-        return Outgoing(
+        return OutgoingMessage(
             PROGRESS.name,
             f"{self._attempt.key.phase}.{self._attempt.key.task_id}",
             encode(progress),
@@ -80,7 +80,7 @@ class Reporter:
             mandatory=False,
         )
 
-    def _progress(self, step: Step) -> PhaseProgress:
+    def _progress(self, step: ProgressLine) -> PhaseProgress:
         self._sequence += 1
         eta = step.eta_seconds
         return PhaseProgress(

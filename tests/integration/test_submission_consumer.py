@@ -1,4 +1,4 @@
-"""FastStream takes submissions on a real broker: no delivery stays unsettled, and the consumer comes back."""
+"""FastStream consumes submissions on a real broker: it settles every delivery, and its consumer is restored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from control.consumers.submissions.app import QUEUE as SUBMISSIONS
 from control.machine.task import Task
 from control.store.port import StoreUnavailable
 from infra.bus.dead_letter import QUEUE, REASON
-from infra.bus.port import Outgoing, PublishFailed, RequestTimedOut
+from infra.bus.port import OutgoingMessage, PublishFailed, RequestTimedOut
 from infra.settings import Settings
 from infra.stack.rabbitmq import RabbitMQNode
 from tests import servers
@@ -33,16 +33,16 @@ NOT_READY = "consumer:submissions"
 @pytest.fixture
 def node(rabbitmq: servers.Broker) -> RabbitMQNode:
     if rabbitmq.node is None:
-        pytest.skip("needs a RabbitMQ that the tests may stop: rabbitmq-server on this machine")
+        pytest.skip("the test stops the broker, which needs rabbitmq-server on this machine")
     return rabbitmq.node
 
 
 @pytest_asyncio.fixture
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Control with one dataset."""
-    async with control_running(settings) as found:
-        await add_dataset(found.store)
-        yield found
+    async with control_running(settings) as running:
+        await add_dataset(running.store)
+        yield running
 
 
 def create(submission: UUID | None = None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def create(submission: UUID | None = None) -> dict[str, Any]:
 
 
 async def publish(bus_url: str, body: bytes, routing_key: str | bytes = "create_task", **properties: Any) -> None:
-    """Publish a submission by a library that sends whatever it is given."""
+    """Publish a submission with pika, which sends any properties."""
 
     def send_one() -> None:
         with pika.BlockingConnection(pika.URLParameters(bus_url)) as connection:
@@ -63,7 +63,7 @@ async def publish(bus_url: str, body: bytes, routing_key: str | bytes = "create_
 
 
 async def until_settled(running: Running) -> None:
-    """Wait until no submission is ready or unsettled: a purge of a queue with a consumer leaves the unsettled."""
+    """Wait until no submission is ready or unsettled."""
 
     async def settled() -> bool:
         return await unsettled(running) == 0
@@ -72,37 +72,39 @@ async def until_settled(running: Running) -> None:
 
 
 async def unsettled(running: Running) -> int:
-    """Submissions that would be ready again if control closed its connections now."""
-    await running.control._public.stop()  # type: ignore[union-attr]
+    """The number of submissions in the queue while control has closed its connection, which requeues unsettled ones."""
+    await running.control._submission_consumer.stop()  # type: ignore[union-attr]
     try:
         return await running.bus.depth(SUBMISSIONS_QUEUE.name)
     finally:
-        await running.control._public.start()  # type: ignore[union-attr]
+        await running.control._submission_consumer.start()  # type: ignore[union-attr]
 
 
 async def created(running: Running, submission: UUID) -> None:
-    """Wait until the task of a submission is there."""
+    """Wait until the task of a submission exists."""
     task_id = CreateTask.model_validate(create(submission)).task_id
 
-    async def there() -> bool:
+    async def exists() -> bool:
         return (await running.http.get(f"/api/tasks/{task_id}")).is_success
 
-    await eventually(there, "the task")
+    await eventually(exists, "the task")
 
 
 async def dead_letters(running: Running, count: int) -> list[str]:
-    """The reasons of the dead letters, once there are `count`, all from the submissions."""
+    """Wait for `count` dead letters, all from the submissions, and return their reasons."""
 
-    async def there() -> bool:
+    async def reached() -> bool:
         return await running.bus.depth(DEAD_QUEUE.name) == count
 
-    await eventually(there, f"{count} dead letters")
+    await eventually(reached, f"{count} dead letters")
     async with running.bus.browse(DEAD_QUEUE.name, count) as letters:
         assert {letter.headers[QUEUE] for letter in letters} == {SUBMISSIONS_QUEUE.name}
         return [letter.headers[REASON] for letter in letters]
 
 
-async def test_submissions_that_waited_for_control_are_all_taken(settings: Settings, bus_url: str) -> None:
+async def test_all_submissions_that_were_queued_before_control_started_are_handled(
+    settings: Settings, bus_url: str
+) -> None:
     async with control_running(settings) as running:  # declares the topology
         await add_dataset(running.store)
     async with await aio_pika.connect(bus_url) as connection:
@@ -112,14 +114,14 @@ async def test_submissions_that_waited_for_control_are_all_taken(settings: Setti
             await exchange.publish(aio_pika.Message(json.dumps(create()).encode()), routing_key="create_task")
     async with control_running(settings) as running:
 
-        async def created() -> bool:
+        async def all_created() -> bool:
             return (await running.http.get("/api/tasks")).json()["total"] == 300
 
-        await eventually(created, "300 tasks")
+        await eventually(all_created, "300 tasks")
         assert await unsettled(running) == 0
 
 
-async def test_a_body_that_fails_validation_is_a_dead_letter_if_no_answer_was_asked_for(
+async def test_a_body_that_fails_validation_is_a_dead_letter_if_no_answer_was_requested(
     running: Running, bus_url: str
 ) -> None:
     await publish(bus_url, json.dumps({**create(), "task": {"mode": "STANDARD"}}).encode())
@@ -128,22 +130,24 @@ async def test_a_body_that_fails_validation_is_a_dead_letter_if_no_answer_was_as
     assert await unsettled(running) == 0
 
 
-async def test_a_refusal_for_a_queue_of_treadles_own_is_a_dead_letter(running: Running, bus_url: str) -> None:
+async def test_a_refusal_whose_reply_to_is_a_queue_of_treadle_is_a_dead_letter(running: Running, bus_url: str) -> None:
     await publish(bus_url, b"{}", reply_to=CONTROL_QUEUE.name)
     assert len(await dead_letters(running, 1)) == 1
 
 
 @pytest.mark.parametrize("reply_to", ["treadle.control|treadle.events", "|treadle.events"])
-async def test_an_answer_goes_to_no_exchange_by_any_name(running: Running, bus_url: str, reply_to: str) -> None:
-    probe: asyncio.Queue[bytes] = asyncio.Queue()
+async def test_an_answer_is_never_published_to_an_exchange_that_reply_to_names(
+    running: Running, bus_url: str, reply_to: str
+) -> None:
+    events: asyncio.Queue[bytes] = asyncio.Queue()
 
-    async def heard(message: Any) -> None:
-        await probe.put(message.body)
+    async def record(message: Any) -> None:
+        await events.put(message.body)
 
-    await running.bus.listen(EVENTS.name, "#", heard)
+    await running.bus.listen(EVENTS.name, "#", record)
     await publish(bus_url, b"{}", reply_to=reply_to)
     await until_settled(running)
-    assert probe.empty()
+    assert events.empty()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ async def test_an_answer_goes_to_no_exchange_by_any_name(running: Running, bus_u
         {"headers": {"a": None, "b": [1]}},
         {"headers": {"traceparent": b"\xff"}, "priority": 255},
     ],
-    ids=lambda given: next(iter(given)),
+    ids=lambda properties: next(iter(properties)),
 )
 async def test_a_submission_with_odd_properties_is_done_and_answered(
     running: Running, bus_url: str, properties: dict[str, Any]
@@ -178,25 +182,25 @@ async def test_a_submission_whose_routing_key_is_not_utf_8_is_done(running: Runn
 async def test_a_broker_that_blocks_publishers_still_takes_acknowledgements(
     running: Running, bus_url: str, node: RabbitMQNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_really, begun, blocked = running.control.submissions.create, asyncio.Event(), asyncio.Event()
+    create_original, started, blocked = running.control.submissions.create, asyncio.Event(), asyncio.Event()
 
-    async def slow(asked: CreateTask) -> Task:
-        begun.set()
+    async def slow(request: CreateTask) -> Task:
+        started.set()
         await blocked.wait()
-        return await create_really(asked)
+        return await create_original(request)
 
-    async def under_way() -> int:
+    async def unacknowledged() -> int:
         listed = await node.control("list_channels", "messages_unacknowledged", "--no-table-headers")
         return sum(map(int, listed.split()))
 
     async def settled() -> bool:
-        return await under_way() == 0
+        return await unacknowledged() == 0
 
     monkeypatch.setattr(running.control.submissions, "create", slow)
     submission = uuid4()
     await publish(bus_url, json.dumps(create(submission)).encode(), reply_to="nowhere")
-    await asyncio.wait_for(begun.wait(), 15)
-    assert await under_way() == 1
+    await asyncio.wait_for(started.wait(), 15)
+    assert await unacknowledged() == 1
     await node.control("set_vm_memory_high_watermark", "0.0000001")
     try:
         blocked.set()
@@ -210,7 +214,7 @@ async def test_an_unforeseen_error_is_answered_and_the_delivery_settled(
     running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_: CreateTask) -> Task:
-        raise ZeroDivisionError("a detail that only the log may name")
+        raise ZeroDivisionError("a detail that only the log may contain")
 
     monkeypatch.setattr(running.control.submissions, "create", broken)
     answer = await send(bus_url, create())
@@ -219,54 +223,54 @@ async def test_an_unforeseen_error_is_answered_and_the_delivery_settled(
     assert await unsettled(running) == 0
 
 
-async def test_a_store_that_is_away_holds_a_submission_until_it_is_back(
+async def test_a_submission_is_retried_until_the_store_is_back(
     running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_really, tries = running.control.submissions.create, 0
+    create_original, calls = running.control.submissions.create, 0
 
-    async def away_twice(asked: CreateTask) -> Task:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
+    async def away_twice(request: CreateTask) -> Task:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
             raise StoreUnavailable("away")
-        return await create_really(asked)
+        return await create_original(request)
 
     monkeypatch.setattr(running.control.submissions, "create", away_twice)
     assert (await send(bus_url, create()))["kind"] == "submission_accepted"
 
 
-async def test_a_delivery_that_cannot_be_settled_for_an_unforeseen_reason_comes_again(
+async def test_a_delivery_that_cannot_be_settled_for_an_unforeseen_reason_is_redelivered(
     running: Running, bus_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "PAUSE", 0.0)
-    bury, tries = settling.dead_letter, 0
+    monkeypatch.setattr(settling, "REQUEUE_DELAY", 0.0)
+    original, calls = settling.dead_letter, 0
 
-    async def broken_once(*given: Any) -> None:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
+    async def broken_once(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
             raise ZeroDivisionError
-        await bury(*given)
+        await original(*arguments)
 
     monkeypatch.setattr(settling, "dead_letter", broken_once)
     await publish(bus_url, b"not JSON")
     await dead_letters(running, 1)
-    assert tries == 2
+    assert calls == 2
 
 
 async def ready(running: Running) -> bool:
-    """Whether control says that it takes submissions, and the broker agrees."""
+    """Whether control reports that its consumer of submissions is ready."""
     return NOT_READY not in await running.control.readiness()
 
 
-async def comes_back(running: Running) -> None:
-    """Wait until a submission is answered, asking again as a user does, and control says that it takes them."""
+async def wait_for_recovery(running: Running) -> None:
+    """Send a submission until it is answered, and check that the consumer is ready."""
     body = json.dumps(create()).encode()
 
     async def answered() -> bool:
-        asked = Outgoing(TASKS.name, "create_task", body, str(uuid4()))
+        request = OutgoingMessage(TASKS.name, "create_task", body, str(uuid4()))
         try:
-            return b"submission_accepted" in await running.bus.request(asked, timeout=2)
+            return b"submission_accepted" in await running.bus.request(request, timeout=2)
         except (PublishFailed, RequestTimedOut):
             return False
 
@@ -277,32 +281,32 @@ async def comes_back(running: Running) -> None:
 async def test_the_consumer_is_back_after_a_restart_of_the_broker(running: Running, node: RabbitMQNode) -> None:
     await node.stop_app()
 
-    async def gone() -> bool:
+    async def not_ready() -> bool:
         return not await ready(running)
 
-    await eventually(gone, "control to say that it takes no submissions")
+    await eventually(not_ready, "control to report that its consumer is not ready")
     await node.start_app()
-    await comes_back(running)
+    await wait_for_recovery(running)
 
 
-async def test_a_submission_under_way_when_the_broker_stops_comes_again_without_an_error_in_the_log(
+async def test_a_submission_in_progress_when_the_broker_stops_is_redelivered_without_an_error_in_the_log(
     running: Running,
     bus_url: str,
     node: RabbitMQNode,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    create_really, submission, begun = running.control.submissions.create, uuid4(), asyncio.Event()
+    create_original, submission, started = running.control.submissions.create, uuid4(), asyncio.Event()
 
-    async def slow_at_first(asked: CreateTask) -> Task:
-        if begun.is_set():
-            return await create_really(asked)
-        begun.set()
+    async def slow_at_first(request: CreateTask) -> Task:
+        if started.is_set():
+            return await create_original(request)
+        started.set()
         return await asyncio.Future()
 
     monkeypatch.setattr(running.control.submissions, "create", slow_at_first)
     await publish(bus_url, json.dumps(create(submission)).encode())
-    await asyncio.wait_for(begun.wait(), 15)
+    await asyncio.wait_for(started.wait(), 15)
     await node.stop_app()
     await node.start_app()
     await created(running, submission)
@@ -312,26 +316,28 @@ async def test_a_submission_under_way_when_the_broker_stops_comes_again_without_
 async def test_the_consumer_is_back_after_its_queue_was_deleted(running: Running, bus_url: str) -> None:
     async with await aio_pika.connect(bus_url) as connection:
         await (await connection.channel()).queue_delete(SUBMISSIONS_QUEUE.name)
-    await comes_back(running)
+    await wait_for_recovery(running)
 
 
-async def test_the_consumer_is_back_on_a_broker_that_came_back_empty(running: Running, node: RabbitMQNode) -> None:
+async def test_the_consumer_is_back_on_a_broker_that_was_reset(running: Running, node: RabbitMQNode) -> None:
     await node.stop_app()
     await node.control("force_reset")
     await node.start_app()
-    await comes_back(running)
+    await wait_for_recovery(running)
 
 
 async def test_the_consumer_is_back_after_the_broker_closed_its_channel(running: Running) -> None:
-    queue = await running.control._public._broker.declare_queue(SUBMISSIONS)  # type: ignore[union-attr]
+    queue = await running.control._submission_consumer._broker.declare_queue(SUBMISSIONS)  # type: ignore[union-attr]
     with pytest.raises(aio_pika.exceptions.ChannelClosed):
         await queue.channel.get_exchange("there.is.none")
-    await comes_back(running)
+    await wait_for_recovery(running)
 
 
 async def test_a_submission_is_done_whatever_its_routing_key(running: Running) -> None:
     submission = uuid4()
     await running.bus.publish(
-        Outgoing(TASKS.name, "any.key", json.dumps(create(submission)).encode(), str(uuid4()), reply_to="nowhere")
+        OutgoingMessage(
+            TASKS.name, "any.key", json.dumps(create(submission)).encode(), str(uuid4()), reply_to="nowhere"
+        )
     )
     await created(running, submission)

@@ -1,4 +1,4 @@
-"""How rows came out, and the scores that are made of them."""
+"""The results of single rows, and the scores computed from them."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from infra.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One scored row. A score is `link(sum(total) / sum(weight))`, with `exp` as the link of log-probabilities."""
+class RowResult:
+    """One scored row; the score of several is `sum(total) / sum(weight)`, for perplexity the `exp` of that."""
 
     row: Row
     total: float
     weight: float = 1.0
-    """1 for an answer; for perplexity the number of scored tokens, `total` being their log-probability."""
+    """1 for an answer; for perplexity the number of scored tokens, and `total` is their log-probability in nats."""
     predicted: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """A row that no number can be given, and why. It is counted apart, never as 0."""
+    """A row that could not be scored, with the reason; it is counted separately, never as 0."""
 
     row: Row
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
-    """All rows of one split under one metric."""
+class RowResults:
+    """The results of all rows of one split under one metric."""
 
     metric: Metric
-    scored: tuple[Outcome, ...]
+    scored: tuple[RowResult, ...]
     unscored: tuple[Unscored, ...] = ()
 
-    def value(self, outcomes: Sequence[Outcome] | None = None) -> float:
-        """The score of some of the outcomes, or of all, in [0, 1]."""
-        some = self.scored if outcomes is None else outcomes
-        return self.link(sum(o.total for o in some) / sum(o.weight for o in some))
+    def value(self, outcomes: Sequence[RowResult] | None = None) -> float:
+        """Return the score, in [0, 1], of the given results, or of all scored rows if none are given."""
+        chosen = self.scored if outcomes is None else outcomes
+        return self.link(sum(o.total for o in chosen) / sum(o.weight for o in chosen))
 
     def link(self, mean: float) -> float:
-        """From the mean of the totals to the score; rounding may not leave [0, 1]."""
+        """Convert the weighted mean of the totals to a score, clipped to [0, 1] against rounding errors."""
         value = math.exp(mean) if self.metric is Metric.PERPLEXITY else mean
         return min(1.0, max(0.0, value))
 
-    def interval(self, outcomes: Sequence[Outcome], samples: int, seed: int) -> tuple[float, float]:
-        """The 95 % bootstrap interval of `value(outcomes)`."""
+    def interval(self, outcomes: Sequence[RowResult], samples: int, seed: int) -> tuple[float, float]:
+        """Return the 95 % bootstrap interval of `value(outcomes)`."""
         totals = np.array([o.total for o in outcomes], dtype=np.float64)
         weights = np.array([o.weight for o in outcomes], dtype=np.float64)
         low, high = bootstrap(totals, weights, samples, seed)
         return self.link(low), self.link(high)
 
     def score(self, split: str, options: EvaluationOptions, seed: int) -> Score:
-        """The split's score. Raises BadInput where no row could be scored."""
+        """Return the split's score. Raises BadInput if no row could be scored."""
         if not self.scored:
-            reasons = ", ".join(sorted({u.reason for u in self.unscored})) or "it is empty"
+            reasons = ", ".join(sorted({u.reason for u in self.unscored})) or "the split is empty"
             raise BadInput(f"no row of {split} could be scored by {self.metric}: {reasons}", field=split)
         low, high = self.interval(self.scored, options.bootstrap_samples, seed)
         return Score(
@@ -76,7 +76,7 @@ class Outcomes:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Every number that the rows were given, as a mean over the scored rows; perplexity as itself."""
+        """Return the mean of every metric over the scored rows, or the perplexity and the number of scored tokens."""
         if self.metric is Metric.PERPLEXITY:
             return {"perplexity": 1 / max(self.value(), 1e-300), "tokens": sum(o.weight for o in self.scored)}
         names = self.scored[0].metrics

@@ -1,4 +1,4 @@
-"""A server process that does not outlive this one."""
+"""A server process that ends when this process ends."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 
 from infra.stack.errors import StackFailed
 
-POLL = 0.05
+POLL_INTERVAL = 0.05
 LOG_TAIL = 2000
-"""Characters of a failed server's log that go into the error."""
+"""Characters at the end of a failed server's log that are shown in the error."""
 
 
-class Child:
-    """A server in a session of its own, so that Ctrl-C reaches us first and it only through `stop`."""
+class ServerProcess:
+    """A server in its own session, so that Ctrl-C does not reach it; `stop` ends it."""
 
-    def __init__(self, name: str, log: Path, death: signal.Signals = signal.SIGTERM) -> None:
+    def __init__(self, name: str, log: Path, stop_signal: signal.Signals = signal.SIGTERM) -> None:
         self.name = name
         self._log = log
-        self._death = death
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
@@ -35,12 +35,12 @@ class Child:
         env: Mapping[str, str],
         user: str | None = None,
         folder: Path | None = None,
-        hold: int | None = None,
+        inherit: int | None = None,
     ) -> None:
-        """Start it, as `user` where given. The open file `hold` stays open until the server is gone."""
+        """Start the server, as `user` if given. It inherits the open file `inherit`, which stays open until it ends."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*dies_with_parent(self._death), *arguments],
+                [*dies_with_parent(self._stop_signal), *arguments],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -50,27 +50,27 @@ class Child:
                 group=user,
                 extra_groups=[] if user else None,
                 cwd=folder,
-                pass_fds=() if hold is None else (hold,),
+                pass_fds=() if inherit is None else (inherit,),
             )
 
     async def ready(self, probe: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Wait until `probe` answers True. Raises StackFailed where the server ends or takes too long."""
-        assert self._process is not None, "started before it is waited for"
+        """Wait until `probe` returns True. Raises StackFailed if the server ends, or after `timeout` seconds."""
+        assert self._process is not None, "the server is started before `ready` is called"
         end = time.monotonic() + timeout
         while not await asyncio.to_thread(probe):
             if (status := self._process.poll()) is not None:
                 raise StackFailed(f"{self.name} ended with status {status} while starting: {self._tail()}")
             if time.monotonic() > end:
                 raise StackFailed(f"{self.name} was not ready after {timeout:.0f} s: {self._tail()}")
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_INTERVAL)
 
     async def stop(self, grace: float = 20.0) -> None:
-        """Ask it to end, wait, and after `grace` seconds kill it with all that it started."""
+        """Send the stop signal, after `grace` seconds kill the process group, and return when the server has ended."""
         process, self._process = self._process, None
         if process is None:
             return
         if process.poll() is None:
-            process.send_signal(self._death)
+            process.send_signal(self._stop_signal)
         try:
             await asyncio.to_thread(process.wait, grace)
         except subprocess.TimeoutExpired:
@@ -79,22 +79,22 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
-        alive = self._process is not None and self._process.poll() is None
-        return self._process.pid if alive and self._process is not None else None
+        """The server's process id while it runs."""
+        running = self._process is not None and self._process.poll() is None
+        return self._process.pid if running and self._process is not None else None
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace")[-LOG_TAIL:].strip() or "its log is empty"
 
 
-def dies_with_parent(death: signal.Signals) -> list[str]:
-    """A prefix that has the kernel send `death` when we die, even by SIGKILL.
+def dies_with_parent(death_signal: signal.Signals) -> list[str]:
+    """A command prefix that makes the kernel send `death_signal` when this process ends, even if it is killed.
 
-    `setpriv` sets it between fork and exec, where Python code would be unsafe beside other threads. The kernel
-    sends it when the forking *thread* ends, so it is asked for in the main thread only, which ends with the process.
-    Where there is no setpriv (outside Linux) a killed parent leaves its servers running.
+    `setpriv` sets the signal because Python code between fork and exec is unsafe beside other threads. The kernel sends
+    it when the forking *thread* ends, so it is set only in the main thread, which ends with the process. On systems
+    without setpriv (outside Linux), the servers of a killed process keep running.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or threading.current_thread() is not threading.main_thread():
         return []
-    return [setpriv, "--pdeathsig", death.name.removeprefix("SIG"), "--"]
+    return [setpriv, "--pdeathsig", death_signal.name.removeprefix("SIG"), "--"]

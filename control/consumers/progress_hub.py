@@ -1,0 +1,117 @@
+"""Stores the latest progress of each task, and wakes the watchers of a task when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import structlog
+
+from contracts.errors import UndecodableMessage
+from contracts.progress import PhaseProgress
+from contracts.topology import PROGRESS
+from contracts.wire import decode
+from control.store.values import Change
+from infra.bus.port import Bus, IncomingMessage, Subscription
+
+CAPACITY = 10_000
+"""Tasks whose latest progress is stored; the task with the oldest update is dropped first."""
+
+log = structlog.get_logger(__name__)
+
+
+class Watcher:
+    """One watcher of one task; a wake-up between two calls of `changed` is not lost."""
+
+    def __init__(self) -> None:
+        self._change = asyncio.Event()
+        self.closed = False
+        """Whether the process is shutting down, so that the watcher must end."""
+
+    def wake(self, *, close: bool = False) -> None:
+        """Wake the watcher; with `close`, it then ends."""
+        self.closed = self.closed or close
+        self._change.set()
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for a change since the last call; return whether there was one."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._change.wait()
+        except TimeoutError:
+            return False
+        self._change.clear()
+        return True
+
+
+class ProgressHub:
+    """Receives progress from the bus and changes from the applier; it is a cache, so a loss is harmless."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._latest: OrderedDict[UUID, PhaseProgress] = OrderedDict()
+        self._watches: defaultdict[UUID, set[Watcher]] = defaultdict(set)
+
+    async def start(self, bus: Bus) -> Subscription:
+        """Subscribe to the progress of every task."""
+        return await bus.listen(PROGRESS.name, "#", self._receive)
+
+    def report(self, progress: PhaseProgress) -> None:
+        """Store `progress` and wake the watchers, unless newer progress is stored."""
+        task_id = progress.key.task_id
+        existing = self._latest.get(task_id)
+        if existing is not None and _is_older(progress, existing):
+            return
+        self._latest[task_id] = progress
+        self._latest.move_to_end(task_id)
+        while len(self._latest) > self._capacity:
+            self._latest.popitem(last=False)
+        self.notify(task_id)
+
+    def latest(self, task_id: UUID) -> PhaseProgress | None:
+        """The newest progress received; its attempt may have ended."""
+        return self._latest.get(task_id)
+
+    def on_change(self, change: Change, _: object) -> None:
+        """Wake the watchers of the task that changed; a listener for the applier."""
+        self.notify(change.after.task_id)
+
+    def notify(self, task_id: UUID) -> None:
+        """Wake the watchers of a task that changed."""
+        for watch in self._watches.get(task_id, ()):
+            watch.wake()
+
+    @contextmanager
+    def watch(self, task_id: UUID) -> Iterator[Watcher]:
+        """Watch the changes of one task inside the `with` block."""
+        watch = Watcher()
+        self._watches[task_id].add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches[task_id].discard(watch)
+            if not self._watches[task_id]:
+                del self._watches[task_id]
+
+    def close(self) -> None:
+        """End every watcher, because open streams would delay a shutdown."""
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake(close=True)
+
+    async def _receive(self, message: IncomingMessage) -> None:
+        """Store the progress in a message; an undecodable message is dropped, because progress is not essential."""
+        try:
+            self.report(decode(message.body, PhaseProgress))
+        except UndecodableMessage as error:
+            log.debug("progress_dropped", reason=error.reason)
+
+
+def _is_older(new: PhaseProgress, existing: PhaseProgress) -> bool:
+    """Whether `new` has a lower attempt or sequence; false if the two belong to different phases or iterations."""
+    if (new.key.iteration, new.key.phase) != (existing.key.iteration, existing.key.phase):
+        return False
+    return (new.key.attempt, new.sequence) < (existing.key.attempt, existing.sequence)

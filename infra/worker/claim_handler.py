@@ -1,0 +1,65 @@
+"""Decodes the command of a delivery and claims its attempt."""
+
+from __future__ import annotations
+
+import structlog
+
+from contracts.commands import PhaseCommand
+from contracts.errors import UndecodableMessage
+from contracts.leases import Claim, LeaseVerdict
+from contracts.tasks import Phase
+from contracts.wire import decode
+from infra.bus.port import IncomingMessage
+from infra.worker.attempt import Attempt
+from infra.worker.lease_client import LeaseClient
+from infra.worker.undecodable import UndecodableCommands
+
+log = structlog.get_logger(__name__)
+
+
+class ClaimHandler:
+    """Claims delivered commands; `attempts` are those with a pending claim, so that a signal can end them."""
+
+    def __init__(
+        self, phase: Phase, command: type[PhaseCommand], leases: LeaseClient, undecodable: UndecodableCommands
+    ) -> None:
+        self._phase = phase
+        self._command = command
+        self._leases = leases
+        self._undecodable = undecodable
+        self.attempts: list[Attempt] = []
+
+    async def claim(self, message: IncomingMessage) -> Attempt | None:
+        """Claim the attempt of a delivery. Returns None, with the delivery acknowledged, if the claim is not granted.
+
+        An undecodable command is dead-lettered. If this call is cancelled, the caller must requeue the delivery.
+        """
+        try:
+            attempt = Attempt(self._decode(message.body), message.headers)
+            granted = await self._is_granted(attempt)
+        except UndecodableMessage as error:
+            await self._undecodable.handle(message, error)
+            return None
+        if granted:
+            return attempt
+        await message.ack()
+        return None
+
+    def _decode(self, body: bytes) -> PhaseCommand:
+        """The command in a body. Raises UndecodableMessage if it is no command for this worker."""
+        command: PhaseCommand = decode(body, self._command)
+        if command.key.phase is not self._phase:
+            raise UndecodableMessage(f"key.phase: got {command.key.phase}, expected {self._phase}")
+        return command
+
+    async def _is_granted(self, attempt: Attempt) -> bool:
+        """Claim the attempt. Returns whether control granted it and has not ended it by a signal meanwhile."""
+        self.attempts.append(attempt)
+        try:
+            verdict = await self._leases.claim(Claim(key=attempt.key, claim_id=attempt.claim_id))
+        finally:
+            self.attempts.remove(attempt)
+        if verdict is LeaseVerdict.GRANTED and attempt.ended_by is None:
+            return True
+        log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
+        return False

@@ -1,0 +1,158 @@
+"""Sends the pending claims and heartbeats of one worker to control, together in one request at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import structlog
+
+from contracts.errors import UndecodableMessage
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseRequest, LeaseVerdict, WorkerState
+from contracts.topology import CLAIMS_QUEUE
+from contracts.wire import decode, encode
+from infra.asyncio_tasks import cancel_and_wait, log_failure
+from infra.bus.port import Bus, OutgoingMessage, PublishFailed, RequestTimedOut
+
+MIN_REQUEST_TIMEOUT, MAX_REQUEST_TIMEOUT = 0.2, 5.0
+MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0
+"""Seconds, as the two before."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Lease:
+    """The lease on an attempt: `heartbeat` creates each heartbeat, `on_verdict` receives the verdict on each."""
+
+    claim_id: UUID
+    heartbeat: Callable[[], Heartbeat]
+    on_verdict: Callable[[LeaseVerdict], None]
+
+
+class LeaseClient:
+    """Sends requests to control, and repeats the pending claims while control does not answer."""
+
+    def __init__(self, bus: Bus, worker_state: Callable[[], WorkerState], ttl: float) -> None:
+        self._bus = bus
+        self._worker_state = worker_state
+        self._ttl = ttl
+        self._claims: dict[UUID, tuple[Claim, asyncio.Future[LeaseVerdict]]] = {}
+        self._leases: dict[UUID, Lease] = {}
+        self._request_needed = asyncio.Event()
+        self._next_heartbeat_at = 0.0
+        self._control_away = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start sending requests; the first one is empty and registers this worker at control."""
+        self._task = asyncio.create_task(self._send_requests(), name="leases")
+        log_failure(self._task)
+
+    async def stop(self) -> None:
+        """Stop sending requests."""
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+
+    async def claim(self, claim: Claim) -> LeaseVerdict:
+        """Request a claim and return its verdict, with retries under the same claim id until control answers."""
+        verdict: asyncio.Future[LeaseVerdict] = asyncio.get_running_loop().create_future()
+        self._claims[claim.claim_id] = (claim, verdict)
+        self._request_needed.set()
+        try:
+            return await verdict
+        except asyncio.CancelledError:
+            if verdict.cancelled():
+                raise
+            return verdict.result()  # it arrived during the cancellation; a granted claim must not be lost
+        finally:
+            self._claims.pop(claim.claim_id, None)
+
+    def keep_alive(self, lease: Lease) -> None:
+        """Start sending heartbeats for a lease."""
+        self._leases[lease.claim_id] = lease
+
+    def release(self, claim_id: UUID) -> None:
+        """Stop sending heartbeats for a claim."""
+        self._leases.pop(claim_id, None)
+
+    @property
+    def answered(self) -> bool:
+        """Whether control answered the last request."""
+        return not self._control_away
+
+    @property
+    def _heartbeat_interval(self) -> float:
+        return self._ttl / 3
+
+    async def _send_requests(self) -> None:
+        backoff = MIN_BACKOFF
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._next_heartbeat_at - time.monotonic())):
+                    await self._request_needed.wait()
+            if await self._send_request():
+                backoff = MIN_BACKOFF
+            else:
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, MAX_BACKOFF, self._heartbeat_interval)
+                self._request_needed.set()
+
+    async def _send_request(self) -> bool:
+        """Send one request and apply its reply. Returns False if the reply, or the answer to a claim, is missing."""
+        self._request_needed.clear()
+        sent = time.monotonic()
+        heartbeats_due = sent >= self._next_heartbeat_at
+        request = self._request(heartbeats=heartbeats_due)
+        timeout = max(MIN_REQUEST_TIMEOUT, min(MAX_REQUEST_TIMEOUT, self._heartbeat_interval))
+        try:
+            reply = decode(await self._bus.request(_outgoing(request, timeout), timeout=timeout), LeaseReply)
+        except (RequestTimedOut, PublishFailed, UndecodableMessage) as error:
+            self._log_availability(away=True, error=str(error))
+            return False
+        self._log_availability(away=False)
+        if heartbeats_due:
+            self._next_heartbeat_at = sent + self._heartbeat_interval
+        for answer in reply.answers:
+            self._on_answer(answer)
+        return {claim.claim_id for claim in request.claims} <= {answer.claim_id for answer in reply.answers}
+
+    def _request(self, *, heartbeats: bool) -> LeaseRequest:
+        return LeaseRequest(
+            request_id=uuid4(),
+            worker=self._worker_state(),
+            claims=tuple(claim for claim, _ in self._claims.values()),
+            heartbeats=tuple(lease.heartbeat() for lease in self._leases.values()) if heartbeats else (),
+        )
+
+    def _on_answer(self, answer: LeaseAnswer) -> None:
+        self._ttl = answer.ttl
+        if answer.claim_id in self._claims:
+            _, verdict = self._claims.pop(answer.claim_id)
+            if not verdict.done():
+                verdict.set_result(answer.verdict)
+        elif answer.claim_id in self._leases:
+            self._leases[answer.claim_id].on_verdict(answer.verdict)
+
+    def _log_availability(self, *, away: bool, error: str = "") -> None:
+        """Log once when control stops answering, and once when it answers again."""
+        if away and not self._control_away:
+            log.warning("control_does_not_answer", error=error)
+        elif self._control_away and not away:
+            log.info("control_answers_again")
+        self._control_away = away
+
+
+def _outgoing(request: LeaseRequest, timeout: float) -> OutgoingMessage:
+    return OutgoingMessage(
+        CLAIMS_QUEUE.exchange,
+        CLAIMS_QUEUE.binding,
+        encode(request),
+        str(request.message_id),
+        expires=timeout,
+        persistent=False,
+    )

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+from contracts.progress import PhaseProgress
+from contracts.tasks import AttemptKey, Phase
+from contracts.topology import PROGRESS
+from contracts.wire import encode
+from control.consumers.progress_hub import ProgressHub
+from infra.bus.inprocess import InProcessBus
+from infra.bus.port import OutgoingMessage
+from tests.build import TASK
+
+
+def progress(sequence: int = 1, task_id: UUID = TASK, **key: Any) -> PhaseProgress:
+    fields = {"task_id": task_id, "iteration": 1, "phase": Phase.TRAIN, "attempt": 1, **key}
+    return PhaseProgress(
+        key=AttemptKey(**fields), worker_id="w", sequence=sequence, stage="training", done=sequence, total=10
+    )
+
+
+def latest(hub: ProgressHub) -> PhaseProgress:
+    progress = hub.latest(TASK)
+    assert progress is not None
+    return progress
+
+
+def test_a_late_step_does_not_take_the_place_of_a_newer_one() -> None:
+    hub = ProgressHub()
+    hub.report(progress(5))
+    hub.report(progress(4))
+    assert latest(hub).sequence == 5
+
+
+def test_a_fenced_attempt_does_not_take_the_place_of_its_successor() -> None:
+    hub = ProgressHub()
+    hub.report(progress(1, attempt=2))
+    hub.report(progress(9, attempt=1))
+    assert latest(hub).key.attempt == 2
+
+
+def test_another_phase_takes_the_place_of_the_one_before() -> None:
+    hub = ProgressHub()
+    hub.report(progress(9))
+    hub.report(progress(1, phase=Phase.EVALUATE))
+    assert latest(hub).key.phase is Phase.EVALUATE
+
+
+def test_no_more_tasks_are_remembered_than_there_is_room_for() -> None:
+    hub, ids = ProgressHub(capacity=2), [uuid4() for _ in range(3)]
+    for task_id in ids:
+        hub.report(progress(task_id=task_id))
+    assert [hub.latest(task_id) is not None for task_id in ids] == [False, True, True]
+
+
+async def test_a_change_between_two_waits_is_not_missed() -> None:
+    hub = ProgressHub()
+    with hub.watch(TASK) as watcher:
+        hub.notify(TASK)
+        assert await watcher.changed(5)
+
+
+async def test_a_watcher_is_not_notified_of_other_tasks() -> None:
+    hub = ProgressHub()
+    with hub.watch(TASK) as watcher:
+        hub.notify(uuid4())
+        assert not await watcher.changed(0.01)
+
+
+async def test_closing_ends_the_watchers() -> None:
+    hub = ProgressHub()
+    with hub.watch(TASK) as watcher:
+        hub.close()
+        assert await watcher.changed(5)
+        assert watcher.closed
+
+
+async def test_progress_comes_from_the_bus_and_what_cannot_be_read_is_dropped() -> None:
+    bus, hub = InProcessBus(), ProgressHub()
+    await bus.start()
+    await hub.start(bus)
+    with hub.watch(TASK) as watcher:
+        for body in (b"not progress", encode(progress())):
+            await bus.publish(
+                OutgoingMessage(PROGRESS.name, "train", body, str(uuid4()), persistent=False, mandatory=False)
+            )
+        async with asyncio.timeout(5):
+            await watcher.changed(5)
+    assert latest(hub) == progress()
+    await bus.close()
