@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,19 +11,12 @@ import typer
 
 from cli.options import create_folder
 from cli.services.commands import Broker
+from contracts.options import Arm
 
 if TYPE_CHECKING:
     from cli.demo.run import Demo, DemoResult
     from contracts.http import TaskView
     from infra.settings import Settings
-
-
-class Arm(StrEnum):
-    """How rows are drawn from the pool."""
-
-    TARGETED = "targeted"
-    RANDOM = "random"
-    NONE = "none"
 
 
 def demo(

@@ -102,7 +102,7 @@ class Store(Protocol):
         """One task. Raises TaskNotFound."""
         ...
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+    async def tasks(self, task_filter: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
         """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         ...
 

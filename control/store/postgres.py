@@ -55,9 +55,9 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
             raise TaskNotFound(task_id)
         return stored_from(rows[0])
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+    async def tasks(self, task_filter: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
         """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
-        matching = (where.status, where.user_id, where.mode)
+        matching = (task_filter.status, task_filter.user_id, task_filter.mode)
         rows = await self._fetch("tasks", *matching, size, (page - 1) * size)
         (total,) = await self._fetch("count_tasks", *matching)
         return [stored_from(row) for row in rows], total["count"]

@@ -51,9 +51,9 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
             raise TaskNotFound(task_id)
         return stored_task(row)
 
-    async def tasks(self, where: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
+    async def tasks(self, task_filter: TaskFilter, page: int, size: int) -> tuple[list[StoredTask], int]:
         """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
-        found = [row for row in self.tables.tasks.values() if _matches(row, where)]
+        found = [row for row in self.tables.tasks.values() if _matches(row, task_filter)]
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
         return [stored_task(row) for row in found[(page - 1) * size : page * size]], len(found)
 
