@@ -14,7 +14,7 @@ from infra.asyncio_tasks import cancel_and_wait, was_cancelled
 
 MAX_FAILURES, FAILURE_WINDOW = 3, 60.0
 """A loop that failed MAX_FAILURES times within FAILURE_WINDOW seconds makes control unready."""
-FIRST_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 10.0
+FIRST_RESTART_DELAY, MAX_RESTART_DELAY = 0.2, 10.0
 """Seconds before a restart. It doubles with each failure, until the loop has worked for FAILURE_WINDOW seconds."""
 
 log = structlog.get_logger(__name__)
@@ -57,9 +57,10 @@ class Supervised:
             except Exception:  # the outermost boundary: the loop is started again after any error
                 log.exception("loop_failed", loop=self.name)
             self._failures.append(_now())
-            ran_long = _now() - started > FAILURE_WINDOW
-            self._pause = FIRST_RESTART_DELAY if ran_long else min(MAX_RESTART_DELAY, 2 * self._pause)
+            if _now() - started > FAILURE_WINDOW:
+                self._pause = FIRST_RESTART_DELAY
             await asyncio.sleep(self._pause)
+            self._pause = min(MAX_RESTART_DELAY, 2 * self._pause)
 
 
 class Periodic(ABC):

@@ -105,7 +105,7 @@ async def test_pauses_grow_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(supervision.asyncio, "sleep", recorded)
     async for _ in running(Work(breaks=5)):
         pass
-    assert pauses == [2.0, 4.0, 5.0, 5.0, 5.0]
+    assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
 async def test_stopping_ends_the_work() -> None:
