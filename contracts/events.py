@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from contracts.message import Message, derived_id
+from contracts.notices import Notices
 from contracts.report import Score
 from contracts.tasks import AttemptKey, DatasetRef, FailureKind, Iteration, ModelSource, Phase
 
@@ -54,6 +55,7 @@ class DataOptimized(PhaseEvent):
     """Rows drawn from the pool in this iteration."""
     actions: dict[str, int] = Field(default_factory=dict)
     """Number of rows to which each rule was applied, e.g. `{"exact_duplicate": 12, "added_targeted": 120}`."""
+    notices: Notices = ()
 
 
 class ModelTrained(PhaseEvent):
@@ -65,6 +67,7 @@ class ModelTrained(PhaseEvent):
     model: ModelSource
     steps: int = Field(ge=0)
     metrics: dict[str, float] = Field(default_factory=dict)
+    notices: Notices = ()
 
 
 class ModelEvaluated(PhaseEvent):
@@ -78,6 +81,7 @@ class ModelEvaluated(PhaseEvent):
     dev: Score
     test: Score | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
+    notices: Notices = ()
 
 
 class PhaseFailed(PhaseEvent):

@@ -40,6 +40,14 @@ class Arm(StrEnum):
     NONE = "none"
 
 
+class Answers(StrEnum):
+    """What the answers are: `labels` of few classes, or free `text`; `auto` decides by the rows."""
+
+    AUTO = "auto"
+    LABELS = "labels"
+    TEXT = "text"
+
+
 class Metric(StrEnum):
     """Which metric is the score. With `perplexity` the score is 1/perplexity, so that higher is better."""
 
@@ -80,8 +88,16 @@ class OptimizationOptions(Options):
     """Rows that one iteration may draw from the pool."""
     near_duplicate: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity from which two prompts, or two answers, count as the same."""
+    answers: Answers = Answers.AUTO
+    """Only labels can conflict or be wrong; one prompt may have several answers that are free text."""
+    max_loss: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of the rows that one rule may remove, exact duplicates excepted; more fails the phase."""
+    tidy: bool = False
+    """Rewrite texts in composed Unicode, without invisible characters and surplus white space."""
+    merge_spellings: bool = False
+    """Write a label or category that occurs in several spellings in its most frequent one."""
     quarantine_conflicts: bool = True
-    """Quarantine rows whose prompt also occurs with another answer."""
+    """If the answers are labels, quarantine rows whose prompt also occurs with another label."""
     quarantine_wrong_labels: bool = True
     """Quarantine rows whose label a cross-validated classifier contradicts with high confidence."""
     dev_fraction: float = Field(default=0.1, gt=0, lt=0.5)
@@ -95,7 +111,8 @@ class EvaluationOptions(Options):
 
     metric: Metric | None = None
     """None: exact match, or perplexity if the stage is `pt`."""
-    max_new_tokens: int = Field(default=64, ge=1, le=8192)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=8192)
+    """Maximum tokens of a generated answer. None: as many as the references need."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
     max_bad_cases: int = Field(default=500, ge=0, le=100_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.message import Frozen
+from contracts.notices import Notices
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import Score
 from infra.models.model_inputs import ModelLocation
@@ -24,3 +25,4 @@ class Result(Frozen):
     dev: Score
     test: Score | None
     metrics: dict[str, float]
+    notices: Notices = ()

@@ -35,6 +35,7 @@ def conclude(command: EvaluateModel, finished: Finished) -> ModelEvaluated:
         dev=result.dev,
         test=result.test,
         metrics=result.metrics,
+        notices=result.notices,
     )
 
 

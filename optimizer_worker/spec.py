@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from contracts.message import Frozen
+from contracts.notices import Notices
 from contracts.options import OptimizationOptions
 
 CURRENT, SPLITS, REPORT = "current", "splits", "report"
@@ -31,5 +32,6 @@ class Result(Frozen):
     labels: int = Field(ge=0)
     actions: dict[str, int]
     """Number of rows that each rule changed."""
+    notices: Notices = ()
     has_splits: bool
     """Whether the output holds `splits/`; if not, those of the first iteration are still used."""

@@ -38,6 +38,7 @@ def conclude(command: OptimizeData, finished: Finished) -> DataOptimized:
         size=(finished.result.parent / "out" / "train.jsonl").stat().st_size,
         labels=result.labels,
         actions=result.actions,
+        notices=result.notices,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from contracts.message import Frozen
+from contracts.notices import Notices
 from contracts.options import Hyperparameters
 from infra.models.model_inputs import ModelLocation
 
@@ -27,3 +28,4 @@ class TrainResult(Frozen):
 
     steps: int = Field(ge=0)
     metrics: dict[str, float]
+    notices: Notices = ()

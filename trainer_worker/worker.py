@@ -39,6 +39,7 @@ def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
         model=_trained(command),
         steps=result.steps,
         metrics=result.metrics,
+        notices=result.notices,
     )
 
 
