@@ -9,7 +9,9 @@ from contracts.rows import Row, Turn
 from optimizer_worker.feedback.selection import Draw, Prompt, Vectorize, draw_random, draw_targeted
 from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.operators.decontamination import contaminated
+from optimizer_worker.similarity.normalization import Words, words
 from optimizer_worker.similarity.pairs import similar_pairs
+from optimizer_worker.similarity.shared_text import distinguishing
 from optimizer_worker.spec import Spec
 from optimizer_worker.workspace import Workspace
 
@@ -22,7 +24,7 @@ def draw(work: Workspace, spec: Spec, vectorize: Vectorize) -> list[Draw]:
     prompts = candidate_prompts(work, spec.options.near_duplicate)
     if arm is Arm.RANDOM:
         return draw_random(prompts, budget, _seed(spec))
-    return draw_targeted(prompts, work.report, [row.prompt for row in work.corpus.rows], budget, vectorize)
+    return draw_targeted(prompts, work.report, [words(row.prompt) for row in work.corpus.rows], budget, vectorize)
 
 
 def add_drawn(work: Workspace, draws: Sequence[Draw], spec: Spec) -> None:
@@ -42,8 +44,8 @@ def candidate_prompts(work: Workspace, threshold: float) -> list[Prompt]:
     """Return the pool prompts that were not drawn, match no dev or test row, and repeat no training or pool prompt."""
     unlabelled = [_without_label(row) for row in work.splits.pool if row.id not in work.drawn]
     leaking = {decision.row for decision in contaminated(unlabelled, work.splits.protected, threshold)}
-    clean = [Prompt(row.id, row.prompt) for row in unlabelled if row.id not in leaking]
-    return _unrepeated(clean, [row.prompt for row in work.corpus.rows], threshold)
+    clean = [Prompt(row.id, words(row.prompt)) for row in unlabelled if row.id not in leaking]
+    return _unrepeated(clean, [words(row.prompt) for row in work.corpus.rows], threshold)
 
 
 def _without_label(row: Row) -> Row:
@@ -52,9 +54,9 @@ def _without_label(row: Row) -> Row:
     return row.model_copy(update={"turns": turns, "slice": "all"})
 
 
-def _unrepeated(prompts: Sequence[Prompt], known: Sequence[str], threshold: float) -> list[Prompt]:
+def _unrepeated(prompts: Sequence[Prompt], known: Sequence[Words], threshold: float) -> list[Prompt]:
     """Return the prompts that are not similar to a known prompt or to an earlier returned one."""
-    pairs = similar_pairs([*known, *(item.prompt for item in prompts)], threshold)
+    pairs = similar_pairs(distinguishing([*known, *(item.words for item in prompts)]), threshold)
     repeated: set[int] = set()
     for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
         if right >= len(known) and left not in repeated:

@@ -18,6 +18,8 @@ from scipy.sparse import csr_array
 
 from contracts.report import BadCase, DevReport
 from optimizer_worker.feedback.quotas import slice_quotas
+from optimizer_worker.similarity.normalization import Words, words
+from optimizer_worker.similarity.shared_text import distinguishing
 from optimizer_worker.similarity.shingles import Indices
 
 NEAREST_CASES = 3
@@ -33,14 +35,14 @@ ROWS_AT_ONCE = 4096
 Scores = NDArray[np.float64]
 
 Vectorize = Callable[..., list[csr_array]]
-"""Takes groups of texts, and returns vectors of unit length for each group, in one space."""
+"""Takes groups of texts as words, and returns vectors of unit length for each group, in one space."""
 
 
 class Prompt(NamedTuple):
     """The part of a pool row that is known before the row is drawn."""
 
     id: str
-    prompt: str
+    words: Words
 
 
 class Draw(NamedTuple):
@@ -68,7 +70,7 @@ def draw_random(pool: Sequence[Prompt], budget: int, seed: int) -> list[Draw]:
 
 
 def draw_targeted(
-    pool: Sequence[Prompt], report: DevReport, known: Sequence[str], budget: int, vectorize: Vectorize
+    pool: Sequence[Prompt], report: DevReport, known: Sequence[Words], budget: int, vectorize: Vectorize
 ) -> list[Draw]:
     """Draw at most `budget` prompts similar to the report's bad cases and different from the `known` training prompts.
 
@@ -78,7 +80,9 @@ def draw_targeted(
     if not pool or not quotas:
         return []
     cases = report.bad_cases
-    prompts, case_vectors, training = vectorize([p.prompt for p in pool], [c.prompt for c in cases], known)
+    texts = distinguishing([*(p.words for p in pool), *(words(c.prompt) for c in cases), *known])
+    ends = (len(pool), len(pool) + len(cases))
+    prompts, case_vectors, training = vectorize(texts[: ends[0]], texts[ends[0] : ends[1]], texts[ends[1] :])
     shortlists = {
         name: _shortlist(
             prompts, case_vectors, _case_indices(cases, name), training, max(MIN_SHORTLIST, SHORTLIST_PER_ROW * quota)

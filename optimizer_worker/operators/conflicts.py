@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
-from optimizer_worker.similarity.normalization import normal, numbers
+from optimizer_worker.similarity.normalization import Words, normal, signs
 from optimizer_worker.similarity.pairs import similar_pairs
+from optimizer_worker.similarity.shared_text import prompt_words
 
 
 class NearConflict(NamedTuple):
@@ -22,21 +23,23 @@ class NearConflict(NamedTuple):
 
 
 def label_conflicts(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return groups of rows that have the same `normal` prompt and more than one answer."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.text is None:
-            groups[normal(row.prompt)].append(row)
+    """Return groups of rows whose prompts have the same distinguishing words, and that have more than one answer."""
+    groups: dict[Words, list[Row]] = defaultdict(list)
+    conversations = [row for row in rows if row.text is None]
+    for row, prompt in zip(conversations, prompt_words(conversations), strict=True):
+        groups[prompt].append(row)
     return [group for group in groups.values() if len({normal(row.response) for row in group}) > 1]
 
 
 def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
-    """Return pairs of rows with similar but not equal prompts, the same numbers in them, and different answers."""
-    pairs = similar_pairs([row.prompt for row in rows], threshold)
+    """Return pairs of rows with similar but not equal prompts, the same numbers and symbols, and different answers."""
+    prompts = prompt_words(rows)
+    pairs = similar_pairs(prompts, threshold)
     conflicts = []
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
         one, other = rows[left], rows[right]
-        if _is_near_conflict(one, other):
+        near = prompts[left] != prompts[right] and signs(prompts[left]) == signs(prompts[right])
+        if near and normal(one.response) != normal(other.response):
             conflicts.append(
                 NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4))
             )
@@ -55,11 +58,3 @@ def conflict_decisions(groups: Sequence[Sequence[Row]]) -> list[RuleDecision]:
 def _reason(group: Sequence[Row]) -> str:
     answers = sorted({row.response[:80] for row in group})
     return f"this prompt has {len(answers)} different answers: {'; '.join(answers[:4])}"
-
-
-def _is_near_conflict(one: Row, other: Row) -> bool:
-    return (
-        normal(one.response) != normal(other.response)
-        and normal(one.prompt) != normal(other.prompt)
-        and numbers(one.prompt) == numbers(other.prompt)
-    )

@@ -14,8 +14,9 @@ from scipy.sparse import hstack
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
-from optimizer_worker.similarity.normalization import normal, numbers, words
+from optimizer_worker.similarity.normalization import Words, normal, signs, words
 from optimizer_worker.similarity.pairs import Pairs, candidates, jaccard, merged
+from optimizer_worker.similarity.shared_text import prompt_words
 from optimizer_worker.similarity.shingles import WORDS_IN_SHINGLE, runs, views
 
 MAX_LABEL_WORDS = 5
@@ -34,37 +35,36 @@ def exact_duplicates(rows: Sequence[Row]) -> list[RuleDecision]:
 
 
 def near_duplicates(rows: Sequence[Row], threshold: float) -> list[RuleDecision]:
-    """Drop rows that are similar to an earlier kept row and have the same numbers.
+    """Drop rows that are similar to an earlier kept row and have the same numbers and symbols.
 
     Prompt and answer must each reach a Jaccard similarity of `threshold`.
     """
-    pairs = _similar(rows, threshold)
+    prompts = prompt_words(rows)
+    answers = [words(row.response) for row in rows]
+    pairs = _similar(prompts, answers, threshold)
+    differing = [(signs(prompt), signs(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
     dropped: dict[int, RuleDecision] = {}
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
-        if left in dropped or right in dropped or not _same_numbers(rows[left], rows[right]):
+        if left in dropped or right in dropped or differing[left] != differing[right]:
             continue
         kept, duplicate = rows[left].id, rows[right].id
         dropped[right] = RuleDecision(duplicate, Action.DROPPED, "near_duplicate", value, threshold, kept)
     return list(dropped.values())
 
 
-def _similar(rows: Sequence[Row], threshold: float) -> Pairs:
+def _similar(prompts: Sequence[Words], answers: Sequence[Words], threshold: float) -> Pairs:
     """Return pairs whose prompts and answers both reach the threshold; the similarity is the lower of the two."""
-    answers = runs([_answer_tokens(row.response) for row in rows], WORDS_IN_SHINGLE)
+    answer_runs = runs([_answer_tokens(answer) for answer in answers], WORDS_IN_SHINGLE)
     found = []
-    for text_indices, prompts in views([row.prompt for row in rows]):
+    for text_indices, prompt_runs in views(prompts):
         # If both parts reach the threshold, their union does too, so one search finds all pairs.
-        pairs = candidates(hstack([prompts, answers[text_indices]], format="csr"), threshold)
-        similarity: NDArray[np.float64] = np.minimum(jaccard(prompts, pairs), jaccard(answers, text_indices[pairs]))
+        pairs = candidates(hstack([prompt_runs, answer_runs[text_indices]], format="csr"), threshold)
+        both = jaccard(prompt_runs, pairs), jaccard(answer_runs, text_indices[pairs])
+        similarity: NDArray[np.float64] = np.minimum(*both)
         similar = Pairs(text_indices[pairs[:, 0]], text_indices[pairs[:, 1]], similarity)
         found.append(similar.where(similarity >= threshold))
     return merged(found)
 
 
-def _answer_tokens(answer: str) -> tuple[str, ...]:
-    tokens = words(answer)
-    return (" ".join(tokens),) if 0 < len(tokens) <= MAX_LABEL_WORDS else tokens
-
-
-def _same_numbers(one: Row, other: Row) -> bool:
-    return numbers(one.prompt) == numbers(other.prompt) and numbers(one.response) == numbers(other.response)
+def _answer_tokens(answer: Words) -> Words:
+    return (" ".join(answer),) if 0 < len(answer) <= MAX_LABEL_WORDS else answer

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
-from optimizer_worker.similarity.normalization import words
+from optimizer_worker.similarity.normalization import normal
+from optimizer_worker.similarity.shared_text import prompt_words
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
-MAX_CLASSES, MAX_LABEL_WORDS, MIN_ROWS, MIN_ROWS_PER_CLASS = 200, 8, 40, 3
-"""Data looks like classification if it has at most this many classes and words in a label, and at least this many rows
-and rows for each class."""
+MAX_CLASSES, MIN_ROWS, MIN_ROWS_PER_CLASS = 200, 40, 3
+"""Labels are checked if there are at most this many classes, and at least this many rows and rows for each class."""
 MAX_ROWS = 20_000
 """Labels of more rows are not checked, because fitting the classifier would take minutes."""
 MAX_OWN_PROBABILITY = 0.05
@@ -46,26 +46,23 @@ class Classifier(Protocol):
         ...
 
 
-def looks_like_classification(rows: Sequence[Row]) -> bool:
-    """Whether the answers are a small set of short labels, each on several rows."""
-    if not MIN_ROWS <= len(rows) <= MAX_ROWS or any(row.text is not None for row in rows):
-        return False
-    labels = {row.response for row in rows}
-    few = 2 <= len(labels) <= min(MAX_CLASSES, len(rows) // MIN_ROWS_PER_CLASS)
-    return few and all(len(words(label)) <= MAX_LABEL_WORDS for label in labels)
+def can_be_checked(rows: Sequence[Row]) -> bool:
+    """Whether there are enough rows of each label, and not too many rows, to fit a classifier."""
+    classes = len({normal(row.response) for row in rows})
+    return MIN_ROWS <= len(rows) <= MAX_ROWS and 2 <= classes <= min(MAX_CLASSES, len(rows) // MIN_ROWS_PER_CLASS)
 
 
 def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int, classifier: Classifier) -> list[RuleDecision]:
     """Quarantine rows whose label is probably wrong; `trusted` rows (dev) train every fold and are not checked."""
-    classes, labels = np.unique([row.response for row in (*rows, *trusted)], return_inverse=True)
-    predicted = classifier.out_of_fold([row.prompt for row in (*rows, *trusted)], labels, len(rows), seed)
+    classes, labels = _classes((*rows, *trusted))
+    predicted = classifier.out_of_fold(_texts((*rows, *trusted)), labels, len(rows), seed)
     own = predicted[np.arange(len(rows)), labels[: len(rows)]]
     best = predicted.argmax(axis=1)
     required = np.maximum(
         MIN_OTHER_PROBABILITY, MIN_SHARE_OF_MEAN * _self_confidence(own, labels[: len(rows)], len(classes))
     )[best]
     flagged = np.flatnonzero((predicted.max(axis=1) >= required) & (own < MAX_OWN_PROBABILITY)).tolist()
-    return [_wrong_label(rows[i], str(classes[best[i]]), predicted[i, best[i]], own[i]) for i in flagged]
+    return [_wrong_label(rows[i], classes[best[i]], predicted[i, best[i]], own[i]) for i in flagged]
 
 
 def restored_labels(
@@ -73,18 +70,32 @@ def restored_labels(
 ) -> list[RuleDecision]:
     """Release quarantined rows whose label is predicted by a classifier trained on the current rows without them."""
     training = [*rows, *trusted]
-    classes, labels = np.unique([row.response for row in training], return_inverse=True)
-    predicted = classifier.predict([row.prompt for row in training], labels, [row.prompt for row in quarantined])
+    classes, labels = _classes(training)
+    texts = _texts((*training, *quarantined))
+    predicted = classifier.predict(texts[: len(training)], labels, texts[len(training) :])
     decisions = []
     for row, chance in zip(quarantined, predicted, strict=True):
         best = int(chance.argmax())
-        if classes[best] == row.response and chance[best] >= MIN_RELEASE_PROBABILITY:
+        if normal(classes[best]) == normal(row.response) and chance[best] >= MIN_RELEASE_PROBABILITY:
             decisions.append(
                 RuleDecision(
                     row.id, Action.RELEASED, "label_restored", round(float(chance[best]), 4), MIN_RELEASE_PROBABILITY
                 )
             )
     return decisions
+
+
+def _classes(rows: Sequence[Row]) -> tuple[list[str], Labels]:
+    """Return one spelling of each label, and the number of each row's label; spellings of one label are one class."""
+    numbers: dict[str, int] = {}
+    labels = [numbers.setdefault(normal(row.response), len(numbers)) for row in rows]
+    spellings = dict(zip(reversed(labels), (row.response for row in reversed(rows)), strict=True))
+    return [spellings[number] for number in range(len(numbers))], np.array(labels, dtype=np.int64)
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    """Return the prompts without the text that many rows share."""
+    return [" ".join(prompt) for prompt in prompt_words(rows)]
 
 
 def _self_confidence(own: Probabilities, labels: NDArray[np.int64], classes: int) -> Probabilities:

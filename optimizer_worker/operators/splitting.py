@@ -12,12 +12,20 @@ from scipy.sparse.csgraph import connected_components
 
 from contracts.rows import Row
 from infra.errors import BadInput
-from optimizer_worker.similarity.normalization import normal
+from optimizer_worker.similarity.normalization import Words
 from optimizer_worker.similarity.pairs import similar_pairs
+from optimizer_worker.similarity.partial_copies import SHORT_PROMPT_WORDS, edit_similarity, long_copies
+from optimizer_worker.similarity.shared_text import prompt_words
+from optimizer_worker.similarity.shingles import Indices
 from optimizer_worker.spec import REQUEST_FIELDS
 
 Cluster = list[int]
 """Indices of rows whose prompts are near-duplicates of each other, directly or through other rows."""
+
+MIN_SIMILARITY_OF_EDITED = 0.5
+"""Similarity of short prompts from which they are compared word by word; one changed word leaves more."""
+MAX_TEXTS_OF_RUN = 20
+"""A run of words in more prompts is part of a template and does not link them."""
 
 
 def split_off(rows: Sequence[Row], fractions: Mapping[str, float], threshold: float, seed: int) -> dict[str, list[Row]]:
@@ -38,16 +46,32 @@ def split_off(rows: Sequence[Row], fractions: Mapping[str, float], threshold: fl
 
 
 def clusters(rows: Sequence[Row], threshold: float) -> list[Cluster]:
-    """Return the connected components of rows whose prompts have a similarity of at least `threshold`."""
-    keys: dict[str, int] = {}
-    prompt_of = np.array([keys.setdefault(normal(row.prompt), len(keys)) for row in rows], dtype=np.int64)
-    pairs = similar_pairs(list(keys), threshold)
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs.left, pairs.right)), shape=(len(keys), len(keys)))
+    """Return the connected components of rows whose prompts are similar, or of which one has a copy of the other.
+
+    These are the rules of decontamination, so that it finds almost nothing after a split by cluster.
+    """
+    keys: dict[Words, int] = {}
+    prompt_of = np.array([keys.setdefault(prompt, len(keys)) for prompt in prompt_words(rows)], dtype=np.int64)
+    left, right = _links(list(keys), threshold)
+    links = coo_array((np.ones(left.size, np.int8), (left, right)), shape=(len(keys), len(keys)))
     _, component = connected_components(links, directed=False)
     groups: dict[int, Cluster] = defaultdict(list)
     for index, number in enumerate(component[prompt_of].tolist()):
         groups[number].append(index)
     return list(groups.values())
+
+
+def _links(prompts: list[Words], threshold: float) -> tuple[Indices, Indices]:
+    similar = similar_pairs(prompts, threshold)
+    short = [i for i, prompt in enumerate(prompts) if len(prompt) <= SHORT_PROMPT_WORDS]
+    edited = similar_pairs([prompts[i] for i in short], MIN_SIMILARITY_OF_EDITED)
+    pairs = [
+        (short[left], short[right]) for left, right in zip(edited.left.tolist(), edited.right.tolist(), strict=True)
+    ]
+    found = [(i, j) for i, j in pairs if edit_similarity(prompts[i], prompts[j]) is not None]
+    found += [(match.row, match.protected) for match in long_copies(prompts, prompts, MAX_TEXTS_OF_RUN)]
+    extra = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return np.concatenate([similar.left, extra[:, 0]]), np.concatenate([similar.right, extra[:, 1]])
 
 
 def _choose(

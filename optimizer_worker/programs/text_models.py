@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
-from optimizer_worker.similarity.normalization import words
+from optimizer_worker.similarity.normalization import Words
 
 FOLDS = 5
 MAX_STEPS = 20
@@ -24,10 +24,10 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 
-def word_vectors(*groups: Sequence[str]) -> list[csr_array]:
+def word_vectors(*groups: Sequence[Words]) -> list[csr_array]:
     """Return TF-IDF vectors of unit length, over words and word pairs, for each group of texts in one common space."""
     vectorizer = TfidfVectorizer(
-        tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True
+        tokenizer=list, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True
     )
     everything = csr_array(vectorizer.fit_transform([text for group in groups for text in group]))
     ends = np.cumsum([len(group) for group in groups])

@@ -1,4 +1,7 @@
-"""Normalize texts for comparison: without differences in Unicode form, case, white space and punctuation."""
+"""Normalize texts for comparison: without differences in Unicode form, case, white space and punctuation.
+
+Letters, combining marks, digits, symbols and emoji distinguish texts; marks such as commas and quotes do not.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,36 @@ import re
 import unicodedata
 from functools import lru_cache
 
+Words = tuple[str, ...]
+"""The words, numbers and symbols of a text, in order."""
+
+_BRACKETS = frozenset("()[]{}")
+# Soft hyphens, zero-width characters, direction marks and variation selectors do not distinguish texts.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+# Compatibility folding would turn these into plain digits: "x²" is not "x2".
+_SUPERSCRIPT = re.compile("[²³¹⁰⁴-⁹]")
 # Chinese and Japanese have no spaces between words, so each character counts as a word.
 _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
-# Numbers keep their inner marks, operators and brackets are words: "2+2" and "2-2" are different questions.
-_WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+|[+*/=<>%^()\[\]{}]|(?<![^\W\d_])-(?=\s?\d)")
+
+
+def _characters(kind: str) -> str:
+    """Return the non-ASCII characters whose Unicode category begins with `kind`, for a regular expression."""
+    planes = map(chr, range(0x80, 0x20000))
+    return "".join(character for character in planes if unicodedata.category(character)[0] == kind)
+
+
+# Numbers keep their inner marks. Operators, brackets and symbols are words: "C" and "C#" are different languages.
+_NUMBER = r"(?<!\w)\.\d+|\d+(?:[.,:]\d+)*"
+_SIGN = r"!=|->|--+|(?<![^\W\d_])-(?=\s?\d)|[#$%&()*+/<=>@\[\\\]^{|}~]"
+_ASCII_WORD = re.compile(rf"{_NUMBER}|[a-z]+|{_SIGN}")
+_WORD = re.compile(rf"{_NUMBER}|(?:[^\W\d_]|[{_characters('M')}])+|{_SIGN}|[{_characters('S')}\U0001f000-\U0001faff]")
 
 
 @lru_cache(maxsize=1 << 17)
-def words(text: str) -> tuple[str, ...]:
-    """Return the words, numbers and operators of `text` in lower case; if it has none, its space-separated parts."""
+def words(text: str) -> Words:
+    """Return the words, numbers and symbols of `text` in lower case; if it has none, its space-separated parts."""
     folded = text.lower() if text.isascii() else _UNSPACED.sub(r" \1 ", _fold(text))
-    tokens = tuple(_WORD.findall(folded))
-    return tokens or tuple(folded.split())
+    return tuple((_ASCII_WORD if text.isascii() else _WORD).findall(folded) or folded.split())
 
 
 def normal(text: str) -> str:
@@ -25,10 +46,11 @@ def normal(text: str) -> str:
     return " ".join(words(text))
 
 
-def numbers(text: str) -> tuple[str, ...]:
-    """Return the numbers of `text` in order; texts with different numbers are different questions or answers."""
-    return tuple(word for word in words(text) if word[0].isdigit())
+def signs(tokens: Words) -> Words:
+    """Return the numbers and symbols in order, without brackets; texts that differ in them are different."""
+    return tuple(token for token in tokens if not token[0].isalpha() and token not in _BRACKETS)
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    marked = _SUPERSCRIPT.sub(r"^\g<0>", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFKC", marked).casefold()

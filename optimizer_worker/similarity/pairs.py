@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from optimizer_worker.similarity.normalization import Words
 from optimizer_worker.similarity.shingles import Indices, sizes, views
 
 PERMUTATIONS = 128
@@ -39,7 +40,7 @@ class Pairs:
         return int(self.left.size)
 
 
-def similar_pairs(texts: Sequence[str], threshold: float) -> Pairs:
+def similar_pairs(texts: Sequence[Words], threshold: float) -> Pairs:
     """Return the pairs of texts whose word or character shingles have a Jaccard similarity ≥ `threshold`."""
     found = [_in_all_texts(verified(matrix, threshold), text_indices) for text_indices, matrix in views(texts)]
     return merged(found)
