@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
+from optimizer_worker.losses import check_loss
 from optimizer_worker.quarantine import Quarantined
 
 
@@ -29,8 +30,12 @@ class Corpus:
         """Replace the rows with the same ids, or append new ones."""
         self._rows.update((row.id, row) for row in rows)
 
-    def apply(self, decisions: Iterable[RuleDecision]) -> None:
-        """Carry out the decisions; a decision about a removed row is ignored."""
+    def apply(self, decisions: Sequence[RuleDecision], max_loss: float = 1.0) -> None:
+        """Carry out the decisions; a decision about a removed row is ignored.
+
+        Raises BadInput if a rule would remove more than the share `max_loss` of the rows.
+        """
+        check_loss(decisions, self._rows, max_loss)
         for decision in decisions:
             if decision.row in self._rows:
                 self._record(decision)

@@ -11,6 +11,9 @@ from contracts.options import OptimizationOptions
 CURRENT, SPLITS, REPORT = "current", "splits", "report"
 """Input names of a later iteration; those of the first are `train`, `dev`, `test` and `pool`."""
 
+SEALED = "test"
+"""The dataset of which only numbers may be reported: its unreadable lines are counted, not shown."""
+
 REQUEST_FIELDS = {"train": "datasetId", "dev": "devDatasetId", "test": "testDatasetId", "pool": "poolDatasetId"}
 """The request field that names the dataset of each input, for errors that the user can correct."""
 

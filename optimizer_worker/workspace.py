@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from contracts.notices import Notice
+from contracts.options import Answers
 from contracts.report import DevReport
 from contracts.rows import Row
 from optimizer_worker.corpus import Corpus
@@ -39,6 +40,8 @@ class Workspace:
     formats: dict[str, str] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
     """What was done with rows, for a person to read; the first `MAX_NOTICES` are reported."""
+    answers: Answers = Answers.TEXT
+    """What the answers are, as decided from the rows or set by the options."""
     conflicts: list[list[Row]] = field(default_factory=list)
     near_conflicts: list[NearConflict] = field(default_factory=list)
     wrong_labels: int = 0

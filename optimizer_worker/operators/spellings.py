@@ -47,7 +47,7 @@ def spelling_notice(rows: Sequence[Row]) -> Notice | None:
         return None
     labels: dict[str, list[str]] = defaultdict(list)
     for text, count in counts.most_common():
-        labels[spelling[text]].append(f"{text!r} × {count}")
+        labels[spelling[text]].append(f"{text!r} {count} times")
     listed = "; ".join(", ".join(found) for found in labels.values())
     others = [row for row in rows if spelling.get(row.response, row.response) != row.response]
     return notice(

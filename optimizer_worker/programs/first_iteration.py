@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from contracts.notices import Notice
@@ -13,10 +13,11 @@ from optimizer_worker.corpus import Corpus
 from optimizer_worker.operators.cleaning import clean
 from optimizer_worker.operators.decontamination import contaminated
 from optimizer_worker.operators.duplicates import exact_duplicates
+from optimizer_worker.operators.spellings import preferred, with_slices
 from optimizer_worker.operators.splitting import split_off
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.dataset import SEALED, UNREADABLE, ReadResult, read_dataset
-from optimizer_worker.spec import REQUEST_FIELDS, Spec
+from optimizer_worker.reading.dataset import UNREADABLE, ReadResult, read_dataset
+from optimizer_worker.spec import REQUEST_FIELDS, SEALED, Spec
 from optimizer_worker.workspace import Splits, Workspace
 
 
@@ -32,7 +33,8 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
         reading = read_dataset(job.input(name), name, dataset_id)
         formats |= reading.formats
         notices += reading.notices
-        given[name] = _cleaned(reading, name)
+        given[name] = _cleaned(reading, name, spec.options.max_loss)
+    _use_one_name_per_slice(given.values())
     corpus = given.pop("train")
     splits = Splits(**{name: part.rows for name, part in given.items()}, **_split_missing(corpus, set(given), spec))
     for name, part in given.items():
@@ -41,10 +43,17 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
     return Workspace(corpus=corpus, splits=splits, new_splits=True, formats=formats, notices=notices)
 
 
-def _cleaned(reading: ReadResult, name: str) -> Corpus:
+def _use_one_name_per_slice(parts: Collection[Corpus]) -> None:
+    """Give slices whose names are spellings of one name the most frequent of them, in all datasets."""
+    spelling = preferred(row.slice for part in parts for row in part.rows)
+    for part in parts:
+        part.replace(with_slices(part.rows, spelling))
+
+
+def _cleaned(reading: ReadResult, name: str, max_loss: float) -> Corpus:
     rows, decisions = clean(reading.rows)
     corpus = Corpus(rows, reading.unreadable)
-    corpus.apply(decisions)
+    corpus.apply(decisions, max_loss)
     if not corpus.rows:
         raise BadInput(
             f"{name}: all {len(rows)} rows are empty or repeat their prompt; expected at least one usable row",

@@ -17,13 +17,11 @@ from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading.containers import Record, records
 from optimizer_worker.reading.fields import Fields, RecordError
 from optimizer_worker.reading.formats import FORMATS, RecordFormat, detect
-from optimizer_worker.spec import REQUEST_FIELDS
+from optimizer_worker.spec import REQUEST_FIELDS, SEALED
 
 UNREADABLE = "unreadable"
 MAX_KEPT_CHARACTERS = 500
 """Maximum characters of an unreadable line that are kept in the quarantine."""
-SEALED = "test"
-"""The dataset of which only numbers may be reported: its unreadable lines are counted, not shown."""
 
 
 @dataclass(slots=True)

@@ -6,12 +6,13 @@ from contracts.report import DevReport
 from optimizer_worker.feedback.quotas import slice_quotas
 from optimizer_worker.feedback.selection import Prompt, draw_random, draw_targeted
 from optimizer_worker.programs.text_models import word_vectors
+from optimizer_worker.similarity.normalization import words
 from tests.examples import report, row
 
 CARD = ["card arrival post", "card delivery late", "card mail arrive", "card delivery address"]
 RATE = ["exchange rate euro", "rate dollar today", "exchange rate pound", "rate of exchange yen"]
 OTHER = ["reset my pin", "top up by cheque", "close account"]
-POOL = [Prompt(f"p{n}", text) for n, text in enumerate([*CARD, *RATE, *OTHER])]
+POOL = [Prompt(f"p{n}", words(text)) for n, text in enumerate([*CARD, *RATE, *OTHER])]
 BAD = [row("my card delivery", "card", "d1"), row("euro exchange rate", "rate", "d2")]
 
 
@@ -20,8 +21,9 @@ def weak(card: float = 0.5, rate: float = 0.5, suggested: dict[str, int] | None 
 
 
 def texts(*, budget: int = 4, known: tuple[str, ...] = ()) -> list[str]:
-    by_id = {item.id: item.prompt for item in POOL}
-    return [by_id[d.id] for d in draw_targeted(POOL, weak(), known, budget, word_vectors)]
+    by_id = {item.id: " ".join(item.words) for item in POOL}
+    drawn = draw_targeted(POOL, weak(), [words(text) for text in known], budget, word_vectors)
+    return [by_id[d.id] for d in drawn]
 
 
 def test_rows_are_drawn_near_the_bad_cases_and_balanced_over_their_slices() -> None:
@@ -54,7 +56,8 @@ def test_a_prompt_like_a_training_row_is_drawn_after_others() -> None:
 
 def test_draws_are_unlike_one_another() -> None:
     bad = [row("my card delivery", "card"), row("stuck in a machine", "card")]
-    pool = [Prompt("a", "my card delivery"), Prompt("b", "my card delivery please"), Prompt("c", "stuck in a machine")]
+    prompts = ("my card delivery", "my card delivery please", "stuck in a machine")
+    pool = [Prompt(name, words(text)) for name, text in zip("abc", prompts, strict=True)]
     drawn = draw_targeted(pool, report(bad, {"card": (0.0, 10)}), [], 2, word_vectors)
     assert {d.id for d in drawn} == {"a", "c"}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from optimizer_worker.operators.labels import looks_like_classification, restored_labels, wrong_labels
+from optimizer_worker.operators.labels import can_be_checked, restored_labels, wrong_labels
 from optimizer_worker.programs.text_models import LinearClassifier
 from tests.examples import Row, row
 
@@ -57,16 +57,22 @@ def test_a_quarantined_row_is_restored_if_its_label_is_predicted() -> None:
     assert [v.row for v in restored_labels([right, wrong], questions(20, 1, "train"), [], CLASSIFIER)] == ["right"]
 
 
-def test_few_short_labels_look_like_classification() -> None:
-    assert looks_like_classification(questions(20, 1, "train"))
+def test_a_row_with_another_spelling_of_its_label_is_not_wrong() -> None:
+    rows = questions(20, 1, "train")
+    rows[3] = row(rows[3].prompt, "Card_Arrival ", rows[3].id)
+    assert wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) == []
 
 
-def test_free_answers_do_not_look_like_classification() -> None:
-    assert not looks_like_classification([row(f"q{n}", f"a long free answer, the {n}th of them") for n in range(60)])
+def test_twenty_rows_of_each_label_can_be_checked() -> None:
+    assert can_be_checked(questions(20, 1, "train"))
 
 
-def test_plain_text_does_not_look_like_classification() -> None:
-    assert not looks_like_classification([Row(id=str(n), text="x") for n in range(60)])
+def test_a_few_rows_cannot_be_checked() -> None:
+    assert not can_be_checked(questions(3, 1, "train"))
+
+
+def test_one_label_cannot_be_checked() -> None:
+    assert not can_be_checked([row(f"question {n}", "yes", str(n)) for n in range(60)])
 
 
 def test_one_label_for_nearly_all_is_judged_without_error() -> None:

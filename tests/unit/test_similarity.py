@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer_worker.similarity.normalization import normal, numbers, words
+from optimizer_worker.similarity.normalization import normal, signs, words
 from optimizer_worker.similarity.pairs import band_rows, similar_pairs
 
 
@@ -35,7 +35,7 @@ TEXTS = st.lists(
 @settings(deadline=None, max_examples=40)
 @given(TEXTS)
 def test_pairs_are_those_of_a_comparison_of_all_with_all(texts: list[str]) -> None:
-    pairs = similar_pairs(texts, 0.8)
+    pairs = similar_pairs([words(text) for text in texts], 0.8)
     found = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
     assert found == {(i, j) for i, j in combinations(range(len(texts)), 2) if likeness(texts[i], texts[j]) >= 0.8}
 
@@ -43,7 +43,7 @@ def test_pairs_are_those_of_a_comparison_of_all_with_all(texts: list[str]) -> No
 @settings(deadline=None, max_examples=40)
 @given(TEXTS)
 def test_the_similarity_is_the_true_one(texts: list[str]) -> None:
-    pairs = similar_pairs(texts, 0.8)
+    pairs = similar_pairs([words(text) for text in texts], 0.8)
     expected = [likeness(texts[i], texts[j]) for i, j in zip(pairs.left, pairs.right, strict=True)]
     np.testing.assert_allclose(pairs.similarity, expected)
 
@@ -59,7 +59,7 @@ def test_bands_miss_fewer_than_one_pair_in_a_thousand(threshold: float) -> None:
 
 
 def test_the_pairs_of_equal_texts_do_not_grow_with_the_square_of_their_number() -> None:
-    assert len(similar_pairs(["the very same question again"] * 2000, 0.8)) < 2000 * 17
+    assert len(similar_pairs([words("the very same question again")] * 2000, 0.8)) < 2000 * 17
 
 
 @pytest.mark.parametrize(
@@ -77,5 +77,29 @@ def test_words_are_those_that_carry_meaning(text: str, expected: list[str]) -> N
     assert list(words(text)) == expected
 
 
-def test_numbers_come_in_order() -> None:
-    assert numbers("7 of 12.5 by 10:30") == ("7", "12.5", "10:30")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("C", "C#"),
+        ("a && b", "a || b"),
+        ("How was it? \U0001f600", "How was it? \U0001f621"),
+        ("\u0926\u093f\u0928", "\u0926\u093e\u0928"),
+        ("\u0e1b\u0e49\u0e32", "\u0e1b\u0e48\u0e32"),
+        ("x\u00b2 + 1", "x2 + 1"),
+        ("\u20ac50", "$50"),
+        ("a != b", "a = b"),
+        ("1.5", "15"),
+        (".5", "5"),
+    ],
+)
+def test_symbols_marks_and_digits_distinguish(one: str, other: str) -> None:
+    assert words(one) != words(other)
+
+
+@pytest.mark.parametrize("text", ["Refund", "REFUND ", "refund\u200b", "re\u00adfund", "\uff52efund", '"refund".'])
+def test_case_white_space_invisible_characters_and_punctuation_do_not(text: str) -> None:
+    assert normal(text) == "refund"
+
+
+def test_signs_are_the_numbers_and_symbols_in_order() -> None:
+    assert signs(words("7 of (12.5) + 10:30 \u20ac")) == ("7", "12.5", "+", "10:30", "\u20ac")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from contracts.rows import Row
 from infra.errors import BadInput
 from optimizer_worker.operators.splitting import clusters, split_off
+from optimizer_worker.similarity.normalization import words
 from optimizer_worker.similarity.pairs import similar_pairs
 from tests.examples import row
 
@@ -34,7 +35,7 @@ def test_no_near_duplicate_is_on_two_sides(prompts: list[str], seed: int) -> Non
     if len(clusters(rows, 0.8)) <= 2:
         return
     side = side_of(rows, seed)
-    pairs = similar_pairs(prompts, 0.8)
+    pairs = similar_pairs([words(prompt) for prompt in prompts], 0.8)
     for left, right in zip(pairs.left, pairs.right, strict=True):
         assert side[str(left)] == side[str(right)]
 
