@@ -96,6 +96,14 @@ async def test_an_infinite_budget_is_refused(gateway: Gateway) -> None:
     assert (answer.status_code, fields(answer)) == (422, ["gpuSeconds"])
 
 
+async def test_true_is_not_a_number(gateway: Gateway) -> None:
+    wrong = {"userId": True, "maxIterations": True, "seed": True, "hyperparameters": {"epochs": True}}
+    answer = await gateway.http.post("/api/tasks/continuous", json={**STANDARD, **wrong})
+    assert answer.status_code == 422
+    assert set(fields(answer)) == {"userId", "maxIterations", "seed", "hyperparameters.epochs"}
+    assert "maxIterations: Input should be a valid integer" in answer.json()["detail"]
+
+
 async def test_every_missing_field_is_named(gateway: Gateway) -> None:
     answer = await gateway.http.post("/api/tasks/standard", json={})
     assert set(fields(answer)) == {"taskName", "modelName", "datasetId", "userId"}
