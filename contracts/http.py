@@ -152,6 +152,18 @@ class IterationView(View):
     evaluation_path: str
 
 
+class NoticeView(View):
+    """What a phase did with some of the rows, and why; `places` are the first rows or lines."""
+
+    iteration: int
+    phase: Phase
+    rule: str
+    rows: int
+    """0 if the notice is about the whole dataset."""
+    text: str
+    places: tuple[str, ...]
+
+
 class TaskView(View):
     """A task and the state of its loop (`MLTask` in the users' specification)."""
 

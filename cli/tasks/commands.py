@@ -124,7 +124,7 @@ def tasks(
 
 
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Show one task: its status, why it waits, the result of each iteration, and every attempt.
+    """Show one task: its status, why it waits, the result of each iteration, what happened to its rows, every attempt.
 
     With --json, the output has no attempts.
 

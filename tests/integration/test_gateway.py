@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.leases import Claim, Heartbeat, WorkerState
+from contracts.notices import notice
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, SUBMISSIONS_QUEUE
 from control.store.port import StoreUnavailable
@@ -221,9 +222,19 @@ async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gatewa
     assert (await gateway.store.task(task_id)).task.checkpoint == "models/checkpoint"
 
 
-async def test_a_listed_task_has_no_reason_for_waiting(gateway: Gateway) -> None:
+async def test_a_listed_task_has_no_reason_for_waiting_and_no_notices(gateway: Gateway) -> None:
     await gateway.create()
-    assert "waiting" not in (await gateway.http.get("/api/tasks")).json()["items"][0]
+    assert {"waiting", "notices"}.isdisjoint((await gateway.http.get("/api/tasks")).json()["items"][0])
+
+
+async def test_a_task_says_how_many_lines_were_unreadable_as_soon_as_they_are_read(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await claim(gateway, task_id)
+    lines = notice("unreadable", 10, "10 of 20 lines are not JSON: a comma after the object", ["train/rows.jsonl:1"])
+    await gateway.apply_event(completed((await gateway.store.task(task_id)).task, notices=(lines,)))
+    assert (await gateway.http.get(f"/api/tasks/{task_id}")).json()["notices"] == [
+        {"iteration": 1, "phase": "optimize", **lines.model_dump(mode="json")}
+    ]
 
 
 async def test_a_task_started_twice_is_409(gateway: Gateway) -> None:
