@@ -19,13 +19,15 @@ def derived_id(*parts: Hashable) -> UUID:
     return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("expected text without the NUL character, which the database cannot store")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("expected valid Unicode, found half of a surrogate pair")
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 """Text from a user that the database can store."""
 
 

@@ -252,6 +252,13 @@ async def test_a_failed_task_is_retried_from_an_earlier_phase(gateway: Gateway) 
     assert (answer.json()["status"], answer.json()["attempt"]) == ("OPTIMIZING", 2)
 
 
+@pytest.mark.parametrize("text", ["nul \0", "half a pair \ud800"])
+async def test_a_reason_that_cannot_be_stored_is_refused(gateway: Gateway, text: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/pause", json={"reason": text})
+    assert (answer.status_code, fields(answer)) == (422, ["reason"])
+
+
 @pytest.mark.parametrize("body", [{"mode": "gently"}, {"modus": "now"}])
 async def test_a_wrong_pause_is_refused(gateway: Gateway, body: dict[str, str]) -> None:
     task_id = await gateway.create(autoStart=True)

@@ -140,6 +140,15 @@ def test_an_evaluation_moves_the_notices_to_the_result() -> None:
     assert {phase: noted[0].rule for phase, noted in task.results[0].notices.items()} == {p: p.value for p in Phase}
 
 
+def test_a_phase_that_is_done_again_drops_the_notices_of_the_later_ones() -> None:
+    task, noted = started(), (notice("unreadable", 1, "a line"),)
+    for _ in range(2):
+        task = advance(task, completed(task, notices=noted)).task
+    task = fold(task, (failed(task, FailureKind.BAD_INPUT), retry(Phase.OPTIMIZE)))
+    assert set(advance(task, completed(task, notices=noted)).task.current.notices) == {Phase.OPTIMIZE}
+    assert advance(task, completed(task)).task.current.notices == {}
+
+
 def test_the_first_and_the_newest_iterations_keep_their_notices() -> None:
     task = started(stop=StopRules(max_iterations=1000))
     for _ in range(NOTICES_KEPT + 5):
