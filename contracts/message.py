@@ -22,8 +22,10 @@ def derived_id(*parts: Hashable) -> UUID:
 def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("expected text without the NUL character, which the database cannot store")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("expected valid Unicode, found half of a surrogate pair")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("expected valid Unicode, found half of a surrogate pair") from error
     return text
 
 

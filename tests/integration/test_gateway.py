@@ -255,7 +255,8 @@ async def test_a_failed_task_is_retried_from_an_earlier_phase(gateway: Gateway) 
 @pytest.mark.parametrize("text", ["nul \0", "half a pair \ud800"])
 async def test_a_reason_that_cannot_be_stored_is_refused(gateway: Gateway, text: str) -> None:
     task_id = await gateway.create(autoStart=True)
-    answer = await gateway.http.post(f"/api/tasks/{task_id}/pause", json={"reason": text})
+    body, headers = json.dumps({"reason": text}), {"content-type": "application/json"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/pause", content=body, headers=headers)
     assert (answer.status_code, fields(answer)) == (422, ["reason"])
 
 
