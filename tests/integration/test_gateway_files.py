@@ -17,6 +17,7 @@ from contracts.tasks import ModelSource, TaskMode
 from control.gateway.files import iteration_prefixes
 from control.machine.commands import next_iteration
 from control.machine.machine import advance
+from control.machine.task import Task
 from infra.artifacts import upload
 from infra.objects import ObjectStore
 from tests.build import CLAIM, complete, completed, key_of, new_task, start, started
@@ -42,12 +43,17 @@ def write(objects: ObjectStore, tmp_path: Path) -> Any:
     return write_artifact
 
 
-async def complete_phase(gateway: Gateway, task_id: UUID) -> None:
+async def claimed(gateway: Gateway, task_id: UUID) -> Task:
+    """The task, whose newest attempt a worker has claimed."""
     task = (await gateway.store.task(task_id)).task
     key = key_of(task)
     worker = WorkerState(worker_id="worker-1", phase=key.phase, host="here", slots=1, busy=1)
     await gateway.store.lease(worker, [Claim(key=key, claim_id=CLAIM)], [])
-    await gateway.apply_event(completed(task))
+    return task
+
+
+async def complete_phase(gateway: Gateway, task_id: UUID) -> None:
+    await gateway.apply_event(completed(await claimed(gateway, task_id)))
 
 
 async def listed(gateway: Gateway, address: str) -> dict[str, Any]:
