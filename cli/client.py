@@ -17,6 +17,7 @@ import httpx
 from httpx_sse import EventSource, SSEError, aconnect_sse
 
 from contracts.errors import FieldError, InvalidInput, TreadleError
+from contracts.files import FilesView
 from contracts.http import DatasetView, TaskView
 from contracts.submissions import Problem
 from contracts.waiting import TaskDetail
@@ -101,6 +102,23 @@ class GatewayClient:
             files = {"file": (file.name, stream)}
             request = self._http.build_request("POST", "/api/datasets/upload", data=form, files=files, timeout=None)
             return DatasetView.model_validate(await self._send(request))
+
+    async def files(self, path: str) -> FilesView:
+        """Fetch the list of files at `path`."""
+        return FilesView.model_validate(await self.get(path))
+
+    async def read_file(self, path: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        """Yield the bytes of a file from byte `start` on."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            async with self._http.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise RequestRefused(problem_of(answer))
+                async for piece in answer.aiter_raw():
+                    yield piece
+        except httpx.TransportError as error:
+            raise GatewayUnreachable(self.url, error) from error
 
     async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
         """Yield the history of a task, then its events until it ends; a lost stream resumes after the last event."""

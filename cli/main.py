@@ -10,6 +10,7 @@ from cli import requests, retention, topology
 from cli.dead_letters import commands as dlq
 from cli.demo import command as demo
 from cli.doctor import command as doctor
+from cli.download import command as download
 from cli.errors import ReadableErrors
 from cli.services import commands as serve
 from cli.tasks import commands as tasks
@@ -44,7 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         requests.resume,
         requests.cancel,
     ),
-    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch),
+    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, download.download),
     "Repair and clean up": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
 }
 """The commands in each panel of --help."""

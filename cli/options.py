@@ -15,8 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 TaskId = Annotated[str, typer.Argument(metavar="TASK", help="Id of the task, as printed by `treadle tasks`.")]
 
 
-def create_folder(folder: Path) -> Path:
-    """Create the folder and return its absolute path. Raises InvalidInput for --folder if it is not writable."""
+def create_folder(folder: Path, option: str = "--folder") -> Path:
+    """Create the folder and return its absolute path. Raises InvalidInput for `option` if it is not writable."""
     import tempfile
 
     from contracts.errors import FieldError, InvalidInput
@@ -28,7 +28,7 @@ def create_folder(folder: Path) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: no such user in ~user
         why = error.strerror if isinstance(error, OSError) else str(error)
         message = f"{folder} is not a writable folder: {why}; choose another one"
-        raise InvalidInput((FieldError(field="--folder", message=message),)) from error
+        raise InvalidInput((FieldError(field=option, message=message),)) from error
     return path
 
 

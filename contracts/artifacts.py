@@ -35,6 +35,12 @@ def optimized_dataset_id(task_id: UUID, iteration: int, attempt: int) -> str:
     return f"{task_id}-{iteration}-a{attempt}"
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether a file's name is a relative path that stays below its folder on any system."""
+    parts = name.split("/")
+    return all(parts) and not {".", ".."} & set(parts) and "\\" not in name and "\0" not in name
+
+
 class ManifestFile(Frozen):
     """One file of an artifact; `name` is relative to the artifact's prefix."""
 

@@ -10,7 +10,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from contracts.message import Text
@@ -38,7 +48,7 @@ def _from_json_string(value: object) -> object:
 HyperparametersField = Annotated[Hyperparameters, BeforeValidator(_from_json_string)]
 
 
-Delay = Annotated[float, Field(ge=0, le=366 * 24 * 3600)]
+Delay = Annotated[StrictFloat, Field(ge=0, le=366 * 24 * 3600)]
 """Seconds from now, at most 366 days."""
 
 
@@ -49,16 +59,16 @@ class TaskBody(Options):
     model_name: Text = Field(min_length=1, max_length=1000)
     """An absolute path, a hub id, a name defined in `TREADLE_MODELS`, or `task:<id>[/<iteration>]`."""
     dataset_id: Text = Field(min_length=1, max_length=100)
-    user_id: int = Field(ge=0, lt=2**63)
+    user_id: StrictInt = Field(ge=0, lt=2**63)
     dev_dataset_id: Text | None = None
     test_dataset_id: Text | None = None
     pool_dataset_id: Text | None = None
     hyperparameters: HyperparametersField = Hyperparameters()
     optimization: OptimizationOptions = OptimizationOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
-    seed: int = Field(default=1, ge=0, lt=2**31)
-    max_failures: int = Field(default=3, ge=0, le=100)
-    auto_start: bool = False
+    seed: StrictInt = Field(default=1, ge=0, lt=2**31)
+    max_failures: StrictInt = Field(default=3, ge=0, le=100)
+    auto_start: StrictBool = False
     start_after_seconds: Delay = 0.0
 
     @field_validator("start_after_seconds")
@@ -140,6 +150,18 @@ class IterationView(View):
     actions: dict[str, int]
     model_path: str
     evaluation_path: str
+
+
+class NoticeView(View):
+    """What a phase did with some of the rows, and why; `places` are the first rows or lines."""
+
+    iteration: int
+    phase: Phase
+    rule: str
+    rows: int
+    """0 if the notice is about the whole dataset."""
+    text: str
+    places: tuple[str, ...]
 
 
 class TaskView(View):

@@ -19,13 +19,17 @@ def derived_id(*parts: Hashable) -> UUID:
     return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("expected text without the NUL character, which the database cannot store")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("expected valid Unicode, found half of a surrogate pair") from error
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 """Text from a user that the database can store."""
 
 

@@ -32,11 +32,11 @@ Notices = Annotated[tuple[Notice, ...], Field(max_length=MAX_NOTICES)]
 
 
 def notice(rule: str, rows: int, text: str, places: Iterable[str] = ()) -> Notice:
-    """Return a Notice whose text and places are cut to their limits."""
+    """Return a Notice whose text and places are cut to their limits and hold no character that cannot be stored."""
     first = tuple(_cut(place, MAX_PLACE) for place in islice(places, MAX_PLACES))
     return Notice(rule=rule, rows=rows, text=_cut(text, MAX_TEXT), places=first)
 
 
 def _cut(text: str, length: int) -> str:
-    text = text.replace("\0", "\ufffd")
+    text = text.encode(errors="replace").decode().replace("\0", "\ufffd")  # a lone surrogate has no UTF-8
     return text if len(text) <= length else f"{text[: length - 1]}…"

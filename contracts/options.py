@@ -1,10 +1,13 @@
-"""Options of a task that a user can set, with their ranges and defaults."""
+"""Options of a task that a user can set, with their ranges and defaults.
+
+Numbers and booleans are strict, because pydantic takes `true` and "1" for 1 otherwise; 1 is a valid float.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
 from contracts.message import Frozen
@@ -62,21 +65,21 @@ class Hyperparameters(Options):
 
     stage: Stage = Stage.SFT
     method: Method = Method.LORA
-    learning_rate: float = Field(default=2e-4, gt=0, le=1)
-    epochs: float = Field(default=3.0, gt=0, le=1000)
-    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    learning_rate: StrictFloat = Field(default=2e-4, gt=0, le=1)
+    epochs: StrictFloat = Field(default=3.0, gt=0, le=1000)
+    max_steps: StrictInt | None = Field(default=None, ge=1, le=10_000_000)
     """Optimizer steps; if set, training ends after these steps and `epochs` has no effect."""
-    tokens_per_batch: int = Field(default=2048, ge=16, le=4_194_304)
+    tokens_per_batch: StrictInt = Field(default=2048, ge=16, le=4_194_304)
     """Tokens in the batch of one optimizer step, padding included."""
-    max_length: int = Field(default=1024, ge=8, le=1_048_576)
+    max_length: StrictInt = Field(default=1024, ge=8, le=1_048_576)
     """Tokens of one row. A longer row loses the start of its prompt, never its answer."""
-    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
-    max_grad_norm: float = Field(default=1.0, gt=0, le=1000)
-    lora_rank: int = Field(default=16, ge=1, le=1024)
-    lora_alpha: int = Field(default=32, ge=1, le=4096)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    checkpoint_every: int = Field(default=200, ge=1)
+    warmup_ratio: StrictFloat = Field(default=0.03, ge=0, le=1)
+    weight_decay: StrictFloat = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: StrictFloat = Field(default=1.0, gt=0, le=1000)
+    lora_rank: StrictInt = Field(default=16, ge=1, le=1024)
+    lora_alpha: StrictInt = Field(default=32, ge=1, le=4096)
+    lora_dropout: StrictFloat = Field(default=0.0, ge=0, lt=1)
+    checkpoint_every: StrictInt = Field(default=200, ge=1)
     """Optimizer steps between two checkpoints."""
 
 
@@ -84,25 +87,25 @@ class OptimizationOptions(Options):
     """Options of the optimizer: how it cleans rows and draws rows from the pool."""
 
     arm: Arm = Arm.TARGETED
-    label_budget: int = Field(default=100, ge=0, le=1_000_000)
+    label_budget: StrictInt = Field(default=100, ge=0, le=1_000_000)
     """Rows that one iteration may draw from the pool."""
-    near_duplicate: float = Field(default=0.8, gt=0, le=1)
+    near_duplicate: StrictFloat = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity from which two prompts, or two answers, count as the same."""
     answers: Answers = Answers.AUTO
     """Only labels can conflict or be wrong; one prompt may have several answers that are free text."""
-    max_loss: float = Field(default=0.5, gt=0, le=1)
+    max_loss: StrictFloat = Field(default=0.5, gt=0, le=1)
     """Largest share of the rows that one rule may remove, exact duplicates excepted; more fails the phase."""
-    tidy: bool = False
+    tidy: StrictBool = False
     """Rewrite texts in composed Unicode, without invisible characters and surplus white space."""
-    merge_spellings: bool = False
+    merge_spellings: StrictBool = False
     """Write a label or category that occurs in several spellings in its most frequent one."""
-    quarantine_conflicts: bool = True
+    quarantine_conflicts: StrictBool = True
     """If the answers are labels, quarantine rows whose prompt also occurs with another label."""
-    quarantine_wrong_labels: bool = True
+    quarantine_wrong_labels: StrictBool = True
     """Quarantine rows whose label a cross-validated classifier contradicts with high confidence."""
-    dev_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
-    max_slice_weight: float = Field(default=3.0, ge=1, le=10)
+    dev_fraction: StrictFloat = Field(default=0.1, gt=0, lt=0.5)
+    test_fraction: StrictFloat = Field(default=0.1, gt=0, lt=0.5)
+    max_slice_weight: StrictFloat = Field(default=3.0, ge=1, le=10)
     """Largest training weight of a row in a weak slice."""
 
 
@@ -111,24 +114,24 @@ class EvaluationOptions(Options):
 
     metric: Metric | None = None
     """None: exact match, or perplexity if the stage is `pt`."""
-    max_new_tokens: int | None = Field(default=None, ge=1, le=8192)
+    max_new_tokens: StrictInt | None = Field(default=None, ge=1, le=8192)
     """Maximum tokens of a generated answer. None: as many as the references need."""
-    batch_size: int = Field(default=64, ge=1, le=4096)
-    bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
-    max_bad_cases: int = Field(default=500, ge=0, le=100_000)
+    batch_size: StrictInt = Field(default=64, ge=1, le=4096)
+    bootstrap_samples: StrictInt = Field(default=1000, ge=100, le=100_000)
+    max_bad_cases: StrictInt = Field(default=500, ge=0, le=100_000)
 
 
 class StopRules(Options):
     """When a continuous task stops. Only the dev score counts; the test score is only reported."""
 
-    max_iterations: int = Field(default=5, ge=1, le=1000)
-    performance_threshold: float | None = Field(default=None, gt=0, le=1)
-    threshold_by_lower_bound: bool = False
+    max_iterations: StrictInt = Field(default=5, ge=1, le=1000)
+    performance_threshold: StrictFloat | None = Field(default=None, gt=0, le=1)
+    threshold_by_lower_bound: StrictBool = False
     """Compare the threshold with the lower end of the score's interval instead of the score."""
-    plateau_iterations: int | None = Field(default=None, ge=1, le=1000)
+    plateau_iterations: StrictInt | None = Field(default=None, ge=1, le=1000)
     """Stop after this many iterations in a row without a significant gain over the best earlier score."""
-    gpu_seconds: float | None = Field(default=None, gt=0)
-    labels: int | None = Field(default=None, ge=1)
+    gpu_seconds: StrictFloat | None = Field(default=None, gt=0)
+    labels: StrictInt | None = Field(default=None, ge=1)
 
     @field_validator("threshold_by_lower_bound")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from contracts.http import TaskView, View
+from contracts.http import NoticeView, TaskView, View
 
 
 class WaitingReason(StrEnum):
@@ -36,3 +36,5 @@ class TaskDetail(TaskView):
 
     waiting: WaitingView | None
     """None while the program runs, and after the task has ended."""
+    notices: tuple[NoticeView, ...] = ()
+    """What the completed phases did with the rows, of the first iteration and of the newest ones."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, stop_after_delay, stop_any
 from tenacity.stop import stop_base
 
-from contracts.artifacts import MANIFEST, Manifest, ManifestFile
+from contracts.artifacts import MANIFEST, Manifest, ManifestFile, is_safe_name
 from contracts.errors import TreadleError
 from contracts.message import Message
 from infra.objects import ObjectNotFound, ObjectStore, ObjectStoreDenied, ObjectStoreUnavailable
@@ -156,9 +156,8 @@ def _selected(prefix: str, manifest: Manifest, part: str) -> dict[str, ManifestF
 
 
 def _safe(prefix: str, name: str) -> str:
-    """The name, if it is a relative path that stays below its folder on any system. Raises BadArtifact if not."""
-    parts = name.split("/")
-    if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in name:
+    """The name, if it stays below its folder. Raises BadArtifact if not."""
+    if not is_safe_name(name):
         raise BadArtifact(prefix, f"the file name {name!r} is not allowed; expected a relative path without '..'")
     return name
 

@@ -35,7 +35,7 @@ DOWNLOAD_BLOCK = 1024 * 1024
 DELETE_BATCH = 1_000
 """Keys that S3 accepts in one delete request."""
 CALL_THREADS, STREAM_THREADS = 8, 16
-"""Threads for calls, and threads for uploads that read from a client."""
+"""Threads for calls, and threads for uploads and downloads of clients."""
 NOT_FOUND, CONFLICT = 404, 409
 DENIED_STATUSES = frozenset({401, 403})
 REFUSED_STATUSES = frozenset({400, 405, 411, 412, 413, 414, 416, 501})
@@ -113,6 +113,11 @@ class ObjectStore:
             await self._call(put, self._bucket, key, stream, -1, key=key, pool=self._streams)
             return stream.size
 
+    async def open_stream(self, key: str, start: int = 0) -> AsyncIterator[bytes]:
+        """Open an object and return its bytes from `start` on, in blocks of any size. Raises ObjectNotFound."""
+        read = partial(self._client.get_object, offset=start)
+        return self._blocks(key, await self._call(read, self._bucket, key, key=key, pool=self._streams))
+
     async def names(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
         return list(await self.sizes(prefix))
@@ -130,6 +135,14 @@ class ObjectStore:
         """Shut down the threads; a running call ends by itself."""
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._streams.shutdown(wait=False, cancel_futures=True)
+
+    async def _blocks(self, key: str, response: urllib3.BaseHTTPResponse) -> AsyncIterator[bytes]:
+        try:
+            while block := await self._call(response.read, DOWNLOAD_BLOCK, key=key, pool=self._streams):
+                yield block
+        finally:
+            response.close()
+            response.release_conn()
 
     def _read(self, key: str) -> bytes:
         response = self._client.get_object(self._bucket, key)

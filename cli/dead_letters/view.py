@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cli.durations import format_duration
 from cli.options import OutputFormat
+from cli.terminal import printable
 from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import MAX_DEAD_LETTERS, Replayed
 from infra.logs import masked
@@ -113,9 +114,8 @@ def _body(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
 
 
 def _plain(value: str | int | None) -> Text:
-    """Text from a message, with control characters escaped so that it cannot change the terminal."""
-    text = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
+    """Text from a message."""
+    return Text(printable("" if value is None else str(value)))
 
 
 def _table(*columns: str) -> Table:

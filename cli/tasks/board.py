@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cli.tasks.notices import notice_line
 from contracts.http import HistoryView, IterationView, TaskView
+from contracts.notices import Notice
 from contracts.progress import PhaseProgress
 from contracts.report import Score
 from contracts.tasks import Phase, TaskStatus
@@ -24,6 +26,8 @@ class Bar:
     eta: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    notices: tuple[str, ...] = ()
+    """A line for each rule that the phase applied to rows."""
 
     @property
     def fraction(self) -> float | None:
@@ -102,13 +106,13 @@ class Board:
                 self.iteration, self.bars = event["iteration"] + 1, {}
             case "data_optimized":
                 self.rows = (event["rows"], event.get("labels", 0), event.get("actions", {}))
-                yield self._finish(Phase.OPTIMIZE, event, f"{event['rows']:,} rows")
+                yield from self._finish(Phase.OPTIMIZE, event, f"{event['rows']:,} rows")
             case "model_trained":
-                yield self._finish(Phase.TRAIN, event, f"{event['steps']:,} steps")
+                yield from self._finish(Phase.TRAIN, event, f"{event['steps']:,} steps")
             case "model_evaluated":
                 result = self._result(event)
                 self.iterations.append(result)
-                yield self._finish(Phase.EVALUATE, event, f"dev {result.dev.value:.3f}{_tested(result.test)}")
+                yield from self._finish(Phase.EVALUATE, event, f"dev {result.dev.value:.3f}{_tested(result.test)}")
             case "phase_failed":
                 yield self._note(f"attempt {event['key']['attempt']} failed: {event['failure']}: {event['message']}")
             case "lease_lost":
@@ -116,10 +120,11 @@ class Board:
             case "pause_task" | "resume_task" | "cancel_task" | "retry_task" | "kick_task" | "fail_task":
                 yield self._note(f"{kind.removesuffix('_task')} requested" + (f": {reason}" if reason else ""))
 
-    def _finish(self, phase: Phase, event: dict[str, Any], what: str) -> str:
-        seconds = float(event.get("seconds", 0.0))
-        self.bars[phase] = replace(self.bars.get(phase, Bar()), stage=what, eta=None, seconds=seconds)
-        return f"iteration {self.iteration} · {phase.value} done in {seconds:.1f} s: {what}"
+    def _finish(self, phase: Phase, event: dict[str, Any], what: str) -> Iterator[str]:
+        seconds, notices = float(event.get("seconds", 0.0)), tuple(_notice_lines(event.get("notices", ())))
+        self.bars[phase] = replace(self.bars.get(phase, Bar()), stage=what, eta=None, seconds=seconds, notices=notices)
+        yield f"iteration {self.iteration} · {phase.value} done in {seconds:.1f} s: {what}"
+        yield from (f"iteration {self.iteration} · {phase.value} · {line}" for line in notices)
 
     def _note(self, text: str) -> str:
         note = f"iteration {self.iteration} · {text}"
@@ -138,6 +143,12 @@ class Board:
             model_path="",
             evaluation_path=event["report"],
         )
+
+
+def _notice_lines(notices: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for notice in map(Notice.model_validate, notices):
+        if notice.rows:
+            yield notice_line(notice)
 
 
 def _tested(test: Score | None) -> str:

@@ -12,17 +12,25 @@ from cli.tasks.view import iterations_table, status_text
 from contracts.tasks import Phase
 
 METRICS_SHOWN = 2
-NOTES_SHOWN = 3
+NOTES_SHOWN, NOTICES_SHOWN = 3, 5
 METRIC_LABELS = {"tokens_per_second": "tokens/s", "rows_per_second": "rows/s", "learning_rate": "lr"}
 
 
 def render(board: Board) -> RenderableType:
     """The whole board, as wide as the terminal."""
-    parts: list[RenderableType] = [_heading(board), _bars(board)]
+    parts: list[RenderableType] = [_heading(board), _bars(board), *_notices(board)]
     if board.iterations:
         parts += ["", iterations_table(board.iterations, board.best)]
     parts += [Text(note, "yellow") for note in board.notes[-NOTES_SHOWN:]]
     return Group(*parts)
+
+
+def _notices(board: Board) -> list[Text]:
+    """What the completed phases of this iteration did with the rows, one line each."""
+    lines = [line for bar in board.bars.values() for line in bar.notices]
+    if len(lines) > NOTICES_SHOWN:
+        lines = [*lines[: NOTICES_SHOWN - 1], f"{len(lines) - NOTICES_SHOWN + 1} more: see `treadle show`"]
+    return [Text(line, "bright_black", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def _heading(board: Board) -> Text:

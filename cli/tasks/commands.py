@@ -32,6 +32,22 @@ def submit(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Training passes over the rows.")] = None,
     metric: Annotated[str | None, typer.Option(help="Score: exact_match, token_f1, rouge_l or perplexity.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Maximum tokens of a generated answer; by default as the references need.")
+    ] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="What the answers are: labels, text or auto. Only labels can conflict.")
+    ] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="Fail if one rule would remove more than this share of the rows, 0 to 1.")
+    ] = None,
+    tidy: Annotated[
+        bool | None, typer.Option("--tidy/--no-tidy", help="Rewrite texts: composed Unicode, no surplus white space.")
+    ] = None,
+    merge_spellings: Annotated[
+        bool | None,
+        typer.Option("--merge-spellings/--keep-spellings", help="Write each label in its most frequent spelling."),
+    ] = None,
     arm: Annotated[str | None, typer.Option(help="How rows are drawn from the pool: targeted, random or none.")] = None,
     label_budget: Annotated[int | None, typer.Option(help="Maximum number of rows that one iteration draws.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Maximum number of iterations.")] = None,
@@ -124,7 +140,7 @@ def tasks(
 
 
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Show one task: its status, why it waits, the result of each iteration, and every attempt.
+    """Show one task: its status, why it waits, the result of each iteration, what happened to its rows, every attempt.
 
     With --json, the output has no attempts.
 

@@ -32,7 +32,12 @@ FIELD_OF = {
     "epochs": ("hyperparameters", "epochs"),
     "arm": ("optimization", "arm"),
     "label_budget": ("optimization", "label_budget"),
+    "answers": ("optimization", "answers"),
+    "max_loss": ("optimization", "max_loss"),
+    "tidy": ("optimization", "tidy"),
+    "merge_spellings": ("optimization", "merge_spellings"),
     "metric": ("evaluation", "metric"),
+    "max_new_tokens": ("evaluation", "max_new_tokens"),
 }
 """For each option of the command line, the path of its field in the body."""
 LOOP_OPTIONS = ("iterations", "threshold", "plateau")

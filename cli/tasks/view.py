@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.durations import format_duration
+from cli.tasks.notices import first_and_newest, notices_table
 from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
 from contracts.tasks import TaskStatus
@@ -96,11 +97,16 @@ def show_page(page: TaskPage) -> None:
 
 
 def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
-    """Print one task with its iterations and attempts."""
+    """Print one task with its iterations, what happened to its rows, and its attempts."""
     console = Console()
     console.print(_facts(task))
     if task.iterations:
         console.print("\n[bold]Iterations[/]", iterations_table(task.iterations, task.best_iteration), sep="\n")
+    if task.notices:
+        shown = first_and_newest(task.notices)
+        console.print("\n[bold]What happened to the rows[/]", notices_table(shown), sep="\n")
+        if len(shown) < len(task.notices):
+            console.print("--json shows those of other iterations too", style="bright_black")
     if attempts:
         console.print("\n[bold]Attempts[/]", _attempts_table(attempts), sep="\n")
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from contracts.submissions import Problem
-from control.gateway import datasets, documents, health, progress, tasks
+from control.gateway import datasets, documents, files, health, progress, tasks
 from control.gateway import errors as problems
 from control.gateway.parts import GatewayParts
 
@@ -19,7 +19,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
     for status, description in {
-        404: "The task, dataset or path does not exist",
+        404: "The task, iteration, dataset, file or path does not exist",
         409: "The task's status, or an earlier request, does not allow this request",
         413: "The body or the file is too large",
         415: "The content type is not the expected one",
@@ -40,7 +40,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         max_body_size=problems.LARGEST_BODY,
     )
     app.state.parts = parts
-    for router in (tasks.router, progress.router, datasets.router, health.router, documents.router):
+    for router in (tasks.router, progress.router, datasets.router, files.router, health.router, documents.router):
         app.include_router(router)
     problems.install_error_handlers(app)
     return app

@@ -43,7 +43,7 @@ async def upload(request: Request, parts: Parts, response: Response) -> DatasetV
         form, file = await new_upload.finish()
     await parts.store.add_dataset(await _dataset(new_upload.dataset_id, form, file, parts.store))
     response.headers["Location"] = f"{router.prefix}/{new_upload.dataset_id}"
-    return await _view(parts.store, new_upload.dataset_id)
+    return dataset_view(await find_dataset(parts.store, new_upload.dataset_id))
 
 
 @router.get("/user/{userId}")
@@ -55,10 +55,11 @@ async def of_user(user_id: UserId, parts: Parts) -> list[DatasetView]:
 @router.get("/{datasetId}")
 async def show(dataset_id: DatasetId, parts: Parts) -> DatasetView:
     """One dataset, by its id."""
-    return await _view(parts.store, dataset_id)
+    return dataset_view(await find_dataset(parts.store, dataset_id))
 
 
-async def _view(store: Store, dataset_id: str) -> DatasetView:
+async def find_dataset(store: Store, dataset_id: str) -> Dataset:
+    """The dataset with this id. Raises RequestRejected if there is none."""
     dataset = await store.dataset(dataset_id)
     if dataset is None:
         raise RequestRejected(
@@ -66,7 +67,7 @@ async def _view(store: Store, dataset_id: str) -> DatasetView:
             "datasetId",
             f"there is no dataset {dataset_id}; list the datasets of a user with GET {router.prefix}/user/{{userId}}",
         )
-    return dataset_view(dataset)
+    return dataset
 
 
 async def _dataset(dataset_id: str, form: DatasetForm, file: ManifestFile, store: Store) -> Dataset:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from urllib.parse import unquote, unquote_to_bytes
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -14,6 +16,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from control.gateway.errors import RequestRejected
 
 FORM = "multipart/form-data"
+_EXTENDED_FILENAME = re.compile(r""";\s*filename\*\s*=\s*"?(?:([\w-]*)'[^'";]*')?([^";]*)""", re.IGNORECASE)
+"""The charset, if there is one, and the percent-encoded name."""
 
 
 class _End(Enum):
@@ -30,7 +34,8 @@ class FormPart:
     """One part; its `chunks` are skipped if they are not read before the next part is requested."""
 
     name: str
-    filename: str | None
+    filename: str
+    """Empty if there is none."""
     content_type: str
     chunks: AsyncIterator[bytes]
 
@@ -81,17 +86,35 @@ async def _chunks(events: AsyncIterator[_Event]) -> AsyncIterator[bytes]:
 
 
 def _part(headers: Headers, chunks: AsyncIterator[bytes]) -> FormPart:
-    _, options = parse_options_header(headers.get("content-disposition"))
+    disposition = headers.get("content-disposition", "")
+    _, options = parse_options_header(disposition)
     if b"name" not in options:
         raise _malformed("a part has no name in its Content-Disposition")
     kind, _ = parse_options_header(headers.get("content-type"))
-    filename = options.get(b"filename")
+    filename = options.get(b"filename", b"")
     return FormPart(
         name=_text(options[b"name"]),
-        filename=None if filename is None else _text(filename),
+        filename=_plain_filename(filename) or _extended_filename(disposition) or _text(filename),
         content_type=_text(kind),
         chunks=chunks,
     )
+
+
+def _plain_filename(raw: bytes) -> str | None:
+    """The `filename`, in which browsers percent-encode quotes and line breaks; None if it is empty or not UTF-8."""
+    try:
+        return unquote(raw.decode()) or None
+    except UnicodeDecodeError:
+        return None
+
+
+def _extended_filename(disposition: str) -> str | None:
+    """The `filename*` of RFC 8187, which RFC 7578 forbids in forms, but some clients send nothing else."""
+    match = _EXTENDED_FILENAME.search(disposition)
+    if match is None:
+        return None
+    encoding = "latin-1" if (match[1] or "").lower() == "iso-8859-1" else "utf-8"
+    return unquote_to_bytes(match[2].strip().encode("latin-1")).decode(encoding, errors="replace")
 
 
 def _text(raw: bytes) -> str:

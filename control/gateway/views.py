@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from contracts.http import DatasetView, ExecutionView, HistoryView, IterationView, TaskView
-from contracts.tasks import ModelSource, TaskMode
+from contracts.http import DatasetView, ExecutionView, HistoryView, IterationView, NoticeView, TaskView
+from contracts.tasks import ModelSource, Phase, TaskMode
 from contracts.waiting import TaskDetail
 from control.gateway.waiting import waiting
 from control.machine.task import IterationResult, Task
@@ -41,8 +41,12 @@ def task_view(stored: StoredTask) -> TaskView:
 
 
 def task_detail(stored: StoredTask, wait_context: WaitContext | None) -> TaskDetail:
-    """A task, and why it does not run."""
-    return TaskDetail(**dict(task_view(stored)), waiting=waiting(stored.task, wait_context))
+    """A task, why it does not run, and what happened to its rows."""
+    return TaskDetail(
+        **dict(task_view(stored)),
+        waiting=waiting(stored.task, wait_context),
+        notices=tuple(_notices(stored.task)),
+    )
 
 
 def execution_view(attempt: AttemptRecord) -> ExecutionView:
@@ -96,6 +100,15 @@ def _latest(task: Task) -> Mapping[str, Any]:
         "best_iteration": best.iteration if best else None,
         "best_score": best.dev.value if best else None,
     }
+
+
+def _notices(task: Task) -> Iterator[NoticeView]:
+    """The notices of the evaluated iterations, then those of the current one, in the order of their phases."""
+    noted = [(result.iteration, result.notices) for result in task.results]
+    for iteration, by_phase in (*noted, (task.iteration, task.current.notices)):
+        for phase in Phase:
+            for notice in by_phase.get(phase, ()):
+                yield NoticeView(iteration=iteration, phase=phase, **dict(notice))
 
 
 def _iteration_view(result: IterationResult) -> IterationView:

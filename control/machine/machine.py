@@ -45,6 +45,8 @@ FIRST_BACKOFF = 5.0
 """Seconds before the attempt after the first failure; doubled for each further failure."""
 LONGEST_BACKOFF = 300.0
 """Seconds; the upper limit of that delay."""
+NOTICES_KEPT = 10
+"""The newest iterations whose notices stay in the state, besides the first iteration, which reads the files."""
 
 
 class AttemptState(StrEnum):
@@ -186,6 +188,7 @@ def _issue_attempt(task: Task, *, delay: float = 0.0, ended_as: AttemptState | N
 
 
 def _completed(task: Task, event: DataOptimized | ModelTrained | ModelEvaluated) -> Transition:
+    task = replace(task, current=_with_notices(task.current, event))
     match event:
         case DataOptimized():
             current = replace(
@@ -198,6 +201,14 @@ def _completed(task: Task, event: DataOptimized | ModelTrained | ModelEvaluated)
             return _evaluated(task, event)
         case _:
             assert_never(event)
+
+
+def _with_notices(current: IterationState, event: DataOptimized | ModelTrained | ModelEvaluated) -> IterationState:
+    """Set the notices of the phase that `event` completes, and drop those of later phases, which will run again."""
+    phases = list(Phase)
+    earlier = phases[: phases.index(event.key.phase)]
+    notices = {phase: known for phase, known in current.notices.items() if phase in earlier}
+    return replace(current, notices=notices | ({event.key.phase: event.notices} if event.notices else {}))
 
 
 def _next_phase(task: Task, status: TaskStatus, current: IterationState) -> Transition:
@@ -221,7 +232,8 @@ def _stay_suspended(task: Task, status: TaskStatus, current: IterationState) -> 
 
 
 def _evaluated(task: Task, event: ModelEvaluated) -> Transition:
-    task = replace(task, results=(*task.results, _result(task, event)), attempt_active=False)
+    results = _without_old_notices((*task.results, _result(task, event)))
+    task = replace(task, results=results, current=replace(task.current, notices={}), attempt_active=False)
     reason = stop_reason(task)
     if reason is not None:
         done = replace(task, status=TaskStatus.COMPLETED, resume_status=None, reason=reason.value)
@@ -245,7 +257,14 @@ def _result(task: Task, event: ModelEvaluated) -> IterationResult:
         report=event.report,
         dev=event.dev,
         test=event.test,
+        notices=current.notices,
     )
+
+
+def _without_old_notices(results: tuple[IterationResult, ...]) -> tuple[IterationResult, ...]:
+    """The results; only the first and the newest keep their notices, so that the state of a long task stays small."""
+    old = range(1, len(results) - NOTICES_KEPT)
+    return tuple(replace(result, notices={}) if index in old else result for index, result in enumerate(results))
 
 
 def _failed(task: Task, kind: FailureKind, message: str, *, ended_as: AttemptState = AttemptState.FAILED) -> Transition:

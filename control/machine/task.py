@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from contracts.errors import TreadleError
+from contracts.notices import Notices
 from contracts.report import Score
 from contracts.tasks import (
     AttemptKey,
@@ -30,6 +31,8 @@ class IterationResult:
     report: str
     dev: Score
     test: Score | None
+    notices: dict[Phase, Notices] = field(default_factory=dict)
+    """What each phase did with the rows; empty if the iteration is neither the first nor one of the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class IterationState:
     model: ModelSource | None = None
     attempts: dict[Phase, int] = field(default_factory=dict)
     """The number of the newest attempt issued for each phase of this iteration; it never decreases."""
+    notices: dict[Phase, Notices] = field(default_factory=dict)
+    """What the completed phases did with the rows; the evaluation moves them to the result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +14,7 @@ from contracts.artifacts import MANIFEST, Manifest, ManifestFile
 from infra.artifacts import BadArtifact, download, read_manifest, remove, upload
 from infra.errors import BadConfiguration
 from infra.objects import (
+    DOWNLOAD_BLOCK,
     PART,
     ObjectNotFound,
     ObjectStore,
@@ -38,6 +39,34 @@ async def test_what_was_put_is_read_back(objects: ObjectStore) -> None:
 async def test_an_empty_object_can_be_put(objects: ObjectStore) -> None:
     await objects.put("a/empty", b"")
     assert await objects.get("a/empty") == b""
+
+
+@pytest.mark.parametrize("start", [0, 1, 3 * 2**20 + 6])
+async def test_an_object_is_read_in_blocks_from_any_byte(objects: ObjectStore, start: int) -> None:
+    data = bytes(range(256)) * 4096 * 3 + b"the end"
+    await objects.put("b/long", data)
+    blocks = [block async for block in await objects.open_stream("b/long", start)]
+    assert b"".join(blocks) == data[start:]
+    assert max(map(len, blocks)) <= DOWNLOAD_BLOCK
+
+
+async def test_an_empty_object_has_no_blocks(objects: ObjectStore) -> None:
+    await objects.put("b/empty", b"")
+    assert [block async for block in await objects.open_stream("b/empty")] == []
+
+
+async def test_a_missing_object_is_named_before_its_first_block(objects: ObjectStore) -> None:
+    with pytest.raises(ObjectNotFound, match="b/missing"):
+        await objects.open_stream("b/missing")
+
+
+async def test_reading_may_stop_early(objects: ObjectStore) -> None:
+    await objects.put("b/long", bytes(3 * DOWNLOAD_BLOCK))
+    blocks = await objects.open_stream("b/long")
+    assert isinstance(blocks, AsyncGenerator)
+    await anext(blocks)
+    await blocks.aclose()
+    assert await objects.get("b/long") == bytes(3 * DOWNLOAD_BLOCK)
 
 
 async def test_a_missing_object_is_named(objects: ObjectStore) -> None:

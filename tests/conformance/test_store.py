@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from contracts.commands import TrainModel
 from contracts.events import NextIteration
+from contracts.notices import notice
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import DatasetRef, ModelSource, PauseMode, Phase, TaskMode, TaskStatus
 from contracts.wire import decode
@@ -104,6 +105,13 @@ async def test_load_returns_tasks_in_the_order_of_the_request(bench: Bench) -> N
     first, second = await bench.created(), await bench.started()
     loaded = await bench.store.load([(second.task_id, uuid4()), (uuid4(), uuid4()), (first.task_id, uuid4())])
     assert [item and item.task for item in loaded] == [second, None, first]
+
+
+async def test_the_notices_of_a_phase_are_read_back(bench: Bench) -> None:
+    task = await bench.started()
+    noted = notice("unreadable", 2, "2 lines: \u2028 \U0001f600 'x' \"y\" \\", ["train/a.jsonl:3"])
+    task = await bench.after(task, completed(task, notices=(noted,)))
+    assert (await bench.store.task(task.task_id)).task.current.notices == {Phase.OPTIMIZE: (noted,)}
 
 
 async def test_load_returns_the_changes_of_another_process(bench: Bench) -> None:

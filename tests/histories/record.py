@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contracts.notices import Notice
 from contracts.options import StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
 from contracts.tasks import FailureKind, PauseMode, Phase, TaskMode
@@ -37,10 +38,10 @@ class Recorder:
         self.steps.append((event, step))
         self.task = step.task
 
-    def complete(self, phases: int = 1, value: float = 0.5) -> None:
+    def complete(self, phases: int = 1, value: float = 0.5, **more: Any) -> None:
         """Complete the next phases; `value` is the score of an evaluation."""
         for _ in range(phases):
-            self.apply(completed(self.task, value, gpu_seconds=2.5))
+            self.apply(completed(self.task, value, gpu_seconds=2.5, **more))
 
     def request_fields(self) -> dict[str, Any]:
         """The fields of every request about this task."""
@@ -187,6 +188,19 @@ def cancel() -> Recorder:
     return history
 
 
+def notices() -> Recorder:
+    """Each phase reports a notice; the training and the evaluation are done twice."""
+    history = Recorder(TaskMode.CONTINUOUS, stop=StopRules(max_iterations=2))
+    noted = {"notices": (Notice(rule="unreadable", rows=2, text="2 lines are not JSON", places=("train/a.jsonl:3",)),)}
+    history.complete(2, **noted)
+    history.apply(failed(history.task, FailureKind.BAD_INPUT))
+    history.apply(RetryTask(**history.request_fields(), phase=Phase.TRAIN))
+    history.complete(2, **noted)
+    history.apply(next_iteration(history.task))
+    history.complete(3)
+    return history
+
+
 SCENARIOS: tuple[Callable[[], Recorder], ...] = (
     standard,
     continuous,
@@ -200,6 +214,7 @@ SCENARIOS: tuple[Callable[[], Recorder], ...] = (
     lease_lost,
     out_of_memory,
     cancel,
+    notices,
 )
 
 

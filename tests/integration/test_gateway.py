@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.leases import Claim, Heartbeat, WorkerState
+from contracts.notices import notice
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, SUBMISSIONS_QUEUE
 from control.store.port import StoreUnavailable
@@ -94,6 +95,14 @@ async def test_an_infinite_budget_is_refused(gateway: Gateway) -> None:
     headers = {"content-type": "application/json"}
     answer = await gateway.http.post("/api/tasks/continuous", content=body, headers=headers)
     assert (answer.status_code, fields(answer)) == (422, ["gpuSeconds"])
+
+
+async def test_true_is_not_a_number(gateway: Gateway) -> None:
+    wrong = {"userId": True, "maxIterations": True, "seed": True, "hyperparameters": {"epochs": True}}
+    answer = await gateway.http.post("/api/tasks/continuous", json={**STANDARD, **wrong})
+    assert answer.status_code == 422
+    assert set(fields(answer)) == {"userId", "maxIterations", "seed", "hyperparameters.epochs"}
+    assert "maxIterations: Input should be a valid integer" in answer.json()["detail"]
 
 
 async def test_every_missing_field_is_named(gateway: Gateway) -> None:
@@ -213,9 +222,19 @@ async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gatewa
     assert (await gateway.store.task(task_id)).task.checkpoint == "models/checkpoint"
 
 
-async def test_a_listed_task_has_no_reason_for_waiting(gateway: Gateway) -> None:
+async def test_a_listed_task_has_no_reason_for_waiting_and_no_notices(gateway: Gateway) -> None:
     await gateway.create()
-    assert "waiting" not in (await gateway.http.get("/api/tasks")).json()["items"][0]
+    assert {"waiting", "notices"}.isdisjoint((await gateway.http.get("/api/tasks")).json()["items"][0])
+
+
+async def test_a_task_says_how_many_lines_were_unreadable_as_soon_as_they_are_read(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await claim(gateway, task_id)
+    lines = notice("unreadable", 10, "10 of 20 lines are not JSON: a comma after the object", ["train/rows.jsonl:1"])
+    await gateway.apply_event(completed((await gateway.store.task(task_id)).task, notices=(lines,)))
+    assert (await gateway.http.get(f"/api/tasks/{task_id}")).json()["notices"] == [
+        {"iteration": 1, "phase": "optimize", **lines.model_dump(mode="json")}
+    ]
 
 
 async def test_a_task_started_twice_is_409(gateway: Gateway) -> None:
@@ -231,6 +250,14 @@ async def test_a_failed_task_is_retried_from_an_earlier_phase(gateway: Gateway) 
     await gateway.apply_event(failed((await gateway.store.task(task_id)).task, FailureKind.BAD_INPUT))
     answer = await gateway.http.post(f"/api/tasks/{task_id}/retry", json={"phase": "optimize"})
     assert (answer.json()["status"], answer.json()["attempt"]) == ("OPTIMIZING", 2)
+
+
+@pytest.mark.parametrize("text", ["nul \0", "half a pair \ud800"])
+async def test_a_reason_that_cannot_be_stored_is_refused(gateway: Gateway, text: str) -> None:
+    task_id = await gateway.create(autoStart=True)
+    body, headers = json.dumps({"reason": text}), {"content-type": "application/json"}
+    answer = await gateway.http.post(f"/api/tasks/{task_id}/pause", content=body, headers=headers)
+    assert (answer.status_code, fields(answer)) == (422, ["reason"])
 
 
 @pytest.mark.parametrize("body", [{"mode": "gently"}, {"modus": "now"}])

@@ -78,6 +78,38 @@ async def test_a_file_name_cannot_leave_its_dataset(storing_gateway: Gateway, ob
 
 
 @pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=UTF-8''my%20r%6Fws.jsonl", "my-rows.jsonl"),
+        ("filename*=utf-8'en'rows%20%E2%82%AC.jsonl", "rows.jsonl"),
+        ("filename*=ISO-8859-1''r%E9sum.jsonl", "r-sum.jsonl"),
+        ("filename*=\"UTF-8''rows.jsonl\"", "rows.jsonl"),
+        ("filename*=rows.jsonl", "rows.jsonl"),
+        ("filename=\"\"; filename*=UTF-8''rows.jsonl", "rows.jsonl"),
+        ("filename=\"plain.jsonl\"; filename*=UTF-8''other.jsonl", "plain.jsonl"),
+        ("filename*=UTF-8''other.jsonl; filename=plain.jsonl", "plain.jsonl"),
+        ('filename="a%22b.jsonl"', "a-b.jsonl"),
+        ('filename="100%.jsonl"', "100.jsonl"),
+        ("filename*=UTF-8''..%2F..%2F_MANIFEST.json", "MANIFEST.json"),
+    ],
+)
+async def test_a_file_name_is_taken_in_every_form_that_clients_send(
+    storing_gateway: Gateway, objects: ObjectStore, parameters: str, name: str
+) -> None:
+    answer = await post(storing_gateway, **raw(NAME, USER, (f'name="file"; {parameters}', ROWS)))
+    assert answer.status_code == 201, answer.text
+    assert await objects.get(f"{answer.json()['storagePath']}/{name}") == ROWS
+
+
+async def test_an_extended_file_name_is_used_if_the_plain_one_is_not_utf_8(
+    storing_gateway: Gateway, objects: ObjectStore
+) -> None:
+    request = raw(NAME, USER, ('name="file"; filename="r@.jsonl"; filename*=UTF-8\'\'rows.jsonl', ROWS))
+    answer = await post(storing_gateway, **{**request, "content": request["content"].replace(b"@", b"\xe9")})
+    assert await objects.get(f"{answer.json()['storagePath']}/rows.jsonl") == ROWS
+
+
+@pytest.mark.parametrize(
     ("request_", "status", "field"),
     [
         (raw(NAME, USER), 422, "file"),

@@ -20,6 +20,8 @@ WRONG = [
     ({"performanceThreshold": 95}, "performanceThreshold"),
     ({"hyperparameters": {"learningRate": 7}}, "learningRate"),
     ({"hyperparameters": "{"}, "hyperparameters"),
+    ({"maxIterations": True}, "maxIterations"),
+    ({"hyperparameters": '{"epochs": true}'}, "epochs"),
     ({"datasetId": "nothing"}, "datasetId"),
     ({"modelName": "qwen-7b"}, "modelName"),
     ({"modelName": f"task:{uuid4()}"}, "modelName"),

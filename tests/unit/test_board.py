@@ -74,6 +74,46 @@ def test_an_iteration_is_printed_as_plain_lines(board: Board) -> None:
     ]
 
 
+NOTICES = [
+    {"rule": "read_as", "rows": 0, "text": "read as CSV", "places": []},
+    {"rule": "unreadable", "rows": 12, "text": "a line is not JSON", "places": ["train/a.jsonl:7", "train/a.jsonl:9"]},
+]
+
+
+def test_a_completed_phase_prints_a_line_for_each_rule_that_it_applied_to_rows(board: Board) -> None:
+    event = history("data_optimized", "TRAINING", rows=280, labels=0, seconds=2.0, notices=NOTICES)
+    assert fold(board, ONE_ITERATION[0], (HISTORY, event)) == [
+        "iteration 1 · optimize …",
+        "iteration 1 · optimize done in 2.0 s: 280 rows",
+        "iteration 1 · optimize · unreadable, 12 rows: a line is not JSON (train/a.jsonl:7, …)",
+        "iteration 1 · train …",
+    ]
+
+
+def rendered(board: Board, width: int = 80) -> str:
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(render(board))
+    return capture.get()
+
+
+def test_the_board_shows_the_notices_of_the_iteration_until_the_next_one(board: Board) -> None:
+    fold(board, ONE_ITERATION[0])
+    fold(board, (HISTORY, history("data_optimized", "TRAINING", rows=280, seconds=2.0, notices=NOTICES)))
+    assert "unreadable, 12 rows: a line is not JSON" in rendered(board)
+    fold(board, *ONE_ITERATION[2:], NEXT_ITERATION)
+    assert "unreadable" not in rendered(board)
+
+
+def test_the_board_shows_few_notices_and_says_where_the_others_are(board: Board) -> None:
+    many = [{**NOTICES[1], "rule": f"rule_{number}"} for number in range(9)]
+    fold(board, ONE_ITERATION[0])
+    fold(board, (HISTORY, history("data_optimized", "TRAINING", rows=280, seconds=2.0, notices=many)))
+    lines = [line for line in rendered(board).splitlines() if "rule" in line or "treadle show" in line]
+    assert len(lines) == 5
+    assert lines[-1].startswith("5 more: see `treadle show`")
+
+
 def test_progress_moves_the_bar_of_its_phase(board: Board) -> None:
     fold(board, *ONE_ITERATION[:2], (PROGRESS, progress(Phase.TRAIN, 1, 30, 60)))
 
@@ -130,9 +170,8 @@ def test_an_ended_task_ends_the_watch(board: Board) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_board_fits_its_terminal(board: Board, width: int) -> None:
-    fold(board, *ONE_ITERATION, NEXT_ITERATION)
-    console = Console(width=width)
-    with console.capture() as capture:
-        console.print(render(board))
+    fold(board, ONE_ITERATION[0])
+    fold(board, (HISTORY, history("data_optimized", "TRAINING", rows=280, seconds=2.0, notices=NOTICES)))
+    fold(board, *ONE_ITERATION[2:])
 
-    assert max(len(line) for line in capture.get().splitlines()) <= width
+    assert max(len(line) for line in rendered(board, width).splitlines()) <= width

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from cli.doctor.checks import TRAIN_EXTRA
 from cli.main import COMMANDS, app
+from cli.tasks.submission import FIELD_OF, body_of
+from contracts.http import ContinuousTaskRequest
 
 COMMAND_NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
 NOWHERE = "http://127.0.0.1:9"
@@ -80,7 +82,8 @@ def test_every_command_has_help(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "up", "worker", "upload", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"]
+    "name",
+    ["demo", "up", "worker", "upload", "download", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"],
 )
 def test_the_help_of_a_command_has_an_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output
@@ -123,6 +126,28 @@ def test_an_option_of_the_loop_creates_a_continuous_task(refusing: Gateway) -> N
     path, body = refusing.received[0]
     assert path == "/api/tasks/continuous"
     assert json.loads(body)["max_iterations"] == 3
+
+
+def test_options_about_rows_and_answers_reach_their_fields(refusing: Gateway) -> None:
+    options = ["--answers", "text", "--max-loss", "0.9", "--tidy", "--keep-spellings", "--max-new-tokens", "300"]
+    runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", *options, "--url", refusing.url])
+
+    body = json.loads(refusing.received[0][1])
+    assert body["optimization"] == {"answers": "text", "max_loss": 0.9, "tidy": True, "merge_spellings": False}
+    assert body["evaluation"] == {"max_new_tokens": 300}
+
+
+def test_every_option_of_a_submission_has_a_field_that_takes_its_type() -> None:
+    task = dict.fromkeys(("model", "dataset", "name", "dev", "test", "pool"), "x")
+    numbers = {"iterations": 3, "threshold": 0.5, "plateau": 2, "seed": 1, "user": 1, "learning_rate": 0.1}
+    more = {"start": True, "start_in": 60.0, "stage": "pt", "method": "full", "epochs": 2.0, "arm": "none"}
+    rows = {"label_budget": 5, "answers": "labels", "max_loss": 1.0, "tidy": True, "merge_spellings": True}
+    answers = {"metric": "rouge_l", "max_new_tokens": 5}
+    given = task | numbers | more | rows | answers
+    assert set(given) == set(FIELD_OF)
+    mode, body = body_of(None, given, None)
+    assert mode == "continuous"
+    ContinuousTaskRequest.model_validate(body)
 
 
 def test_a_delayed_start_also_sets_auto_start(refusing: Gateway) -> None:

@@ -9,9 +9,19 @@ import pytest
 from contracts.commands import EvaluateModel, OptimizeData, TrainModel
 from contracts.events import NextIteration
 from contracts.leases import LeaseVerdict
+from contracts.notices import notice
 from contracts.options import OptimizationOptions, StopRules
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
-from control.machine.machine import ALLOWED, LONGEST_BACKOFF, AttemptState, MachineEvent, Transition, advance
+from control.machine.commands import next_iteration
+from control.machine.machine import (
+    ALLOWED,
+    LONGEST_BACKOFF,
+    NOTICES_KEPT,
+    AttemptState,
+    MachineEvent,
+    Transition,
+    advance,
+)
 from control.machine.task import IllegalTransition, Task
 from tests.build import (
     TASK,
@@ -113,6 +123,40 @@ def test_an_applied_event_raises_the_version_by_one(place: str, event: str, answ
 def test_a_standard_task_completes_after_one_evaluation() -> None:
     task = complete(started(TaskMode.STANDARD), 3)
     assert (task.status, task.reason) == (TaskStatus.COMPLETED, StopReason.ONCE_THROUGH)
+
+
+def test_the_notices_of_a_completed_phase_are_in_the_iteration_at_once() -> None:
+    unreadable = notice("unreadable", 2, "2 lines are not JSON", ["train/a.jsonl:3"])
+    task = advance(started(), completed(started(), notices=(unreadable,))).task
+    assert task.current.notices == {Phase.OPTIMIZE: (unreadable,)}
+
+
+def test_an_evaluation_moves_the_notices_to_the_result() -> None:
+    task = started()
+    for _ in Phase:
+        assert task.key is not None
+        task = advance(task, completed(task, notices=(notice(task.key.phase, 1, "a row"),))).task
+    assert task.current.notices == {}
+    assert {phase: noted[0].rule for phase, noted in task.results[0].notices.items()} == {p: p.value for p in Phase}
+
+
+def test_a_phase_that_is_done_again_drops_the_notices_of_the_later_ones() -> None:
+    task, noted = started(), (notice("unreadable", 1, "a line"),)
+    for _ in range(2):
+        task = advance(task, completed(task, notices=noted)).task
+    task = fold(task, (failed(task, FailureKind.BAD_INPUT), retry(Phase.OPTIMIZE)))
+    assert set(advance(task, completed(task, notices=noted)).task.current.notices) == {Phase.OPTIMIZE}
+    assert advance(task, completed(task)).task.current.notices == {}
+
+
+def test_the_first_and_the_newest_iterations_keep_their_notices() -> None:
+    task = started(stop=StopRules(max_iterations=1000))
+    for _ in range(NOTICES_KEPT + 5):
+        task = advance(task, completed(task, notices=(notice("unreadable", 1, "a line"),))).task
+        task = complete(task, 2)
+        task = advance(task, next_iteration(task)).task
+    with_notices = [result.iteration for result in task.results if result.notices]
+    assert with_notices == [1, *range(6, NOTICES_KEPT + 6)]
 
 
 def test_each_phase_orders_the_next_command_from_what_came_before() -> None:

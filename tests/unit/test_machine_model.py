@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from contracts.commands import PhaseCommand
 from contracts.events import NextIteration
+from contracts.notices import notice
 from contracts.options import StopRules
 from contracts.submissions import (
     CancelTask,
@@ -31,8 +32,17 @@ PHASES = list(Phase)
 LOOP = "loop"
 STATUS = {None: "PENDING", Phase.OPTIMIZE: "OPTIMIZING", Phase.TRAIN: "TRAINING", Phase.EVALUATE: "EVALUATING"}
 STATUS[LOOP] = "LOOPING"  # type: ignore[index]  # a place that is no phase
+
+
+def noted(task: Task) -> MachineEvent:
+    """The event that completes the present phase, with a notice that names the attempt."""
+    assert task.key is not None
+    return completed(task, notices=(notice("attempt", 1, task.key.name),))
+
+
 ENDINGS: dict[str, Callable[[Task], MachineEvent]] = {
     "completed": completed,
+    "noted": noted,
     "failed": failed,
     "bad_input": lambda task: failed(task, FailureKind.BAD_INPUT),
     "out_of_memory": lambda task: failed(task, FailureKind.OUT_OF_MEMORY),
@@ -52,6 +62,8 @@ class Reference:
         self.iteration = self.failures = 0
         self.issued: Counter[tuple[int, Phase | str | None]] = Counter()
         self.attempt_active = False
+        self.notices: dict[tuple[int, Phase], str] = {}
+        """The attempt of which the notice of each phase of each iteration is."""
 
     @property
     def status(self) -> str:
@@ -92,7 +104,11 @@ class Reference:
             return False
         self.attempt_active = False
         match ending:
-            case "completed":
+            case "completed" | "noted":
+                for phase in PHASES[PHASES.index(key.phase) :]:
+                    self.notices.pop((key.iteration, phase), None)
+                if ending == "noted":
+                    self.notices[key.iteration, key.phase] = key.name
                 self._complete_phase()
             case "paused":
                 self._issue_attempt()
@@ -214,6 +230,13 @@ class AnyOrder(RuleBasedStateMachine):
             assert (task.attempt, task.failures) == (model.attempt, model.failures)
         else:
             assert task.attempt == 0
+
+    @invariant()
+    def each_iteration_has_the_notices_of_its_newest_completions(self) -> None:
+        stored = {result.iteration: result.notices for result in self.task.results}
+        stored.setdefault(self.task.iteration, self.task.current.notices)
+        notices = {(n, phase): each[0].text for n, by_phase in stored.items() for phase, each in by_phase.items()}
+        assert notices == self.model.notices
 
     @invariant()
     def folding_the_applied_events_gives_the_task(self) -> None:

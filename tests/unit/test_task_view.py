@@ -1,11 +1,20 @@
-"""How the terminal shows why a task waits."""
+"""How the terminal shows why a task waits and what happened to its rows."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cli.tasks.view import waiting_text
-from contracts.waiting import WaitingReason, WaitingView
+import pytest
+
+from cli.tasks.notices import LINE_LENGTH, notice_line
+from cli.tasks.view import show_task, waiting_text
+from contracts.notices import notice
+from contracts.waiting import TaskDetail, WaitingReason, WaitingView
+from control.gateway.views import task_detail
+from control.machine.commands import next_iteration
+from control.machine.machine import advance
+from control.store.values import StoredTask
+from tests.build import complete, completed, started
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -22,3 +31,42 @@ def test_the_end_of_the_wait_is_shown_with_the_time_left() -> None:
     )
     local = (NOW + timedelta(hours=2)).astimezone()
     assert waiting_text(view, NOW).plain == f"its start is scheduled\nuntil {local:%H:%M:%S} (in 2h0m)"
+
+
+def noted(iterations: int) -> TaskDetail:
+    """A task whose optimizer set two lines aside in each iteration, which its number names."""
+    task = started()
+    for number in range(1, iterations + 1):
+        places = [f"train/a.jsonl:{number}", f"train/a.jsonl:{number + 1}"]
+        lines = notice("not_json", 9, f"9 lines of iteration {number} are not JSON: remove the commas", places)
+        task = complete(advance(task, completed(task, notices=(lines,))).task, 2)
+        task = advance(task, next_iteration(task)).task
+    return task_detail(StoredTask(task, NOW, NOW), None)
+
+
+def test_show_says_what_happened_to_the_rows_with_the_reason_and_the_first_places(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_task(noted(1), [])
+    words = capsys.readouterr().out.partition("What happened to the rows")[2].split()
+    assert " ".join(words) == (
+        "iteration phase rows what happened "
+        "1 optimize 9 not json: 9 lines of iteration 1 are not JSON: remove the commas "
+        "train/a.jsonl:1, train/a.jsonl:2, …"
+    )
+
+
+def test_show_leaves_out_the_notices_between_the_first_and_the_newest_iteration_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_task(noted(3), [])
+    shown = capsys.readouterr().out
+    assert [number for number in (1, 2, 3) if f"of iteration {number} are" in shown] == [1, 3]
+    assert "--json shows those of other iterations too" in shown
+
+
+def test_a_notice_cannot_change_the_terminal_and_fits_one_line() -> None:
+    line = notice_line(notice("not_json", 1, "a \x1b[31mline\nthat " + "goes on " * 50, ["train/a.jsonl:1"]))
+    assert line.startswith("not json, 1 row: a \\x1b[31mline that goes on")
+    assert line.endswith("… (train/a.jsonl:1)")
+    assert len(line) < LINE_LENGTH + 60

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from contracts.events import PhaseEvent
+from contracts.notices import notice
 from contracts.options import StopRules
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskMode
-from control.gateway.views import execution_view, history_view, model_path, task_view
+from control.gateway.views import execution_view, history_view, model_path, task_detail, task_view
 from control.machine.commands import next_iteration
-from control.machine.machine import AttemptState
+from control.machine.machine import AttemptState, advance
 from control.machine.task import Task
 from control.store.values import AttemptRecord, HistoryRow, StoredTask
 from tests.build import TASK, after_events, complete, completed, failed, new_task, started
@@ -83,6 +84,25 @@ def test_best_is_apart_from_latest() -> None:
 def test_each_iteration_is_listed() -> None:
     task = complete(_next(complete(started(), 3, 0.6)), 3, 0.4)
     assert [(each["iteration"], each["dev"]["value"]) for each in view(task)["iterations"]] == [(1, 0.6), (2, 0.4)]
+
+
+def test_the_notices_of_every_iteration_are_listed_with_iteration_and_phase() -> None:
+    task = started()
+    for _ in range(4):
+        assert task.key is not None
+        lines = notice("unreadable", 2, "2 lines are not JSON", ["train/a.jsonl:3", "train/a.jsonl:9"])
+        task = advance(task, completed(task, 0.6, notices=(lines,))).task
+        task = _next(task) if task.phase is None else task
+    shown = task_detail(StoredTask(task, NOW, NOW), None).model_dump(mode="json", by_alias=True)["notices"]
+    assert [(each["iteration"], each["phase"]) for each in shown] == [
+        (1, "optimize"),
+        (1, "train"),
+        (1, "evaluate"),
+        (2, "optimize"),
+    ]
+    facts = {"rule": "unreadable", "rows": 2, "text": "2 lines are not JSON"}
+    assert shown[0].items() >= facts.items()
+    assert shown[0]["places"] == ["train/a.jsonl:3", "train/a.jsonl:9"]
 
 
 @pytest.mark.parametrize(
