@@ -35,7 +35,8 @@ def add_drawn(work: Workspace, draws: Sequence[Draw], spec: Spec) -> None:
         [pool[d.id] for d in draws],
         [RuleDecision(d.id, Action.ADDED, rule, d.similarity, parent=d.bad_case) for d in draws],
     )
-    work.corpus.apply(contaminated([pool[d.id] for d in draws], work.splits.protected, spec.options.near_duplicate))
+    drawn, protected = [pool[d.id] for d in draws], work.splits.protected
+    work.corpus.apply(contaminated(drawn, protected, spec.options.near_duplicate, work.corpus.rows))
     work.drawn |= {d.id: spec.iteration for d in draws}
     work.labels = len(draws)
 
@@ -43,9 +44,10 @@ def add_drawn(work: Workspace, draws: Sequence[Draw], spec: Spec) -> None:
 def candidate_prompts(work: Workspace, threshold: float) -> list[Prompt]:
     """Return the pool prompts that were not drawn, match no dev or test row, and repeat no training or pool prompt."""
     unlabelled = [_without_label(row) for row in work.splits.pool if row.id not in work.drawn]
-    leaking = {decision.row for decision in contaminated(unlabelled, work.splits.protected, threshold)}
+    known = work.corpus.rows
+    leaking = {decision.row for decision in contaminated(unlabelled, work.splits.protected, threshold, known)}
     clean = [Prompt(row.id, words(row.prompt)) for row in unlabelled if row.id not in leaking]
-    return _unrepeated(clean, [words(row.prompt) for row in work.corpus.rows], threshold)
+    return _unrepeated(clean, [words(row.prompt) for row in known], threshold)
 
 
 def _without_label(row: Row) -> Row:

@@ -18,25 +18,31 @@ from optimizer_worker.similarity.shared_text import prompt_words
 from optimizer_worker.similarity.shingles import sizes, views
 
 
-def contaminated(rows: Sequence[Row], protected: Mapping[str, Sequence[Row]], threshold: float) -> list[RuleDecision]:
-    """Drop the rows that match a row of a protected split; a decision names a dev row, but never a test row."""
+def contaminated(
+    rows: Sequence[Row], protected: Mapping[str, Sequence[Row]], threshold: float, others: Sequence[Row] = ()
+) -> list[RuleDecision]:
+    """Drop the rows that match a row of a protected split; a decision names a dev row, but never a test row.
+
+    `others` are more rows of the same kind, which show the text that many rows share.
+    """
     owners = [(name, row) for name, split in protected.items() for row in split]
     if not rows or not owners:
         return []
     first: dict[int, Match] = {}
-    for match in _matches(rows, [row for _, row in owners], threshold):
+    prompts = prompt_words([*rows, *(row for _, row in owners), *others])
+    for match in _matches(rows, prompts[: len(rows)], prompts[len(rows) : len(rows) + len(owners)], threshold):
         first.setdefault(match.row, match)
     return [_decision(rows[index], match, *owners[match.protected]) for index, match in sorted(first.items())]
 
 
-def _matches(rows: Sequence[Row], protected: Sequence[Row], threshold: float) -> Iterator[Match]:
-    every = prompt_words([*rows, *protected])
-    prompts, protected_prompts = every[: len(rows)], every[len(rows) :]
-    yield from _same(prompts, protected_prompts)
-    yield from _near_copies(prompts, protected_prompts, threshold)
-    yield from short_copies(prompts, protected_prompts)
+def _matches(
+    rows: Sequence[Row], prompts: Sequence[Words], protected: Sequence[Words], threshold: float
+) -> Iterator[Match]:
+    yield from _same(prompts, protected)
+    yield from _near_copies(prompts, protected, threshold)
+    yield from short_copies(prompts, protected)
     whole = [(*prompt, *words(row.response)) for prompt, row in zip(prompts, rows, strict=True)]
-    yield from long_copies(whole, protected_prompts)
+    yield from long_copies(whole, protected)
 
 
 def _same(prompts: Sequence[Words], protected: Sequence[Words]) -> Iterator[Match]:

@@ -53,12 +53,12 @@ def _use_one_name_per_slice(parts: Collection[Corpus]) -> None:
 def _cleaned(reading: ReadResult, name: str, max_loss: float) -> Corpus:
     rows, decisions = clean(reading.rows)
     corpus = Corpus(rows, reading.unreadable)
-    corpus.apply(decisions, max_loss)
-    if not corpus.rows:
+    if sum(decision.action.removes for decision in decisions) == len(rows):
         raise BadInput(
             f"{name}: all {len(rows)} rows are empty or repeat their prompt; expected at least one usable row",
             field=REQUEST_FIELDS[name],
         )
+    corpus.apply(decisions, max_loss)
     if reading.unreadable:
         corpus.actions[UNREADABLE] = len(reading.unreadable)
     return corpus
@@ -99,7 +99,7 @@ def _without_row(item: Quarantined) -> Quarantined:
 
 def _dev_outside_test(splits: Splits, corpus: Corpus, threshold: float) -> list[Row]:
     """Return the dev rows that do not match a test row. Raises BadInput if none is left."""
-    in_test = contaminated(splits.dev, {"test": splits.test}, threshold)
+    in_test = contaminated(splits.dev, {"test": splits.test}, threshold, corpus.rows)
     corpus.ledger += [replace(decision, rule="dev_in_test") for decision in in_test]
     if in_test:
         corpus.actions["dev_in_test"] = len(in_test)

@@ -256,9 +256,18 @@ def test_rows_that_are_all_in_test_leave_nothing_to_train_on_and_the_rules_are_c
     upload(tmp_path, "train", questions("test.csv", 3))
     upload(tmp_path, "test", questions("test.csv", 3))
     upload(tmp_path, "dev", questions("train.csv", 3))
-    failed = run_optimize(tmp_path)
+    failed = run_optimize(tmp_path, max_loss=1.0)
     assert isinstance(failed, dict) and failed["field"] == "datasetId"
     assert "no rows are left to train on; rows touched by each rule: contaminated 18," in failed["message"]
+
+
+def test_a_rule_that_would_remove_most_rows_stops_the_phase(tmp_path: Path) -> None:
+    upload(tmp_path, "train", questions("test.csv", 3))
+    upload(tmp_path, "test", questions("test.csv", 2))
+    upload(tmp_path, "dev", questions("train.csv", 3))
+    failed = run_optimize(tmp_path)
+    assert isinstance(failed, dict) and (failed["failure"], failed["field"]) == ("bad_input", "maxLoss")
+    assert "the rule contaminated would remove 12 of 18 rows" in failed["message"]
 
 
 @pytest.mark.parametrize(
