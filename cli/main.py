@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from cli import requests, retention, topology
+from cli.check import command as check
 from cli.dead_letters import commands as dlq
 from cli.demo import command as demo
 from cli.doctor import command as doctor
@@ -38,6 +39,7 @@ def treadle() -> None:
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run services": (demo.demo, serve.up, serve.control, serve.worker),
     "Create and control tasks": (
+        check.check,
         upload.upload,
         tasks.submit,
         requests.start,

@@ -39,11 +39,12 @@ def notices_table(notices: Sequence[NoticeView]) -> Table:
     table.add_column("what happened", overflow="fold")
     for notice in notices:
         rows = f"{notice.rows:,}" if notice.rows else ""
-        table.add_row(str(notice.iteration), notice.phase, rows, _description(notice))
+        table.add_row(str(notice.iteration), notice.phase, rows, notice_text(notice))
     return table
 
 
-def _description(notice: NoticeView) -> Text:
+def notice_text(notice: Notice | NoticeView) -> Text:
+    """A notice with its rule, its text and, on a second line, its first places."""
     places = ", ".join(notice.places) + (", …" if notice.rows > len(notice.places) else "")
     return Text.assemble(
         (printable(notice.rule.replace("_", " ")), "bold"),

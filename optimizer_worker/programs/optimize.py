@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from contracts.options import Answers, Arm
 from infra.child.program import Job, Stopped
 from infra.errors import BadInput
@@ -25,6 +27,7 @@ from optimizer_worker.spec import REQUEST_FIELDS, Result, Spec
 from optimizer_worker.workspace import Workspace
 
 CLASSIFIER = LinearClassifier()
+Step = Callable[[Workspace, Spec], None]
 
 
 def main(spec: Spec, job: Job) -> Result:
@@ -33,14 +36,18 @@ def main(spec: Spec, job: Job) -> Result:
     Raises BadInput if no rows are left to train on, or if a rule would remove more rows than `max_loss` allows.
     """
     work = read_uploads(spec, job) if spec.datasets else read_previous(job)
-    steps = (deduplicate, decide_answers, check_conflicts, check_labels, decontaminate, draw_from_pool, weight_slices)
+    run_steps((*CLEANING, draw_from_pool, weight_slices), work, spec, job)
+    if work.new_splits:
+        work.corpus.keep()
+    return write(work, spec, job.out)
+
+
+def run_steps(steps: Sequence[Step], work: Workspace, spec: Spec, job: Job) -> None:
+    """Run the steps in order. Raises Stopped between two steps if a stop is requested."""
     for step in job.track(steps, "optimizing", len(steps)):
         if job.stop.is_set():
             raise Stopped
         step(work, spec)
-    if work.new_splits:
-        work.corpus.keep()
-    return write(work, spec, job.out)
 
 
 def deduplicate(work: Workspace, spec: Spec) -> None:
@@ -100,6 +107,10 @@ def decontaminate(work: Workspace, spec: Spec) -> None:
             "in dev or test, nor near copies of such rows, and that have only one answer for each prompt",
             field=REQUEST_FIELDS["train"],
         )
+
+
+CLEANING: tuple[Step, ...] = (deduplicate, decide_answers, check_conflicts, check_labels, decontaminate)
+"""The steps that remove rows, in order."""
 
 
 def draw_from_pool(work: Workspace, spec: Spec) -> None:

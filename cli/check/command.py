@@ -1,0 +1,119 @@
+"""`treadle check`: print what would be read, kept and set aside, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson
+from contracts.options import Answers
+
+if TYPE_CHECKING:
+    from contracts.checks import CheckReport
+    from contracts.options import OptimizationOptions
+    from infra.child.process import ProgressLine
+    from infra.models.model_inputs import ModelLocation
+
+PROGRAM = "optimizer_worker.programs.check"
+
+InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File with the rows.")]
+
+
+def check(
+    file: InputFile,
+    dev: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="File with the dev rows.")] = None,
+    test: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="File with the test rows.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the model; its tokenizer and chat template render the rows.")
+    ] = None,
+    answers: Annotated[Answers, typer.Option(help="What the answers are. Only labels can conflict.")] = Answers.AUTO,
+    max_loss: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Largest share of the rows that one rule may remove.")
+    ] = 0.5,
+    near_duplicate: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Similarity from which two prompts or answers count as the same.")
+    ] = 0.8,
+    max_length: Annotated[int, typer.Option(min=8, help="Tokens of one row; used with --model.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split, if --dev or --test is missing.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Check the rows of a file: print what a task would read, keep and set aside, and why.
+
+    Nothing is uploaded and no service is needed. Without --dev or --test, these rows are split off the file, as in a
+    task. The exit status is 1 if a task with these rows would fail.
+
+    **Examples**
+
+        treadle check questions.csv
+        treadle check chats.jsonl --test test.jsonl --model org/model
+    """
+    import asyncio
+
+    from cli.check.view import show_report
+    from contracts.options import OptimizationOptions
+
+    options = OptimizationOptions(answers=answers, max_loss=max_loss, near_duplicate=near_duplicate)
+    files = {"train": file, "dev": dev, "test": test}
+    given = {name: path.resolve() for name, path in files.items() if path is not None}
+    with _progress_bar() as on_step:
+        report = asyncio.run(_run(given, options, _location(model) if model else None, seed, max_length, on_step))
+    if as_json:
+        typer.echo(report.model_dump_json(by_alias=True))
+    else:
+        show_report(report, file.name)
+    if report.problem:
+        raise typer.Exit(1)
+
+
+def _location(model: str) -> ModelLocation:
+    """Return the location of a folder, if there is one, or of a hub id."""
+    from infra.models.model_inputs import ModelLocation
+
+    folder = Path(model).expanduser()
+    if folder.is_dir() or folder.is_absolute():
+        return ModelLocation(kind="path", name=str(folder.resolve()))
+    return ModelLocation(kind="hub", name=model)
+
+
+async def _run(
+    files: dict[str, Path],
+    options: OptimizationOptions,
+    model: ModelLocation | None,
+    seed: int,
+    max_length: int,
+    on_step: Callable[[ProgressLine], None],
+) -> CheckReport:
+    """Run the check in a temporary folder with links to the files."""
+    import tempfile
+
+    from infra.row_check import CheckSpec, run_check
+
+    with tempfile.TemporaryDirectory(prefix="treadle-check-") as name:
+        folder = Path(name)
+        for dataset, path in files.items():
+            (folder / "input" / dataset).mkdir(parents=True)
+            (folder / "input" / dataset / path.name).symlink_to(path)
+        datasets = {dataset: path.name for dataset, path in files.items()}
+        spec = CheckSpec(datasets=datasets, options=options, seed=seed, model=model, max_length=max_length)
+        return await run_check(PROGRAM, folder, spec, on_step)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
+    """Show the steps on standard error; yields a function to call with each progress line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def on_step(line: ProgressLine) -> None:
+            progress.update(bar, description=line.stage, completed=line.done, total=line.total or None)
+
+        yield on_step
