@@ -13,12 +13,14 @@ import httpx
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from cli.services.composition import CHECK_PROGRAM
 from control.apply.applier import Applier
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
 from control.consumers.progress_hub import ProgressHub, Watcher
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
+from control.gateway.row_checks import RowChecks
 from control.machine.machine import MachineEvent
 from control.store.values import Dataset
 from control.telemetry.gauges import Gauges
@@ -94,6 +96,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         objects,
         progress_hub,
         Gauges(CollectorRegistry(), store, bus).scrape,
+        RowChecks(store, objects, settings, CHECK_PROGRAM),
         readiness,
         upload_limit=UPLOAD_LIMIT,
     )

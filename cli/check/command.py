@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from infra.child.process import ProgressLine
     from infra.models.model_inputs import ModelLocation
 
-PROGRAM = "optimizer_worker.programs.check"
-
 InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File with the rows.")]
 
 
@@ -90,6 +88,7 @@ async def _run(
     """Run the check in a temporary folder with links to the files."""
     import tempfile
 
+    from cli.services.composition import CHECK_PROGRAM
     from infra.row_check import CheckSpec, run_check
 
     with tempfile.TemporaryDirectory(prefix="treadle-check-") as name:
@@ -99,7 +98,7 @@ async def _run(
             (folder / "input" / dataset / path.name).symlink_to(path)
         datasets = {dataset: path.name for dataset, path in files.items()}
         spec = CheckSpec(datasets=datasets, options=options, seed=seed, model=model, max_length=max_length)
-        return await run_check(PROGRAM, folder, spec, on_step)
+        return await run_check(CHECK_PROGRAM, folder, spec, on_step)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from control.service import Control
     from infra.worker.plan import PhaseWorker
 
+CHECK_PROGRAM = "optimizer_worker.programs.check"
+"""The program that checks rows without a task."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +62,7 @@ class Composition:
         from cli.services.http_server import serve
         from control.gateway.app import build_app
         from control.gateway.parts import GatewayParts
+        from control.gateway.row_checks import RowChecks
 
         parts = control.parts
         app = build_app(
@@ -69,6 +72,7 @@ class Composition:
                 parts.objects,
                 control.progress_hub,
                 control.gauges.scrape,
+                RowChecks(parts.store, parts.objects, self._settings, CHECK_PROGRAM),
                 control.readiness,
             )
         )

@@ -58,13 +58,13 @@ async def show(dataset_id: DatasetId, parts: Parts) -> DatasetView:
     return dataset_view(await find_dataset(parts.store, dataset_id))
 
 
-async def find_dataset(store: Store, dataset_id: str) -> Dataset:
-    """The dataset with this id. Raises RequestRejected if there is none."""
+async def find_dataset(store: Store, dataset_id: str, field: str = "datasetId") -> Dataset:
+    """The dataset with this id, which `field` of the request names. Raises RequestRejected if there is none."""
     dataset = await store.dataset(dataset_id)
     if dataset is None:
         raise RequestRejected(
             HTTPStatus.NOT_FOUND,
-            "datasetId",
+            field,
             f"there is no dataset {dataset_id}; list the datasets of a user with GET {router.prefix}/user/{{userId}}",
         )
     return dataset

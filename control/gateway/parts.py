@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from control.apply.submissions import Submissions
 from control.consumers.progress_hub import ProgressHub
+from control.gateway.row_checks import RowChecks
 from control.store.port import Store
 from infra.objects import ObjectStore
 
@@ -24,6 +25,7 @@ class GatewayParts:
     progress_hub: ProgressHub
     metrics: Callable[[], Awaitable[bytes]]
     """All metrics in Prometheus text format."""
+    row_checks: RowChecks
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
     """The parts that are not ready (such as the database), by name, with the reason; empty if all are ready."""
     upload_limit: int = 100 * 2**30

@@ -24,6 +24,7 @@ from contracts.topology import CLAIMS, EVENTS, PHASE_QUEUES
 from contracts.wire import decode, encode
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
+from control.gateway.row_checks import RowChecks
 from control.service import Control, ControlParts
 from control.store.port import Store
 from control.store.postgres import PostgresStore
@@ -93,6 +94,7 @@ async def control_running(settings: Settings, bus: Bus | None = None) -> AsyncIt
             objects,
             control.progress_hub,
             control.gauges.scrape,
+            RowChecks(store, objects, settings, None),
             control.readiness,
         )
         gateway = build_app(parts)

@@ -1,0 +1,28 @@
+"""The route that checks the rows of a dataset."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from contracts.checks import CheckReport, CheckRequest
+from control.gateway.datasets import DatasetId, find_dataset
+from control.gateway.parts import Parts
+from control.gateway.tasks import json_only
+
+router = APIRouter(prefix="/api/datasets", tags=["datasets"], dependencies=[Depends(json_only)])
+
+
+@router.post("/{datasetId}/check")
+async def check(dataset_id: DatasetId, parts: Parts, body: CheckRequest | None = None) -> CheckReport:
+    """What a task would read, keep and set aside of a dataset's rows, and why; nothing is stored.
+
+    If a task with these rows would fail, `problem` says why; the status is 200 then too.
+    """
+    request = body or CheckRequest()
+    ids = {"train": dataset_id, "dev": request.dev_dataset_id, "test": request.test_dataset_id}
+    datasets = {name: await find_dataset(parts.store, id_, FIELDS[name]) for name, id_ in ids.items() if id_}
+    return await parts.row_checks.check(datasets, request)
+
+
+FIELDS = {"train": "datasetId", "dev": "devDatasetId", "test": "testDatasetId"}
+"""The request field that names each dataset."""
