@@ -304,7 +304,7 @@ def test_a_pickled_adapter_is_refused_although_other_safetensors_lie_beside_it(a
 
 def test_a_whole_model_with_an_adapter_in_the_same_folder_is_refused(base: Path, adapter: Path, job: Job) -> None:
     shutil.copytree(base, adapter, dirs_exist_ok=True)
-    with pytest.raises(BadConfiguration, match="holds a whole model .* and an adapter"):
+    with pytest.raises(BadConfiguration, match=r"holds a whole model .* and an adapter"):
         load(_at(adapter), job)
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from infra.errors import BadConfiguration
 from infra.models.adapters import PREFIX
 from infra.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from infra.models.layers import Layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,17 +67,18 @@ class Adapter:
         return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
 
-def require_combinable(folders: Iterable[Path], model: PreTrainedModel) -> None:
-    """Raise BadConfiguration if an adapter in `folders` cannot be combined exactly with the new one of `model`."""
+def require_combinable(layers: Layers, model: PreTrainedModel) -> None:
+    """Raise BadConfiguration if an adapter cannot be combined exactly with the others and the new one of `model`."""
     modules = {name for name, _ in model.named_modules()}
-    adapters = {folder: Adapter.read(folder) for folder in folders}
+    adapters = [Adapter.read(folder) for folder in layers.folders]
     new = {name.rpartition(".")[0] for name in modules if name.endswith(".lora_A")}
-    changed = new.union(*(adapter.low_rank() for adapter in adapters.values()))
-    for folder, adapter in adapters.items():
-        if obstacle := _obstacle(adapter, modules, changed):
+    changed = new.union(*(adapter.low_rank() for adapter in adapters))
+    for source, adapter in zip(layers.adapters, adapters, strict=True):
+        obstacle = _obstacle(adapter, modules) or _conflict(adapter, changed, lowest=adapter is adapters[0])
+        if obstacle:
             raise BadConfiguration(
-                f"the adapter in {folder} {obstacle}, so it and a new adapter cannot be saved as one; use method full, "
-                "or merge it into its base first",
+                f"the adapter {source.name} {obstacle}, so it and a new adapter cannot be saved as one; "
+                "use method full, or merge it into its base first",
                 field="method",
             )
 
@@ -94,11 +96,8 @@ def combine(folders: Sequence[Path], folder: Path) -> None:
     (folder / ADAPTER_CONFIG).write_text(json.dumps(_config(adapters, rank), indent=2, sort_keys=True))
 
 
-def _obstacle(adapter: Adapter, modules: set[str], changed: set[str]) -> str | None:
-    """Why an adapter cannot be combined with others, as part of a sentence; None if it can.
-
-    `modules` are those of the model, `changed` those for which any of the adapters has low-rank matrices.
-    """
+def _obstacle(adapter: Adapter, modules: set[str]) -> str | None:
+    """Why an adapter on a model with these modules cannot be combined, as part of a sentence; None if it can."""
     config, standard = adapter.config, dataclasses.asdict(LoraConfig())
     if config.get("peft_type") != "LORA":
         return f"is of type {config.get('peft_type')}"
@@ -108,10 +107,20 @@ def _obstacle(adapter: Adapter, modules: set[str], changed: set[str]) -> str | N
         return f"has init_lora_weights {start!r}, which changes its base"
     if elsewhere := adapter.low_rank() - modules:
         return f"names modules in another way than this version of transformers ({min(elsewhere)})"
-    copied = {key.rpartition(".")[0] for key in adapter.copies()}
-    if both := copied & changed:
-        return f"replaces {min(both)}, which another adapter changes"
     return None
+
+
+def _conflict(adapter: Adapter, changed: set[str], *, lowest: bool) -> str | None:
+    """Which module an adapter replaces although an adapter has low-rank matrices for it, as part of a sentence.
+
+    If an adapter has low-rank matrices for the embeddings, peft saves its base's embeddings too. Those in the `lowest`
+    adapter are the plain base's; those in the others include the changes of the adapters below.
+    """
+    replaced = {key.rpartition(".")[0] for key in adapter.copies()}
+    if not lowest:
+        replaced |= {name.removesuffix(".base_layer") for name in replaced}
+    both = replaced & changed
+    return f"replaces {min(both).removeprefix(PREFIX)}, which an adapter changes too" if both else None
 
 
 def _stacked(adapters: Iterable[Adapter]) -> dict[str, torch.Tensor]:

@@ -11,8 +11,9 @@ import torch
 from contracts.options import Method, Stage
 from infra.models.chat_format import ChatFormat
 from infra.models.layers import Layers, Source
-from infra.models.saved_dtype import saved_dtype
+from infra.models.saved_weights import saved_config, saved_dtype
 from trainer_worker.programs.combining import combine
+from trainer_worker.programs.portable import add_old_config_names, use_old_tokenizer_names
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import TrainResult, TrainSpec
 
@@ -27,7 +28,7 @@ def save_model(model: PreTrainedModel, spec: TrainSpec, layers: Layers, folder: 
     The adapter includes the adapters below it, so that it is loaded alone on the base that it names.
     """
     if spec.hyperparameters.method is Method.FULL:
-        _save_whole(model, saved_dtype(layers.base), folder)
+        _save_whole(model, layers.base, folder)
         return
     config = cast("LoraConfig", model.peft_config["default"])
     config.base_model_name_or_path, config.revision = _recorded(layers.base), layers.base.revision
@@ -37,11 +38,14 @@ def save_model(model: PreTrainedModel, spec: TrainSpec, layers: Layers, folder: 
     combine(layers.folders, folder)
 
 
-def _save_whole(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> None:
+def _save_whole(model: PreTrainedModel, base: Source, folder: Path) -> None:
+    dtype = saved_dtype(base)
     torch.nn.Module.to(model, dtype)
-    for config in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
-        config.dtype = dtype
+    for config in (model.config, *(getattr(model.config, name, None) for name in model.config.sub_configs)):
+        if config is not None:
+            config.dtype = dtype
     model.save_pretrained(folder)
+    add_old_config_names(folder, saved_config(base))
 
 
 def _recorded(base: Source) -> str:
@@ -56,8 +60,10 @@ def _recorded(base: Source) -> str:
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, spec: TrainSpec, folder: Path) -> None:
     """Save the tokenizer, after `sft` with the chat template used in training, so that inference uses the same one."""
     if spec.hyperparameters.stage is Stage.SFT:
-        tokenizer.chat_template = chat.template
+        named = tokenizer.chat_template
+        tokenizer.chat_template = named | {"default": chat.template} if isinstance(named, dict) else chat.template
     tokenizer.save_pretrained(folder)
+    use_old_tokenizer_names(folder)
 
 
 def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder: Path) -> None:

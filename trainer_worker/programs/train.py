@@ -73,7 +73,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
 
     model = prepare(model, hyper)
     if hyper.method is Method.LORA:
-        require_combinable(layers.folders, model)
+        require_combinable(layers, model)
     training = _start(model, examples, spec, padding=chat.eos)
     speed = _run(training, job, spec, _fingerprint(spec, rows_file.read_bytes()))
 

@@ -1,4 +1,4 @@
-"""Finds the floating-point type in which the weights of a model are saved; a program may compute in another one."""
+"""Reads how a base is saved: its configuration, and its floating-point type, which is not always that of computing."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
+def saved_config(base: Source) -> dict[str, Any]:
+    """The content of the base's config.json."""
+    config: dict[str, Any] = json.loads((_folder(base) / CONFIG).read_bytes())
+    return config
+
+
 def saved_dtype(base: Source) -> torch.dtype:
-    """The type of most bytes among the floating-point tensors; if there are none, that of config.json, else float32.
-
-    The base is loaded already: of a model on the hub, the files in the cache are read.
-    """
-    folder = base.folder or Path(_cached(base)).parent
+    """The type of most bytes among the floating-point tensors; if there are none, that of config.json, else float32."""
     sizes = Counter[str]()
-    for file in _weights(folder):
+    for file in _weights(_folder(base)):
         sizes.update(_sizes(file))
-    if sizes:
-        return TYPES[max(sizes, key=lambda name: sizes[name])]
-    return _configured(json.loads((folder / CONFIG).read_bytes()))
+    return TYPES[max(sizes, key=lambda name: sizes[name])] if sizes else _configured(saved_config(base))
 
 
-def _cached(base: Source) -> str:
+def _folder(base: Source) -> Path:
+    """The folder of the base, which is loaded already: of a base on the hub, its folder in the cache."""
+    if base.folder:
+        return base.folder
     file = cached_file(base.path_or_id, CONFIG, revision=base.revision, local_files_only=True)
     assert file is not None  # loading has read it
-    return file
+    return Path(file).parent
 
 
 def _weights(folder: Path) -> Iterable[Path]:
