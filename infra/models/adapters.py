@@ -80,7 +80,8 @@ def _resize(model: PreTrainedModel, folder: Path) -> None:
 def _untie(model: PreTrainedModel, embeddings: Mapping[str, torch.nn.Module]) -> None:
     """Give the input and the output embeddings a matrix each if they share one and the adapter changes one of them.
 
-    Merging would change both. `embeddings` are the modules before peft replaced those that the adapter changes.
+    Merging would change both. `embeddings` are the modules before peft replaced those that the adapter changes. When
+    peft merges, it writes into the model's configuration that they are not tied.
     """
     inside = {name: model.get_submodule(name) for name in embeddings}
     if all(inside[name] is module for name, module in embeddings.items()):
@@ -91,5 +92,3 @@ def _untie(model: PreTrainedModel, embeddings: Mapping[str, torch.nn.Module]) ->
             if parameter in seen:
                 setattr(module, name, torch.nn.Parameter(parameter.detach().clone(), requires_grad=False))
             seen.add(parameter)
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False

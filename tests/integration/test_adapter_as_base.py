@@ -131,9 +131,10 @@ def test_the_tokenizer_is_the_adapters_own_if_it_has_one(adapter: Path, job: Job
     assert load(_at(adapter), job)[1].chat_template == "{{ 'own' }}"
 
 
-def test_the_tokenizer_is_the_bases_if_the_adapter_has_only_its_configuration(adapter: Path, job: Job) -> None:
+@pytest.mark.parametrize("missing", ["tokenizer.json", "tokenizer_config.json"])
+def test_the_tokenizer_is_the_bases_if_the_adapters_is_incomplete(adapter: Path, job: Job, missing: str) -> None:
     tiny_tokenizer(template=None).save_pretrained(adapter)
-    (adapter / "tokenizer.json").unlink()
+    (adapter / missing).unlink()
     assert load(_at(adapter), job)[1].chat_template
 
 
@@ -247,6 +248,13 @@ def test_adapters_in_a_circle_are_refused(adapter: Path, job: Job) -> None:
     _name_base(adapter, str(adapter))
     with pytest.raises(BadConfiguration, match=f"found path:{adapter} on path:{adapter}"):
         load(_at(adapter), job)
+
+
+def test_the_lower_adapter_is_merged_first(base: Path, adapter: Path, job: Job, tmp_path: Path) -> None:
+    upper = save_adapter(tmp_path / "upper", base, seed=2)
+    _name_base(upper, str(adapter))
+    layers = find_layers(_at(upper), job)
+    assert (layers.base.folder, layers.folders) == (base, (adapter, upper))
 
 
 @pytest.mark.parametrize("count", [8, 9])

@@ -296,7 +296,8 @@ def test_an_adapter_of_another_tool_is_included_if_it_was_given_as_the_base(
 def _shift_copies(adapter: Path) -> None:
     """Change the embeddings and the last norm that replace those of the base, as training does."""
     weights = load_file(adapter / "adapter_model.safetensors")
-    shifted = {name: tensor if "layer" in name else tensor * 1.1 for name, tensor in weights.items()}
+    copies = [name for name in weights if "layer" not in name]
+    shifted = weights | {name: weights[name] * (1.1 + 0.1 * number) for number, name in enumerate(copies)}
     save_file(shifted, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
