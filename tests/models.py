@@ -83,6 +83,19 @@ def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = TEMPL
     return folder
 
 
+def save_adapter(folder: Path, base: Path, *, kind: str = "LoraConfig", seed: int = 1, **settings: object) -> Path:
+    """Save an adapter of peft with random weights for the model in `base`, whose folder it names as its base."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    defaults = {"r": 4, "target_modules": "all-linear", "init_lora_weights": False} if kind == "LoraConfig" else {}
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", **{**defaults, **settings})
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write one JSON object per line, as the optimizer does."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,4 +28,6 @@ class TrainResult(Frozen):
 
     steps: int = Field(ge=0)
     metrics: dict[str, float]
+    base: str | None = None
+    """The whole model, as in `ModelSource`, on which a written adapter is complete. None: that of the command."""
     notices: Notices = ()

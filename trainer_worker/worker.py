@@ -32,23 +32,23 @@ def plan(command: TrainModel) -> Plan:
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
-    """Build the event with the trained model as layers: a new base, or one more adapter on the old base."""
+    """Build the event with the trained model as layers: a new base, or one adapter on the old base."""
     result = TrainResult.model_validate_json(finished.result.read_bytes())
     return ModelTrained(
         **finished.facts(),
-        model=_trained(command),
+        model=_trained(command, result),
         steps=result.steps,
         metrics=result.metrics,
         notices=result.notices,
     )
 
 
-def _trained(command: TrainModel) -> ModelSource:
-    base = command.model
+def _trained(command: TrainModel, result: TrainResult) -> ModelSource:
+    """The trained model; the adapters below it are part of the new base or of the new adapter."""
+    old = command.model
     if command.hyperparameters.method is Method.FULL:
-        # Adapters were merged before training, so they are part of the new base.
-        return ModelSource(base=f"artifact:{command.output}", trust_remote_code=base.trust_remote_code)
-    return base.model_copy(update={"adapters": (*base.adapters, command.output)})
+        return ModelSource(base=f"artifact:{command.output}", trust_remote_code=old.trust_remote_code)
+    return old.model_copy(update={"base": result.base or old.base, "adapters": (command.output,)})
 
 
 WORKER: PhaseWorker[TrainModel] = PhaseWorker(

@@ -61,6 +61,60 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, job: Job) -> None:
         load(_at(tmp_path), job)
 
 
+def _lay(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ([], "it is empty"),
+        (["optimizer.pt", "rng_state.pth"], r"a checkpoint from which a training resumes \(optimizer\.pt"),
+        (["optimizer.safetensors", "state.json"], r"a checkpoint from which .* \(optimizer\.safetensors"),
+        (["tokenizer.json", "tokenizer_config.json"], r"only a tokenizer \(tokenizer\.json, tokenizer_config\.json\)"),
+        (["model-q4.gguf"], r"it holds GGUF \(model-q4\.gguf\), which cannot be trained"),
+        (["adapter_model.safetensors"], r"it holds weights \(adapter_model\.safetensors\) without their description"),
+        (["notes.txt"], r"it holds notes\.txt"),
+        (["config.json"], "found no weights at all"),
+        (["config.json", "model.gguf"], r"found GGUF \(model\.gguf\)"),
+        (["config.json", "optimizer.pt", "training_args.bin"], r"found a checkpoint from which a training resumes"),
+        (["config.json", "pytorch_model.bin", "optimizer.pt"], r"found only pytorch_model\.bin, and pickles"),
+        (["adapter_config.json"], r"expected the adapter's weights as adapter_model\.safetensors, found no weights"),
+        (["adapter_config.json", "adapter_model.bin"], r"found only adapter_model\.bin, and pickles"),
+        (["checkpoint-500/config.json", "checkpoint-90/config.json"], "name it: .*/checkpoint-500, .*/checkpoint-90$"),
+        (["mine/adapter_config.json"], "name it: .*/mine$"),
+        (["refs/main", "snapshots/abc/config.json"], "name it: .*/snapshots/abc$"),
+    ],
+)
+def test_a_wrong_folder_is_named_by_what_it_holds(tmp_path: Path, job: Job, names: list[str], fault: str) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    _lay(folder, *names)
+    with pytest.raises(BadConfiguration, match=f"^model path:{folder}: .*{fault}") as caught:
+        load(_at(folder), job)
+    assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("model.gguf", "is a GGUF file, which cannot be trained"),
+        ("model.safetensors", "is a file; expected the folder"),
+    ],
+)
+def test_a_file_is_refused_as_a_model(tmp_path: Path, job: Job, name: str, fault: str) -> None:
+    _lay(tmp_path, name)
+    with pytest.raises(BadConfiguration, match=f"{name} {fault}"):
+        load(_at(tmp_path / name), job)
+
+
+def test_a_trainers_checkpoint_that_holds_a_whole_model_is_loaded(model: Path, job: Job) -> None:
+    _lay(model, "optimizer.pt", "trainer_state.json")
+    assert load(_at(model), job)
+
+
 def test_an_unknown_architecture_is_refused(model: Path, job: Job) -> None:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"model_type": "phantasm"}))

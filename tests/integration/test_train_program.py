@@ -105,12 +105,6 @@ def test_an_adapter_loaded_on_its_base_gives_the_logits_of_the_merged_model(tmp_
         assert torch.allclose(adapted(ids).logits, merged(ids).logits, atol=1e-5)
 
 
-def test_an_adapter_names_its_base_without_a_download(tmp_path: Path, model: Path) -> None:
-    _train(tmp_path, _spec(model, **LORA))
-    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == f"path:{model}"
-
-
 def test_the_output_holds_no_pickle(tmp_path: Path, model: Path) -> None:
     _train(tmp_path, _spec(model, **LORA))
     suffixes = {path.suffix for path in (tmp_path / "out").iterdir()}

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from contracts.options import Stage
+from contracts.options import Method, Stage
 from contracts.rows import Row
 from infra.child.memory import memory_errors
 from infra.child.program import Job, Stopped
 from infra.models.chat_format import ChatFormat
 from infra.models.language_model import load
+from infra.models.layers import find_layers
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
+from trainer_worker.programs.combining import require_combinable
 from trainer_worker.programs.examples import Examples, make_examples, require_conversations, training_rows
 from trainer_worker.programs.history import LossHistory
 from trainer_worker.programs.limits import check_lengths, check_rank, check_vocabulary, longest_row
@@ -61,20 +63,23 @@ def _train(spec: Spec, job: Job) -> TrainResult:
 
     job.report("loading", 0)
     _seed(spec.seed)
-    model, tokenizer = load(spec.model, job)
-    saved_dtype = model.dtype
+    layers = find_layers(spec.model, job)
+    model, tokenizer = load(spec.model, job, layers=layers)
     chat = ChatFormat(tokenizer)
     check_rank(hyper, model.config)
     examples = _examples(rows, chat, spec, longest_row(hyper, model.config))
     check_lengths(examples, model.config)
     check_vocabulary(examples, model)
 
-    training = _start(prepare(model, hyper), examples, spec, padding=chat.eos)
+    model = prepare(model, hyper)
+    if hyper.method is Method.LORA:
+        require_combinable(layers, model)
+    training = _start(model, examples, spec, padding=chat.eos)
     speed = _run(training, job, spec, _fingerprint(spec, rows_file.read_bytes()))
 
     job.report("saving", training.step, training.steps)
-    result = _result(training, examples, speed, time.monotonic() - started)
-    save_model(training.model, spec, saved_dtype, job.out)
+    result = _result(training, examples, speed, time.monotonic() - started, layers.base.name)
+    save_model(training.model, spec, layers, job.out)
     save_tokenizer(tokenizer, chat, spec, job.out)
     save_record(training, spec, result, job.out)
     return result
@@ -128,7 +133,7 @@ def _run(training: Training, job: Job, spec: Spec, fingerprint: str) -> float:
     return progress.tokens_per_second()
 
 
-def _result(training: Training, examples: Examples, speed: float, seconds: float) -> TrainResult:
+def _result(training: Training, examples: Examples, speed: float, seconds: float, base: str) -> TrainResult:
     metrics = {
         "loss": training.history.recent(),
         "tokens_per_second": speed,
@@ -138,7 +143,7 @@ def _result(training: Training, examples: Examples, speed: float, seconds: float
         "sequences": float(len(examples.items)),
         "dropped_rows": float(examples.dropped),
     }
-    return TrainResult(steps=training.step, metrics=metrics)
+    return TrainResult(steps=training.step, metrics=metrics, base=base)
 
 
 def _seed(seed: int) -> None:

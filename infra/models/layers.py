@@ -1,0 +1,165 @@
+"""Finds the layers of a model: its base, and the adapters to merge into it, also if an adapter is given as the base.
+
+An adapter names its base in `adapter_config.json`; this is followed until the base is a whole model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from infra.child.program import Job
+from infra.errors import BadConfiguration
+from infra.models.folders import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    FIELD,
+    has_tokenizer,
+    is_adapter,
+    require_adapter_weights,
+)
+from infra.models.library_errors import as_bad_configuration
+from infra.models.model_inputs import BASE, ModelLocation
+
+MAX_DEPTH = 8
+"""Largest number of adapters on top of each other that are followed to their base."""
+ADAPTER_FILES = [
+    *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, "token*", "vocab*", "merges.txt", "spiece.model", "tekken.json"),
+    *("special_tokens_map.json", "added_tokens.json", "*.jinja"),
+]
+"""Files of an adapter on the hub that are downloaded."""
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model, an adapter or a tokenizer: a folder, or a hub id with an optional revision."""
+
+    name: str
+    """As in `ModelSource`: `path:/folder`, `hub:org/name`, `hub:org/name@revision` or `artifact:models/…`."""
+    folder: Path | None
+    """The folder on this machine; None if the hub has it."""
+    named_in: Path | None = None
+    """The adapter's `adapter_config.json` that names it as the base."""
+
+    def __str__(self) -> str:
+        """The source in error messages; it says how to correct the name of a base."""
+        named = f", the base that base_model_name_or_path in {self.named_in} names" if self.named_in else ""
+        return f"{self.folder or self.name}{named}"
+
+    @property
+    def path_or_id(self) -> str:
+        """The folder or the hub id, as every `from_pretrained` takes it."""
+        return str(self.folder or self.name.removeprefix("hub:").partition("@")[0])
+
+    @property
+    def revision(self) -> str | None:
+        """The branch, tag or commit on the hub; None: the newest."""
+        return None if self.folder else self.name.partition("@")[2] or None
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A whole model, and the adapters to merge into it in this order; each of them has a folder."""
+
+    base: Source
+    adapters: tuple[Source, ...]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the adapters."""
+        return tuple(adapter.folder for adapter in self.adapters if adapter.folder)
+
+    @property
+    def tokenizer(self) -> Source:
+        """Where the tokenizer is: in the last adapter that has one, else in the base."""
+        own = (adapter for adapter in reversed(self.adapters) if adapter.folder and has_tokenizer(adapter.folder))
+        return next(own, self.base)
+
+
+def find_layers(location: ModelLocation, job: Job) -> Layers:
+    """The layers of a model; of the hub only an adapter's files are downloaded, not yet the base.
+
+    Raises BadConfiguration, which names the folder, if it holds no model or if the base of an adapter is not found.
+    """
+    base, followed = _given(location, job), list[Source]()
+    while (adapter := _as_adapter(base, location)) is not None:
+        if len(followed) == MAX_DEPTH or any(adapter.folder == other.folder for other in followed):
+            chain = " on ".join(layer.name for layer in (*followed, adapter))
+            raise BadConfiguration(
+                f"model {location}: expected at most {MAX_DEPTH} adapters, each on another base; found {chain}",
+                field=FIELD,
+            )
+        followed.append(adapter)
+        base = _base_of(adapter, location)
+    given = tuple(Source(name, job.input(name)) for name in location.adapters)
+    for adapter in given:
+        require_adapter_weights(job.input(adapter.name), f"{location} with {adapter.name}")
+    return Layers(base, (*reversed(followed), *given))
+
+
+def _given(location: ModelLocation, job: Job) -> Source:
+    match location.kind:
+        case "hub":
+            return Source(str(location), None)
+        case "artifact":
+            return Source(str(location), job.input(BASE))
+        case "path":
+            return _on_disk(Path(location.name).absolute())
+
+
+def _on_disk(folder: Path, named_in: Path | None = None) -> Source:
+    return Source(f"path:{folder}", folder, named_in)
+
+
+def _as_adapter(source: Source, location: ModelLocation) -> Source | None:
+    """The adapter in this place with its folder, or None if there is a whole model."""
+    name = f"{location}: {source}" if source.named_in else str(location)
+    if source.folder:
+        return source if is_adapter(source.folder, name) else None
+    hub_id, revision = source.path_or_id, source.revision
+    with as_bad_configuration(f"model {name}: could not be loaded from the hub"):
+        if find_adapter_config_file(hub_id, revision=revision) is None:
+            return None
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=ADAPTER_FILES))
+    require_adapter_weights(folder, name)
+    return Source(source.name, folder)
+
+
+def _base_of(adapter: Source, location: ModelLocation) -> Source:
+    """The base that an adapter names: an absolute folder, a folder relative to the adapter's, or a hub id."""
+    assert adapter.folder is not None
+    file = adapter.folder / ADAPTER_CONFIG
+    config = _read(file, location)
+    wanted = config.get("base_model_name_or_path")
+    # Earlier versions of Treadle wrote the prefixes.
+    name = wanted.removeprefix("path:").removeprefix("hub:") if isinstance(wanted, str) else ""
+    absolute = Path(name).is_absolute()
+    folder = Path(name) if absolute else (adapter.folder / name).resolve()
+    if name and folder.is_dir() and (absolute or location.kind != "artifact"):  # an artifact's folder is temporary
+        return _on_disk(folder, file)
+    if _HUB_ID.fullmatch(name):
+        revision = config.get("revision") or "main"
+        return Source(f"hub:{name}" + (f"@{revision}" if revision != "main" else ""), None, file)
+    stored = "fetch the adapter and its base with treadle download, or " if name.startswith("artifact:") else ""
+    raise BadConfiguration(
+        f"model {location}: the adapter {adapter.name} names the base {wanted!r}, which is no folder on this machine "
+        f"and no hub id; {stored}write the base's folder or hub id to base_model_name_or_path in {file}",
+        field=FIELD,
+    )
+
+
+def _read(file: Path, location: ModelLocation) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise BadConfiguration(f"model {location}: {file} is not a JSON object; save the adapter again", field=FIELD)
+    return config
