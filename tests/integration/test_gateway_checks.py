@@ -1,4 +1,4 @@
-"""`POST /api/datasets/{id}/check`: what a task would do with the rows, on real S3 servers and in a real child process."""
+"""`POST /api/datasets/{id}/check`: what a task would do with the rows, with real S3 servers and a real program."""
 
 from __future__ import annotations
 
