@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from contracts.notices import Notice
 from contracts.report import DevReport
 from contracts.rows import Row
 from optimizer_worker.corpus import Corpus
@@ -36,6 +37,8 @@ class Workspace:
     history: bytes = b""
     """The ledger of the earlier iterations, as JSON lines."""
     formats: dict[str, str] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+    """What was done with rows, for a person to read; the first `MAX_NOTICES` are reported."""
     conflicts: list[list[Row]] = field(default_factory=list)
     near_conflicts: list[NearConflict] = field(default_factory=list)
     wrong_labels: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from contracts.notices import Notice
 from contracts.rows import Row
 from infra.child.program import Job
 from infra.errors import BadInput
@@ -26,16 +27,18 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
     """
     given: dict[str, Corpus] = {}
     formats: dict[str, str] = {}
+    notices: list[Notice] = []
     for name, dataset_id in job.track(spec.datasets.items(), "reading", len(spec.datasets)):
         reading = read_dataset(job.input(name), name, dataset_id)
         formats |= reading.formats
+        notices += reading.notices
         given[name] = _cleaned(reading, name)
     corpus = given.pop("train")
     splits = Splits(**{name: part.rows for name, part in given.items()}, **_split_missing(corpus, set(given), spec))
     for name, part in given.items():
         _merge_records(corpus, part, name)
     splits.dev = _dev_outside_test(splits, corpus, spec.options.near_duplicate)
-    return Workspace(corpus=corpus, splits=splits, new_splits=True, formats=formats)
+    return Workspace(corpus=corpus, splits=splits, new_splits=True, formats=formats, notices=notices)
 
 
 def _cleaned(reading: ReadResult, name: str) -> Corpus:

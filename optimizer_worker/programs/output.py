@@ -24,7 +24,13 @@ def write(work: Workspace, spec: Spec, out: Path) -> Result:
         _write_splits(work, out / "splits")
     report = optimizer_report(work, spec)
     (out / "report.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    return Result(rows=report.rows, labels=report.labels, actions=report.actions, has_splits=work.new_splits)
+    return Result(
+        rows=report.rows,
+        labels=report.labels,
+        actions=report.actions,
+        notices=report.notices,
+        has_splits=work.new_splits,
+    )
 
 
 def _ledger(work: Workspace, spec: Spec) -> Iterable[bytes]:

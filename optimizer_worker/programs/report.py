@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import islice
 
 from contracts.message import Frozen
+from contracts.notices import MAX_NOTICES, Notices
 from contracts.options import Arm
 from optimizer_worker.spec import Spec
 from optimizer_worker.workspace import Workspace
@@ -48,6 +49,7 @@ class OptimizerReport(Frozen):
     quarantined: int
     actions: dict[str, int]
     formats: dict[str, str]
+    notices: Notices
     probable_wrong_labels: int
     label_conflicts: int
     near_conflicts: int
@@ -69,6 +71,7 @@ def optimizer_report(work: Workspace, spec: Spec) -> OptimizerReport:
         quarantined=len(work.corpus.quarantine),
         actions=dict(sorted(work.corpus.actions.items())),
         formats=work.formats,
+        notices=tuple(work.notices[:MAX_NOTICES]),
         probable_wrong_labels=work.wrong_labels,
         label_conflicts=len(work.conflicts),
         near_conflicts=len(work.near_conflicts),

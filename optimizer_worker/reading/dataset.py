@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from contracts.artifacts import MANIFEST
+from contracts.notices import Notice
 from contracts.rows import Row
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
@@ -33,6 +34,8 @@ class ReadResult:
     unreadable: list[Quarantined] = field(default_factory=list)
     formats: dict[str, str] = field(default_factory=dict)
     """Name of the format of each file."""
+    notices: list[Notice] = field(default_factory=list)
+    """How the files were read, and which lines were not."""
 
 
 def read_dataset(folder: Path, name: str, dataset_id: str) -> ReadResult:
