@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from optimizer_worker.reading.fields import RecordError, kind, lined
+from optimizer_worker.reading.fields import Fields, RecordError, kind, lined
 from optimizer_worker.reading.tools import json_text
 
 MEDIA_FIELDS = ("images", "image", "image_url", "videos", "video", "audios", "audio")
@@ -32,7 +30,7 @@ def result_of(value: object, place: str) -> str:
     return json_text(value, place)
 
 
-def require_text_only(holder: dict[str, Any], place: str = "") -> None:
+def require_text_only(holder: Fields, place: str = "") -> None:
     """Raise RecordError if a record or message has an image, a video or sound."""
     for name in MEDIA_FIELDS:
         if holder.get(name) not in (None, "", [], "[]"):

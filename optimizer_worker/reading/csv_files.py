@@ -49,7 +49,7 @@ def _table(lines: list[str], file: SourceFile) -> _Table | None:
         return None
     delimiters = _DELIMITERS
     if named := _DELIMITER_LINE.match(lines[start].rstrip("\r\n")):
-        file.note(start + 1, "the delimiter is the one that the line sep= names")
+        file.note(start + 1, "the delimiter was taken from the line sep=")
         delimiters, start = named[1], start + 1
     if start == len(lines):
         return None

@@ -116,9 +116,7 @@ FORMATS: tuple[RecordFormat, ...] = (
     *_paired("alpaca", "instruction", "output", "response", "completion", "answer"),
     *_paired("question and answer", "prompt", "response", "completion", "output", "answer"),
     *_paired("question and answer", "question", "answer", "response", "output"),
-    _chat(
-        "calls", "query", "answers", "tools", turns=lambda record: calling(record, "query", "answers"), uses=_OF_CHATS
-    ),
+    _chat("tool calls", "query", "answers", "tools", turns=calling, uses=_OF_CHATS),
     *_paired("question and answer", "query", "answer", "response", "output"),
     *_paired("question and answer", "input", "output", "response"),
     *_paired("question and answer", "inputs", "targets"),

@@ -15,9 +15,9 @@ from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
 
 COMMENTS = (b"//", b"#")
-COMMENT = "lines that begin with // or # are comments; they were left out"
-BRACKETS = "the brackets of an array around JSON lines were left out"
-SPREAD = "an object over several lines was read as one; its first line is its number"
+COMMENT = "lines that begin with // or # are not JSON; they count as comments"
+BRACKETS = "the brackets of an array around lines of JSON were ignored"
+SPREAD = "an object over several lines is one record, which has the number of its first line"
 _BRACKETS = frozenset({b"[", b"]", b"],", b"];"})
 
 Line = tuple[int, bytes]

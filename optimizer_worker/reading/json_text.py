@@ -13,9 +13,9 @@ import orjson
 from optimizer_worker.reading.encodings import encoding_problem
 from optimizer_worker.reading.fields import RecordError
 
-NO_NUMBER = "NaN and Infinity are no JSON; they count as missing, like null"
-COMMA = "the comma behind an object or list is no JSON; it was left out"
-CONTROL = "a line end or tab inside a text is no JSON, where it is written \\n or \\t; it was read as it is"
+NO_NUMBER = "NaN and Infinity are not JSON; they count as missing, like null"
+COMMA = "a comma after the last item, or after a whole record, is not JSON; it was ignored"
+CONTROL = "a line end or tab inside a text is not JSON, which writes \\n or \\t; it was read as it is"
 _COMMAS = re.compile(rb'("(?:\\.|[^"\\])*")|,(\s*(?:[\]}]|$))', re.DOTALL)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from contracts.rows import Turn
 from optimizer_worker.reading.fields import Fields, RecordError, decoded, kind, lined, optional, required, scalar
 from optimizer_worker.reading.messages import SYSTEM_FIELDS, Conversation, answered, message_list, with_system
@@ -34,10 +32,10 @@ def labelled(record: Fields, text: str, label: str) -> Conversation:
     return Conversation(with_system(record, turns))
 
 
-def calling(record: Fields, question: str, calls: str) -> Conversation:
-    """Convert a question and the calls that answer it."""
-    asked = Turn(role="user", content=required(record, question))
-    said = Turn(role="assistant", content="", tool_calls=calls_in(record.get(calls), calls))
+def calling(record: Fields) -> Conversation:
+    """Convert a query and the calls that answer it."""
+    asked = Turn(role="user", content=required(record, "query"))
+    said = Turn(role="assistant", content="", tool_calls=calls_in(record.get("answers"), "answers"))
     return Conversation(with_system(record, (asked, said)))
 
 
@@ -69,7 +67,7 @@ def _history(record: Fields) -> Conversation:
     return Conversation(tuple(turn for i, item in enumerate(history) for turn in _exchange(item, f"history[{i}]")))
 
 
-def _exchange(item: Any, place: str) -> tuple[Turn, Turn]:
+def _exchange(item: object, place: str) -> tuple[Turn, Turn]:
     if isinstance(item, list) and len(item) == 2 and all(isinstance(text, str) for text in item):
         return Turn(role="user", content=lined(item[0])), Turn(role="assistant", content=lined(item[1]))
     raise RecordError(f"{place}: expected a [question, answer] pair of strings")

@@ -15,7 +15,7 @@ TOOL_FIELDS = ("tools", "functions")
 
 
 def calls_of(message: Fields, place: str) -> tuple[ToolCall, ...]:
-    """Return the calls in `tool_calls`, or the one in the older `function_call`. Raises RecordError if one is invalid."""
+    """Return the calls in `tool_calls`, or in the older `function_call`. Raises RecordError if one is invalid."""
     calls = decoded(message.get("tool_calls"), f"{place}.tool_calls")
     call = message.get("function_call")
     if calls and call:
