@@ -26,6 +26,7 @@ from optimizer_worker.reading.formats import (
     RecordFormat,
     detect,
     folded,
+    most_specific,
     unused_fields,
 )
 from optimizer_worker.reading.losses import Losses
@@ -40,6 +41,8 @@ UNUSED = "unused_fields"
 """The rule of the notice about fields that no format uses."""
 MAX_UNUSED = 20
 """Maximum fields that the notice names."""
+SAMPLE = 100
+"""Records at the beginning of a file by which its format is recognised."""
 OTHER_CASE = "the names of fields were read in lower case"
 
 
@@ -122,7 +125,7 @@ class _Reader:
         result = self.result
         result.unreadable = self._losses.quarantine
         result.notices += self._losses.notices(self._name, len(result.rows))
-        result.notices += self._notes.notices()
+        result.notices += self._notes.notices(lambda _, text: f"{self._name}: {text}")
         if self._unused and not self._sealed:
             names = ", ".join(f"{name} ({rows} rows)" for name, rows in self._unused.most_common(MAX_UNUSED))
             rows = max(self._unused.values())
@@ -152,19 +155,23 @@ class _Reader:
 
 
 def _detect_format(items: Iterator[Record], file: SourceFile) -> tuple[RecordFormat | None, Iterable[Record]]:
-    """Return the format of the first record that has one, and all records. Raises BadInput if none has."""
+    """Return the format of most of the first records, and all records. Raises BadInput if none has a known format."""
     seen: list[Record] = []
-    readable: Record | None = None
+    forms: Counter[RecordFormat] = Counter()
+    unknown: Record | None = None
     for record in items:
         seen.append(record)
         if record.fields is None:
             continue
-        readable = readable or record
         if form := detect(record.fields):
-            return form, chain(seen, items)
-    if readable is not None and readable.fields is not None:
-        raise _unknown_format(readable.fields, f"{file.location}:{readable.line}", file.sealed)
-    return None, seen
+            forms[form] += 1
+        else:
+            unknown = unknown or record
+        if forms and len(seen) >= SAMPLE:
+            break
+    if not forms and unknown is not None and unknown.fields is not None:
+        raise _unknown_format(unknown.fields, f"{file.location}:{unknown.line}", file.sealed)
+    return most_specific(forms), chain(seen, items)
 
 
 def _unknown_format(fields: Fields, place: str, sealed: bool) -> BadInput:

@@ -34,7 +34,8 @@ def required(record: Fields, field: str) -> str:
     value = record.get(field)
     if isinstance(value, str):
         return lined(value)
-    raise RecordError(f"{field}: expected a string, got {kind(value)}")
+    fix = "; write it in double quotes" if isinstance(value, int | float) else ""
+    raise RecordError(f"{field}: expected a string, got {kind(value)}{fix}")
 
 
 def optional(record: Fields, field: str) -> str:

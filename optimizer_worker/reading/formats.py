@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,6 +56,14 @@ def detect(fields: Fields) -> RecordFormat | None:
     if present >= PREFERENCES:
         return None
     return next((form for form in FORMATS if present.issuperset(form.needs)), None)
+
+
+def most_specific(forms: Counter[RecordFormat]) -> RecordFormat | None:
+    """Return the most frequent of the formats of a file's records; plain text only if there is no other.
+
+    A record of text whose label is missing looks like plain text.
+    """
+    return max(forms, key=lambda form: (form is not FORMATS[-1], forms[form]), default=None)
 
 
 @lru_cache(maxsize=4096)
@@ -129,11 +138,16 @@ FORMATS: tuple[RecordFormat, ...] = (
 
 def _known_formats() -> str:
     names = dict.fromkeys(form.name for form in FORMATS)
-    return "; ".join(f"{name} ({' or '.join(_needs(name))})" for name in names)
+    return "; ".join(f"{name} ({' | '.join(_needs(name))})" for name in names)
 
 
 def _needs(name: str) -> list[str]:
-    return [" + ".join(form.needs) for form in FORMATS if form.name == name]
+    """Return the fields of the formats of this name; those with the same first field stand together."""
+    further: dict[str, list[str]] = {}
+    for form in FORMATS:
+        if form.name == name:
+            further.setdefault(form.needs[0], []).append(", ".join(form.needs[1:]))
+    return [f"{first}, {'/'.join(rest)}" if any(rest) else first for first, rest in further.items()]
 
 
 KNOWN_FORMATS = _known_formats()

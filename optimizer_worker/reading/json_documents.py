@@ -9,9 +9,9 @@ import orjson
 
 from infra.errors import BadInput
 from optimizer_worker.reading.fields import RecordError
-from optimizer_worker.reading.formats import detect
+from optimizer_worker.reading.formats import PREFERENCES, detect
 from optimizer_worker.reading.json_lines import line_records
-from optimizer_worker.reading.json_text import parse, repeated_names
+from optimizer_worker.reading.json_text import parse, repeated_names, several
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
 
@@ -32,13 +32,15 @@ def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
     try:
         value, notes = parse(data)
     except RecordError:
+        if b"\n" not in data.strip() and (items := several(data)):
+            return _items(items)
         _require_lines(data, file)
         return line_records(data, file)
     for note in notes:
         file.note(1, note, lines=0)
     if isinstance(value, list) and not _is_conversation(value):
-        return _items(repeated_names(value, data), file)
-    return _items(_rows(value, file), file) if isinstance(value, dict) else iter([record_of(1, value, "")])
+        return _items(repeated_names(value, data))
+    return _items(_rows(value, file)) if isinstance(value, dict) else iter([record_of(1, value, "")])
 
 
 def _is_complete(line: bytes) -> bool:
@@ -59,7 +61,7 @@ def _require_lines(data: bytes, file: SourceFile) -> None:
         place = f"{file.location}:{error.lineno}"
         if error.pos >= len(data.decode(errors="replace").rstrip()):
             fix = "the array is not closed: the file may have been cut off, so upload it again"
-        elif _is_complete(_first_item(data)):
+        elif any(map(_is_complete, _first_items(data))):
             return
         else:
             fix = "correct this line, or write each row as an object on a line of its own"
@@ -67,9 +69,10 @@ def _require_lines(data: bytes, file: SourceFile) -> None:
         raise BadInput(f"{place} is not JSON: {problem}; {fix}", field=place) from error
 
 
-def _first_item(data: bytes) -> bytes:
+def _first_items(data: bytes) -> tuple[bytes, bytes]:
+    """Return the first line, and the one that begins the array."""
     first, _, rest = data.strip().partition(b"\n")
-    return rest.lstrip().partition(b"\n")[0] if first.strip() == b"[" else first.removeprefix(b"[")
+    return first, rest.lstrip().partition(b"\n")[0] if first.strip() == b"[" else first.removeprefix(b"[")
 
 
 def _is_conversation(items: list[Any]) -> bool:
@@ -78,12 +81,14 @@ def _is_conversation(items: list[Any]) -> bool:
     return bool(items) and roles and detect(items[0]) is None
 
 
-def _items(items: list[Any], file: SourceFile) -> Iterator[Record]:
+def _items(items: list[Any]) -> Iterator[Record]:
     return (record_of(number, item, "") for number, item in enumerate(items, 1))
 
 
 def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
     """Return the rows of an object: those of the list that it holds, its values, or itself."""
+    if document.keys() >= PREFERENCES:
+        return [document]
     lists = [name for name, value in document.items() if _is_objects(value)]
     datasets = [name for name in lists if detect(document[name][0])]
     if len(datasets) > 1:

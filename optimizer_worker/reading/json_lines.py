@@ -32,7 +32,9 @@ class _Lines:
     """The lines of a file; lines that were looked at in vain are read again."""
 
     def __init__(self, data: bytes, file: SourceFile) -> None:
-        self._numbered = enumerate(io.BytesIO(data), 1)
+        # A carriage return in a text is written \\r in JSON, so each one outside ends a line.
+        lines = data.replace(b"\r", b"\n") if b"\n" not in data else data
+        self._numbered = enumerate(io.BytesIO(lines), 1)
         self._again: deque[Line] = deque()
         self._file = file
         self._start: bytes | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -61,6 +61,26 @@ def repeated_names(items: list[Any], data: bytes) -> list[Any]:
     return again if isinstance(again, list) else items
 
 
+def several(data: bytes) -> list[Any]:
+    """Return the objects of a text that is several objects in a row, or an empty list for any other text."""
+    if not data.lstrip().startswith(b"{") or not data.rstrip(b" ,\t\r\n").endswith(b"}"):
+        return []
+    try:
+        objects = list(_in_a_row(data.decode().strip()))
+    except (ValueError, RecursionError):
+        return []
+    return objects if len(objects) > 1 else []
+
+
+def _in_a_row(text: str) -> Iterator[Any]:
+    decoder, end = json.JSONDecoder(), 0
+    while end < len(text):
+        value, end = decoder.raw_decode(text, end)
+        yield value
+        while end < len(text) and text[end] in " ,\t\r\n":
+            end += 1
+
+
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object of these fields, as a Repeated if one is given twice."""
     value = dict(pairs)
@@ -107,17 +127,9 @@ def _without_commas(text: bytes) -> bytes:
 def _explained(text: bytes, error: orjson.JSONDecodeError) -> RecordError:
     if re.match(rb"[\[\s]*\{\s*'", text):
         return RecordError("not JSON but Python, with single quotes: write each row with json.dumps")
-    if text.startswith(b"{") and re.search(rb"\}[\s,]*\{", text) and _is_several(text):
+    if several(text):
         return RecordError("several objects on one line: write each on a line of its own")
     return _not_json(error)
-
-
-def _is_several(text: bytes) -> bool:
-    try:
-        _, end = json.JSONDecoder().raw_decode(text.decode())
-    except (ValueError, RecursionError):
-        return False
-    return text.decode()[end:].lstrip(", \t").startswith("{")
 
 
 def _not_json(error: orjson.JSONDecodeError) -> RecordError:

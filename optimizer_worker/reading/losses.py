@@ -45,8 +45,8 @@ class Losses:
             kind, lines = self._in_file.most_common(1)[0]
             line, reason = self._first[kind]
             raise BadInput(
-                f"{file.location}: {lost} of {lost + rows} lines could not be read, which is more than half; "
-                f"{lines} of them, the first of which is line {line}, for this reason: {reason}; correct the lines, or "
+                f"{file.location}: {lost} of {lost + rows} lines could not be read, more than half of the file; the "
+                f"most frequent reason ({lines} lines, the first is line {line}) is: {reason}; correct these lines, or "
                 "remove them, and upload the file again",
                 field=f"{file.location}:{line}",
             )
@@ -56,4 +56,6 @@ class Losses:
     def notices(self, name: str, rows: int) -> list[Notice]:
         """Return a notice for each kind of reason, of a dataset of which `rows` lines were read."""
         total = rows + len(self.quarantine)
-        return self._kinds.notices(f"could not be read and set aside, of {total} lines of {name}: ")
+        return self._kinds.notices(
+            lambda lines, kind: f"{lines} of {total} lines of {name} could not be read and were set aside: {kind}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from contracts.notices import MAX_PLACES, Notice, notice
 
@@ -26,11 +27,15 @@ class Notes:
         if not self._sealed and len(places) < MAX_PLACES and place not in places:
             places.append(place)
 
-    def notices(self, start: str = "") -> list[Notice]:
-        """Return a notice for each of the most frequent texts, behind `start`, and one that counts all others."""
+    def notices(self, sentence: Callable[[int, str], str]) -> list[Notice]:
+        """Return a notice for each of the most frequent texts, and one that counts all others.
+
+        `sentence` makes the notice's text of the number of lines and the text about them.
+        """
         ordered = self.lines.most_common()
         shown = ordered if len(ordered) <= MAX_KINDS else ordered[: MAX_KINDS - 1]
-        notices = [notice(self._rule, lines, f"{start}{text}", self._places[text]) for text, lines in shown]
+        notices = [notice(self._rule, lines, sentence(lines, text), self._places[text]) for text, lines in shown]
         if rest := ordered[len(shown) :]:
-            notices.append(notice(self._rule, sum(lines for _, lines in rest), f"{start}{len(rest)} other reasons"))
+            lines = sum(lines for _, lines in rest)
+            notices.append(notice(self._rule, lines, sentence(lines, f"{len(rest)} other reasons")))
         return notices
