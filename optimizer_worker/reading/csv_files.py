@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from infra.errors import BadInput
 from optimizer_worker.reading.encodings import encoding_problem
-from optimizer_worker.reading.fields import RecordError, display_name
+from optimizer_worker.reading.fields import RecordError, display_name, listed
 from optimizer_worker.reading.formats import KNOWN_FORMATS, detect
 from optimizer_worker.reading.records import Record
 from optimizer_worker.reading.source_file import SourceFile
 
 MAX_FIELD_CHARACTERS = 1 << 30
 """Maximum characters of one CSV field; the default of the standard library is too low for a long answer."""
+NAMED_DELIMITER = "the delimiter was taken from the line sep="
 _DELIMITERS = ",;\t|"
 _DELIMITER_LINE = re.compile(r'^"?sep=(.)"?\1*$', re.IGNORECASE)
 
@@ -49,7 +50,7 @@ def _table(lines: list[str], file: SourceFile) -> _Table | None:
         return None
     delimiters = _DELIMITERS
     if named := _DELIMITER_LINE.match(lines[start].rstrip("\r\n")):
-        file.note(start + 1, "the delimiter was taken from the line sep=")
+        file.note(start + 1, NAMED_DELIMITER)
         delimiters, start = named[1], start + 1
     if start == len(lines):
         return None
@@ -75,10 +76,10 @@ def _require_names(header: list[str], line: str, place: str, sealed: bool) -> No
     if (problem := encoding_problem(line.encode("utf-8", "surrogateescape"))) is not None:
         raise BadInput(f"{place} is {problem}", field=place)
     if repeated := next((name for name in header if header.count(name) > 1), None):
-        shown = "a column" if sealed else f"the column {repeated}"
+        shown = "a column" if sealed else f"the column {listed([repeated])}"
         raise BadInput(f"{place} names {shown} twice; give each column a name of its own", field=place)
     if detect(dict.fromkeys(header, "")) is None:
-        shown = "" if sealed else f" ({', '.join(header)})"
+        shown = "" if sealed else f" ({listed(header)})"
         raise BadInput(
             f"{place} is no header of a known format{shown}; if it is a row, put a line with the names of the columns "
             f"before it, for example text,category or prompt,response; known formats are {KNOWN_FORMATS}",

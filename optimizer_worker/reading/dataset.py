@@ -10,19 +10,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from contracts.artifacts import MANIFEST
 from contracts.notices import Notice, notice
 from contracts.rows import Row, Source
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading.containers import records
-from optimizer_worker.reading.fields import Fields, RecordError
+from optimizer_worker.reading.fields import Fields, RecordError, listed
 from optimizer_worker.reading.formats import (
     KNOWN_FORMATS,
     PREFERENCES,
-    ParsedRecord,
     RecordFormat,
     detect,
     folded,
@@ -127,7 +124,7 @@ class _Reader:
         result.notices += self._losses.notices(self._name, len(result.rows))
         result.notices += self._notes.notices(lambda _, text: f"{self._name}: {text}")
         if self._unused and not self._sealed:
-            names = ", ".join(f"{name} ({rows} rows)" for name, rows in self._unused.most_common(MAX_UNUSED))
+            names = listed(f"{name} ({rows} rows)" for name, rows in self._unused.most_common(MAX_UNUSED))
             rows = max(self._unused.values())
             result.notices.append(notice(UNUSED, rows, f"fields of {self._name} that are not used: {names}"))
         return result
@@ -139,7 +136,7 @@ class _Reader:
         fields = _fields_of(record.fields, form)
         if fields is not record.fields:
             file.note(record.line, OTHER_CASE)
-        example = _converted(fields, form)
+        example = form.convert(fields)
         self._unused.update(unused_fields(fields, form))
         self._unused.update(example.unused)
         row_id = f"{file.location}:{record.line}"
@@ -181,7 +178,7 @@ def _unknown_format(fields: Fields, place: str, sealed: bool) -> BadInput:
             "chosen answer as the response of its prompt"
         )
     else:
-        names = "fields" if sealed else f"the fields {', '.join(fields) or 'none'},"
+        names = "fields" if sealed else f"the fields {listed(fields)},"
         problem = f"has {names} of no known format"
     return BadInput(f"{place} {problem}; known are {KNOWN_FORMATS}", field=place)
 
@@ -193,11 +190,4 @@ def _fields_of(fields: Fields, form: RecordFormat) -> Fields:
     lower = {folded(name): value for name, value in fields.items()}
     if all(name in lower for name in form.needs):
         return lower
-    raise RecordError(f"expected the fields of {form}", f", got {', '.join(fields) or 'none'}")
-
-
-def _converted(fields: Fields, form: RecordFormat) -> ParsedRecord:
-    try:
-        return form.convert(fields)
-    except ValidationError as error:
-        raise RecordError("holds text that is not valid Unicode") from error
+    raise RecordError(f"expected the fields of {form}", f", got {listed(fields)}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 Fields = Mapping[str, Any]
 
+MAX_LISTED = 300
+"""Maximum characters of the names of fields in an error text."""
 _INDEX = re.compile(r"\[\d+\]")
 _NAMELESS = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of the characters that do not belong to the edges of a name."""
@@ -59,7 +61,12 @@ def first_text(record: Fields, names: tuple[str, ...], place: str = "") -> str:
 
 
 def lined(text: str) -> str:
-    """Return `text` with line feeds as its only line ends; nothing else of a text is changed."""
+    """Return `text` with line feeds as its only line ends, else unchanged. Raises RecordError for lone surrogates."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RecordError("holds text that is not valid Unicode") from error
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
@@ -84,7 +91,7 @@ def display_name(text: str) -> str:
     """Return `text` without control characters, and without white space and invisible characters at its ends."""
     if text.isascii() and text.isprintable():
         return text.strip(" ")
-    text = "".join(sign for sign in lined(text) if unicodedata.category(sign) != "Cc" or sign in "\n\t")
+    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cc" or sign in "\n\t")
     start, end = 0, len(text)
     while start < end and unicodedata.category(text[start]) in _NAMELESS:
         start += 1
@@ -103,6 +110,12 @@ def decoded(value: object, field: str) -> object:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got other text") from error
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for an error text, as valid Unicode and not too many."""
+    text = ", ".join(names).encode(errors="replace").decode() or "none"
+    return text if len(text) <= MAX_LISTED else f"{text[:MAX_LISTED]}…"
 
 
 def kind(value: object) -> str:

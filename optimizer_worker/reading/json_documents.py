@@ -8,14 +8,15 @@ from typing import Any
 import orjson
 
 from infra.errors import BadInput
-from optimizer_worker.reading.fields import RecordError
-from optimizer_worker.reading.formats import PREFERENCES, detect
+from optimizer_worker.reading.fields import RecordError, listed
+from optimizer_worker.reading.formats import PREFERENCES, RecordFormat, detect
 from optimizer_worker.reading.json_lines import line_records
 from optimizer_worker.reading.json_text import parse, repeated_names, several
+from optimizer_worker.reading.messages import is_message
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
 
-_ROWS = "with pandas: frame.to_json(FILE, orient='records', lines=True)"
+COLUMNS = "holds columns, expected rows; write rows, with pandas: frame.to_json(FILE, orient='records', lines=True)"
 
 
 def is_document(data: bytes) -> bool:
@@ -77,8 +78,7 @@ def _first_items(data: bytes) -> tuple[bytes, bytes]:
 
 def _is_conversation(items: list[Any]) -> bool:
     """Whether the document is the list of messages of one conversation."""
-    roles = all(isinstance(item, dict) and ("role" in item or "from" in item) for item in items)
-    return bool(items) and roles and detect(items[0]) is None
+    return bool(items) and all(map(is_message, items)) and detect(items[0]) is None
 
 
 def _items(items: list[Any]) -> Iterator[Record]:
@@ -89,15 +89,15 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
     """Return the rows of an object: those of the list that it holds, its values, or itself."""
     if document.keys() >= PREFERENCES:
         return [document]
+    form = detect(document)
     lists = [name for name, value in document.items() if _is_objects(value)]
-    datasets = [name for name in lists if detect(document[name][0])]
+    datasets = [name for name in lists if detect(document[name][0]) and not _is_chat(name, document, form)]
     if len(datasets) > 1:
-        names = "" if file.sealed else f" ({', '.join(datasets)})"
+        names = "" if file.sealed else f" ({listed(datasets)})"
         raise BadInput(
             f"{file.location} holds several lists of rows{names}; upload each as a dataset of its own",
             field=file.location,
         )
-    form = detect(document)
     if datasets or (len(lists) == 1 and form is None):
         file.note(1, "the file is one object, whose list of objects holds the rows", lines=0)
         return list(document[(datasets or lists)[0]])
@@ -106,8 +106,13 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
         file.note(1, "the file is one object, whose values are the rows", lines=0)
         return values
     if not lists and values and all(isinstance(value, list | dict) and len(value) for value in values):
-        raise BadInput(f"{file.location} holds columns, expected rows: write them {_ROWS}", field=file.location)
+        raise BadInput(f"{file.location} {COLUMNS}", field=file.location)
     return [document]
+
+
+def _is_chat(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
+    """Whether the list `name` is the conversation of one record, not a list of records."""
+    return form is not None and name in form.needs and is_message(document[name][0])
 
 
 def _is_objects(value: object) -> bool:

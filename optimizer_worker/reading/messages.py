@@ -49,6 +49,13 @@ def message_list(record: Fields, field: str) -> Conversation:
     return Conversation(tuple(turns), frozenset(f"{field}[].{name}" for name in unused))
 
 
+def is_message(item: object) -> bool:
+    """Whether `item` looks like a message, or like a question with its answer."""
+    if not isinstance(item, dict):
+        return False
+    return any(name in item for name in ROLE_FIELDS) or any(item.keys() >= {*pair} for pair in EXCHANGES)
+
+
 def with_system(record: Fields, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """Return the turns behind the record's system prompt. Raises RecordError if the messages have another one."""
     if not any(name in record for name in SYSTEM_FIELDS) or not (text := first_text(record, SYSTEM_FIELDS)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from optimizer_worker.reading.fields import Fields, RecordError, kind
+from optimizer_worker.reading.fields import Fields, RecordError, kind, listed
 from optimizer_worker.reading.json_text import Repeated
 
 
@@ -20,7 +20,7 @@ class Record(NamedTuple):
 def record_of(line: int, value: object, raw: str) -> Record:
     """Return the record of a parsed JSON value; a bare list of messages counts as a conversation."""
     if isinstance(value, Repeated):
-        return Record(line, None, raw, RecordError("a field is given twice", f": {value.field}"))
+        return Record(line, None, raw, RecordError("a field is given twice", f": {listed([value.field])}"))
     if isinstance(value, dict):
         return Record(line, value, raw)
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

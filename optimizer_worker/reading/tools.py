@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from contracts.rows import ToolCall
-from optimizer_worker.reading.fields import Fields, RecordError, decoded, kind
+from optimizer_worker.reading.fields import Fields, RecordError, decoded, kind, lined
 
 TOOL_FIELDS = ("tools", "functions")
 """Fields of a record with its tools; `functions` is the older name."""
@@ -64,7 +64,8 @@ def _call(item: object, place: str) -> ToolCall:
     call_id = item.get("id")
     if call_id is not None and not isinstance(call_id, str):
         raise RecordError(f"{place}.id: expected a string, got {kind(call_id)}")
-    return ToolCall(name=function["name"], arguments=_arguments(arguments, f"{inside}.arguments"), id=call_id)
+    lined(call_id or "")
+    return ToolCall(name=lined(function["name"]), arguments=_arguments(arguments, f"{inside}.arguments"), id=call_id)
 
 
 def _arguments(value: object, place: str) -> str:

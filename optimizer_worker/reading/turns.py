@@ -132,5 +132,5 @@ def _answer(item: dict[str, Any], content: str, calls: tuple[ToolCall, ...], pla
 def _string(item: dict[str, Any], field: str, place: str) -> str | None:
     value = item.get(field)
     if value is None or isinstance(value, str):
-        return value or None
+        return lined(value) if value else None
     raise RecordError(f"{place}.{field}: expected a string, got {kind(value)}")
