@@ -41,7 +41,10 @@ def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
         file.note(1, note, lines=0)
     if isinstance(value, list) and not _is_conversation(value):
         return _items(repeated_names(value, data))
-    return _items(_rows(value, file)) if isinstance(value, dict) else iter([record_of(1, value, "")])
+    if isinstance(value, dict) and (rows := _rows(value, file)):
+        return _items(rows)
+    line = 1 + data[: len(data) - len(data.lstrip())].count(b"\n")
+    return iter([record_of(line, value, data.decode().strip())])
 
 
 def _is_complete(line: bytes) -> bool:
@@ -86,9 +89,9 @@ def _items(items: list[Any]) -> Iterator[Record]:
 
 
 def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
-    """Return the rows of an object: those of the list that it holds, its values, or itself."""
+    """Return the rows of an object, which are those of the list that it holds, or its values; none if it is a row."""
     if document.keys() >= PREFERENCES:
-        return [document]
+        return []
     form = detect(document)
     lists = [name for name, value in document.items() if _is_objects(value)]
     datasets = [name for name in lists if detect(document[name][0]) and not _is_chat(name, document, form)]
@@ -107,7 +110,7 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
         return values
     if not lists and values and all(isinstance(value, list | dict) and len(value) for value in values):
         raise BadInput(f"{file.location} {COLUMNS}", field=file.location)
-    return [document]
+    return []
 
 
 def _is_chat(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
