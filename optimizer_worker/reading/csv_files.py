@@ -17,6 +17,7 @@ from optimizer_worker.reading.source_file import SourceFile
 
 MAX_FIELD_CHARACTERS = 1 << 30
 """Maximum characters of one CSV field; the default of the standard library is too low for a long answer."""
+MISQUOTED = "not CSV; a double quote inside a quoted text must be written twice"
 NAMED_DELIMITER = "the delimiter was taken from the line sep="
 _DELIMITERS = ",;\t|"
 _DELIMITER_LINE = re.compile(r'^"?sep=(.)"?\1*$', re.IGNORECASE)
@@ -101,7 +102,7 @@ def _rows(table: _Table) -> Iterator[Record]:
                 if any(values):
                     yield _row(line + 1, table.header, values, "".join(lines[line:begin]))
         except csv.Error as error:
-            yield Record(begin + 1, None, _printable(lines[begin]).rstrip(), RecordError("not CSV", f": {error}"))
+            yield Record(begin + 1, None, _printable(lines[begin]).rstrip(), RecordError(MISQUOTED, f": {error}"))
         else:
             return
         start = begin + 1

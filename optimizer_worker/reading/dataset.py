@@ -38,6 +38,8 @@ UNUSED = "unused_fields"
 """The rule of the notice about fields that no format uses."""
 MAX_UNUSED = 20
 """Maximum fields that the notice names."""
+DOCUMENTS = frozenset({"readme", "license", "licence"})
+"""Names, without their ends, of files that come with data and hold none."""
 SAMPLE = 100
 """Records at the beginning of a file by which its format is recognised."""
 OTHER_CASE = "the names of fields were read in lower case"
@@ -107,6 +109,9 @@ class _Reader:
 
     def read(self, path: Path, location: str) -> None:
         file = SourceFile(path, location, self._sealed, self._notes)
+        if path.stem.lower() in DOCUMENTS:
+            self._notes.add("a file about the data was not read", location, 0)
+            return
         form, items = _detect_format(records(file), file)
         if form is not None:
             self.result.formats[location] = form.name

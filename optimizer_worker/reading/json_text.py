@@ -127,6 +127,8 @@ def _without_commas(text: bytes) -> bytes:
 def _explained(text: bytes, error: orjson.JSONDecodeError) -> RecordError:
     if re.match(rb"[\[\s]*\{\s*'", text):
         return RecordError("not JSON but Python, with single quotes: write each row with json.dumps")
+    if re.match(r"[\[\s]*\{\s*[\u201c\u201d\u201e\u00ab\u2018\u2019]", text.decode()):
+        return RecordError("not JSON: the quotes are typographic ones; write straight ones")
     if several(text):
         return RecordError("several objects on one line: write each on a line of its own")
     return _not_json(error)

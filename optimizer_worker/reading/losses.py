@@ -9,7 +9,7 @@ from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading.fields import RecordError
 from optimizer_worker.reading.notes import Notes
-from optimizer_worker.reading.records import Record
+from optimizer_worker.reading.records import Record, shown
 from optimizer_worker.reading.source_file import SourceFile
 
 UNREADABLE = "unreadable"
@@ -33,7 +33,7 @@ class Losses:
         self._in_file[problem.kind] += 1
         self._first.setdefault(problem.kind, (record.line, reason))
         self._kinds.add(problem.kind, f"{file.location}:{record.line}")
-        content = None if file.sealed else (record.raw or str(record.fields))[:MAX_KEPT_CHARACTERS]
+        content = None if file.sealed else (record.raw or shown(record.fields))[:MAX_KEPT_CHARACTERS]
         self.quarantine.append(
             Quarantined(rule=UNREADABLE, reason=reason, file=file.location, line=record.line, content=content)
         )

@@ -17,6 +17,14 @@ class Record(NamedTuple):
     problem: RecordError | None = None
 
 
+def shown(value: object) -> str:
+    """Return `value` as text for the quarantine; empty if it is nested too deeply."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return ""
+
+
 def record_of(line: int, value: object, raw: str) -> Record:
     """Return the record of a parsed JSON value; a bare list of messages counts as a conversation."""
     if isinstance(value, Repeated):
@@ -25,4 +33,4 @@ def record_of(line: int, value: object, raw: str) -> Record:
         return Record(line, value, raw)
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return Record(line, {"messages": value}, raw)
-    return Record(line, None, raw or repr(value), RecordError(f"expected an object, got {kind(value)}"))
+    return Record(line, None, raw or shown(value), RecordError(f"expected an object, got {kind(value)}"))

@@ -235,6 +235,13 @@ def test_an_empty_dataset_is_named_as_the_request_names_it(tmp_path: Path, name:
     assert error.value.field == field
 
 
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "readme.txt"])
+def test_a_file_about_the_data_is_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("# A dataset\n")
+    reading = read(tmp_path, a__jsonl=lines(chat("q", "a")))
+    assert (len(reading.rows), reading.notices[0].places) == (1, (f"train/{name}",))
+
+
 def test_only_the_training_rows_of_an_optimized_dataset_are_read(tmp_path: Path) -> None:
     row = read(tmp_path, train__jsonl=lines({"text": "a", "label": "b"})).rows[0]
     (tmp_path / "train.jsonl").write_text(row.model_dump_json())

@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import BadInput
 from optimizer_worker.reading.containers import records
-from optimizer_worker.reading.csv_files import NAMED_DELIMITER
+from optimizer_worker.reading.csv_files import MISQUOTED, NAMED_DELIMITER
 from optimizer_worker.reading.dataset import OTHER_CASE, ReadResult
 from optimizer_worker.reading.source_file import SourceFile
 from tests.uploads import notes, read
@@ -84,7 +84,7 @@ def test_a_row_with_a_field_too_few_is_quarantined(tmp_path: Path) -> None:
 def test_reading_goes_on_after_a_quote_that_is_never_closed(tmp_path: Path) -> None:
     reading = read(tmp_path, a__csv='text,category\na,x\n"b,y\nc,z\n')
     assert [row.prompt for row in reading.rows] == ["a", "c"]
-    assert [(item.line, "not CSV" in item.reason) for item in reading.unreadable] == [(3, True)]
+    assert [(item.line, item.reason.startswith(MISQUOTED)) for item in reading.unreadable] == [(3, True)]
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])

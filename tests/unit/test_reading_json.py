@@ -139,6 +139,7 @@ def test_a_broken_item_of_an_array_of_lines_costs_one_row(tmp_path: Path) -> Non
     ("bad", "found"),
     [
         ("{'prompt': 'q', 'response': 'a'}", "not JSON but Python, with single quotes: write each row with json.dumps"),
+        ("{“prompt”: “q”}", "not JSON: the quotes are typographic ones; write straight ones"),
         (LINES[0] + LINES[1], "several objects on one line: write each on a line of its own"),
         ('{"prompt": "a", "prompt": "b", "response": "c"}', "a field is given twice: prompt"),
         ('{"prompt": "x",', "not JSON: unexpected end of data at column 16"),
