@@ -16,7 +16,7 @@ MAX_SHARE_OF_LABELS, MAX_LABEL_WORDS = 0.2, 8
 def kind_of_answers(rows: Sequence[Row], option: Answers) -> tuple[Answers, Notice]:
     """Return LABELS or TEXT, as the option says or by the rows, with a notice that shows the decision."""
     conversations = [row for row in rows if row.text is None]
-    different = {normal(row.response): row.response for row in conversations}
+    different = {normal(row.answer): row.answer for row in conversations}
     longest = max((len(words(answer)) for answer in different.values()), default=0)
     found = f"{len(different)} different answers in {len(conversations)} rows, the longest of {longest} words"
     if option is not Answers.AUTO:

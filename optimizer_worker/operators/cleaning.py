@@ -1,4 +1,4 @@
-"""Clean each row's text, and quarantine rows that are useless for training."""
+"""Quarantine rows that are useless for training, and, if a person asks for it, tidy the text of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from contracts.rows import Row, Turn
+from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
 
 # Control characters, soft hyphens, zero-width spaces, byte-order marks; not joiners, which scripts and emoji need.
@@ -35,17 +35,24 @@ def _is_tidy(text: str) -> bool:
     return not (spaced or " \n" in text or _UNUSUAL.search(text)) and text == text.strip()
 
 
-def clean(rows: Sequence[Row]) -> tuple[list[Row], list[RuleDecision]]:
-    """Return the rows with clean text, and the decisions to rewrite or quarantine rows."""
-    tidied, decisions = [], []
-    for row in rows:
-        cleaned = _tidied(row)
-        tidied.append(cleaned)
-        if problem := _problem(cleaned):
-            decisions.append(RuleDecision(row.id, Action.QUARANTINED, problem, reason=_REASONS[problem]))
-        elif cleaned is not row:
-            decisions.append(RuleDecision(row.id, Action.REWRITTEN, "tidied"))
-    return tidied, decisions
+def tidied(rows: Sequence[Row]) -> tuple[list[Row], list[RuleDecision]]:
+    """Return the rows with tidy text, and a decision for each row that was rewritten."""
+    result = [_tidied(row) for row in rows]
+    decisions = [
+        RuleDecision(new.id, Action.REWRITTEN, "tidied")
+        for new, row in zip(result, rows, strict=True)
+        if new is not row
+    ]
+    return result, decisions
+
+
+def clean(rows: Sequence[Row]) -> list[RuleDecision]:
+    """Return the decisions to quarantine rows that teach nothing; no row is changed."""
+    return [
+        RuleDecision(row.id, Action.QUARANTINED, problem, reason=_REASONS[problem])
+        for row in rows
+        if (problem := _problem(row))
+    ]
 
 
 _REASONS = {
@@ -62,16 +69,21 @@ def _tidied(row: Row) -> Row:
     contents = [tidy(turn.content) for turn in row.turns]
     if all(new == turn.content for new, turn in zip(contents, row.turns, strict=True)):
         return row
-    turns = tuple(Turn(role=turn.role, content=new) for turn, new in zip(row.turns, contents, strict=True))
+    turns = tuple(turn.model_copy(update={"content": new}) for turn, new in zip(row.turns, contents, strict=True))
     return row.model_copy(update={"turns": turns, "slice": tidy(row.slice) or "all"})
 
 
 def _problem(row: Row) -> str | None:
     if row.text is not None:
-        return None if row.text else "empty_prompt"
-    empty = {turn.role for turn in row.turns if not turn.content}
+        return None if _visible(row.text) else "empty_prompt"
+    empty = {turn.role for turn in row.turns if not (_visible(turn.content) or turn.tool_calls)}
     if "user" in empty:
         return "empty_prompt"
     if "assistant" in empty:
         return "empty_answer"
-    return "answer_repeats_prompt" if row.prompt == row.response else None
+    return "answer_repeats_prompt" if row.prompt.strip() == row.response.strip() else None
+
+
+def _visible(text: str) -> bool:
+    """Whether `text` has a character that shows."""
+    return any(not sign.isspace() and unicodedata.category(sign) not in ("Cc", "Cf") for sign in text)

@@ -28,7 +28,7 @@ def exact_duplicates(rows: Sequence[Row]) -> list[RuleDecision]:
     first: dict[tuple[str, str], str] = {}
     decisions = []
     for row in rows:
-        parent = first.setdefault((normal(row.prompt), normal(row.response)), row.id)
+        parent = first.setdefault((normal(row.prompt), normal(row.answer)), row.id)
         if parent != row.id:
             decisions.append(RuleDecision(row.id, Action.DROPPED, "exact_duplicate", 1.0, 1.0, parent))
     return decisions
@@ -40,7 +40,7 @@ def near_duplicates(rows: Sequence[Row], threshold: float) -> list[RuleDecision]
     Prompt and answer must each reach a Jaccard similarity of `threshold`.
     """
     prompts = prompt_words(rows)
-    answers = [words(row.response) for row in rows]
+    answers = [words(row.answer) for row in rows]
     pairs = _similar(prompts, answers, threshold)
     differing = [(signs(prompt), signs(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
     dropped: dict[int, RuleDecision] = {}

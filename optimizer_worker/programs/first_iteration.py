@@ -6,17 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from contracts.notices import Notice
+from contracts.options import OptimizationOptions
 from contracts.rows import Row
 from infra.child.program import Job
 from infra.errors import BadInput
 from optimizer_worker.corpus import Corpus
-from optimizer_worker.operators.cleaning import clean
+from optimizer_worker.ledger import Action, RuleDecision
+from optimizer_worker.operators.cleaning import clean, tidied
 from optimizer_worker.operators.decontamination import contaminated
 from optimizer_worker.operators.duplicates import exact_duplicates
 from optimizer_worker.operators.spellings import preferred, with_slices
 from optimizer_worker.operators.splitting import split_off
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.dataset import UNREADABLE, ReadResult, read_dataset
+from optimizer_worker.reading.dataset import ReadResult, read_dataset
+from optimizer_worker.reading.losses import UNREADABLE
 from optimizer_worker.spec import REQUEST_FIELDS, SEALED, Spec
 from optimizer_worker.workspace import Splits, Workspace
 
@@ -24,7 +27,7 @@ from optimizer_worker.workspace import Splits, Workspace
 def read_uploads(spec: Spec, job: Job) -> Workspace:
     """Read, clean and split the datasets.
 
-    Raises BadInput if a dataset has no usable rows, a file has no known format, or too few rows are left to split.
+    Raises BadInput if a dataset has no usable rows, a file cannot be read, or too few rows are left to split.
     """
     given: dict[str, Corpus] = {}
     formats: dict[str, str] = {}
@@ -33,10 +36,11 @@ def read_uploads(spec: Spec, job: Job) -> Workspace:
         reading = read_dataset(job.input(name), name, dataset_id)
         formats |= reading.formats
         notices += reading.notices
-        given[name] = _cleaned(reading, name, spec.options.max_loss)
+        given[name] = _cleaned(reading, name, spec.options)
     _use_one_name_per_slice(given.values())
     corpus = given.pop("train")
-    splits = Splits(**{name: part.rows for name, part in given.items()}, **_split_missing(corpus, set(given), spec))
+    missing = _split_missing(corpus, set(given), spec)
+    splits = Splits(**{name: part.rows for name, part in given.items()}, **missing)
     for name, part in given.items():
         _merge_records(corpus, part, name)
     splits.dev = _dev_outside_test(splits, corpus, spec.options.near_duplicate)
@@ -50,18 +54,34 @@ def _use_one_name_per_slice(parts: Collection[Corpus]) -> None:
         part.replace(with_slices(part.rows, spelling))
 
 
-def _cleaned(reading: ReadResult, name: str, max_loss: float) -> Corpus:
-    rows, decisions = clean(reading.rows)
+def _cleaned(reading: ReadResult, name: str, options: OptimizationOptions) -> Corpus:
+    rows, rewritten = tidied(reading.rows) if options.tidy else (reading.rows, [])
     corpus = Corpus(rows, reading.unreadable)
-    if sum(decision.action.removes for decision in decisions) == len(rows):
+    corpus.add([], [*_unreadable(reading.unreadable), *rewritten])
+    decisions = clean(rows)
+    if len(decisions) == len(rows):
         raise BadInput(
-            f"{name}: all {len(rows)} rows are empty or repeat their prompt; expected at least one usable row",
+            f"{name}: all {len(rows)} rows are empty or repeat their prompt; expected at least one usable row"
+            f"{_lost(reading.unreadable)}",
             field=REQUEST_FIELDS[name],
         )
-    corpus.apply(decisions, max_loss)
-    if reading.unreadable:
-        corpus.actions[UNREADABLE] = len(reading.unreadable)
+    corpus.apply(decisions, options.max_loss)
     return corpus
+
+
+def _unreadable(lines: Sequence[Quarantined]) -> list[RuleDecision]:
+    return [RuleDecision(_place(line), Action.QUARANTINED, UNREADABLE, reason=line.reason) for line in lines]
+
+
+def _place(line: Quarantined) -> str:
+    return f"{line.file}:{line.line}"
+
+
+def _lost(lines: Sequence[Quarantined]) -> str:
+    """Return the end of an error text about too few rows that names the lines that could not be read."""
+    if not lines:
+        return ""
+    return f"; {len(lines)} lines could not be read, the first of which is {_place(lines[0])}: {lines[0].reason}"
 
 
 def _split_missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, list[Row]]:
@@ -71,7 +91,11 @@ def _split_missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, lis
     wanted = {name: fraction for name, fraction in fractions.items() if name not in given}
     if not wanted:
         return {}
-    chosen = split_off(corpus.rows, wanted, options.near_duplicate, spec.seed)
+    try:
+        chosen = split_off(corpus.rows, wanted, options.near_duplicate, spec.seed)
+    except BadInput as error:
+        unreadable = [item for item in corpus.quarantine if item.rule == UNREADABLE]
+        raise BadInput(f"{error}{_lost(unreadable)}", field=error.field) from error
     for name, rows in chosen.items():
         corpus.hold_out(rows, name, in_ledger=name != SEALED)
     return {name: _without_duplicates(rows) for name, rows in chosen.items()}

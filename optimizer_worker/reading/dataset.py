@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from contracts.artifacts import MANIFEST
-from contracts.notices import Notice
-from contracts.rows import Row
+from contracts.notices import Notice, notice
+from contracts.rows import Row, Source
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.containers import Record, records
-from optimizer_worker.reading.fields import Fields, RecordError
-from optimizer_worker.reading.formats import FORMATS, RecordFormat, detect
+from optimizer_worker.reading.containers import records
+from optimizer_worker.reading.fields import Fields, RecordError, listed
+from optimizer_worker.reading.formats import (
+    KNOWN_FORMATS,
+    PREFERENCES,
+    RecordFormat,
+    detect,
+    folded,
+    most_specific,
+    unused_fields,
+)
+from optimizer_worker.reading.losses import Losses
+from optimizer_worker.reading.notes import Notes
+from optimizer_worker.reading.records import Record
+from optimizer_worker.reading.source_file import READ_AS, SourceFile
 from optimizer_worker.spec import REQUEST_FIELDS, SEALED
 
-UNREADABLE = "unreadable"
-MAX_KEPT_CHARACTERS = 500
-"""Maximum characters of an unreadable line that are kept in the quarantine."""
+UNUSED = "unused_fields"
+"""The rule of the notice about fields that no format uses."""
+MAX_UNUSED = 20
+"""Maximum fields that the notice names."""
+DOCUMENTS = frozenset({"readme", "license", "licence"})
+"""Names, without their ends, of files that come with data and hold none."""
+SAMPLE = 100
+"""Records at the beginning of a file by which its format is recognised."""
+OTHER_CASE = "the names of fields were read in lower case"
 
 
 @dataclass(slots=True)
@@ -37,25 +56,34 @@ class ReadResult:
 
 
 def read_dataset(folder: Path, name: str, dataset_id: str) -> ReadResult:
-    """Read all rows of a dataset, with ids `<name>/<file>:<line>`. Raises BadInput if there are none."""
-    reading = ReadResult()
-    for path in _files(folder):
-        _read_file(path, f"{name}/{path.relative_to(folder)}", name == SEALED, reading)
-    if not reading.rows:
-        why = _why_empty(reading)
-        raise BadInput(f"dataset {dataset_id} ({name}) holds no rows; {why}", field=REQUEST_FIELDS[name])
-    return reading
+    """Read all rows of a dataset, with ids `<name>/<file>:<line>`.
+
+    Raises BadInput if there are none, if more than half of a file's lines cannot be read, or if a file has another
+    encoding or no known format.
+    """
+    reader = _Reader(name)
+    with _paused_collector():
+        for path in _files(folder):
+            reader.read(path, f"{name}/{path.relative_to(folder)}")
+    if not reader.result.rows:
+        raise BadInput(
+            f"dataset {dataset_id} ({name}) holds no rows; expected JSON lines, a JSON array or CSV with a header, in "
+            f"one of the formats {KNOWN_FORMATS}",
+            field=REQUEST_FIELDS[name],
+        )
+    return reader.finish()
 
 
-def _why_empty(reading: ReadResult) -> str:
-    if reading.unreadable:
-        first = reading.unreadable[0]
-        return f"{first.file}:{first.line}: {first.reason}"
-    return f"expected JSON lines, a JSON array or CSV with a header, with the fields of {_known_formats()}"
-
-
-def _known_formats() -> str:
-    return "; ".join(str(record_format) for record_format in FORMATS)
+@contextmanager
+def _paused_collector() -> Iterator[None]:
+    """Pause the collector of cycles, which would look at every row again and again; rows are in no cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -66,56 +94,103 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in paths if path.name != MANIFEST and not path.name.startswith(".")]
 
 
-def _read_file(path: Path, location: str, sealed: bool, reading: ReadResult) -> None:
-    record_format, items = _detect_format(records(path, location), location)
-    if record_format is not None:
-        reading.formats[location] = record_format.name
-    for record in items:
-        row = _row(record, record_format, location)
-        if isinstance(row, Row):
-            reading.rows.append(row)
-        else:
-            reading.unreadable.append(_unreadable(record, row, location, sealed))
+class _Reader:
+    """Reads the files of one dataset one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self.result = ReadResult()
+        self._name = name
+        self._sealed = name == SEALED
+        self._losses = Losses(sealed=self._sealed)
+        self._notes = Notes(READ_AS, sealed=self._sealed)
+        self._unused: Counter[str] = Counter()
+
+    def read(self, path: Path, location: str) -> None:
+        file = SourceFile(path, location, self._sealed, self._notes)
+        if path.stem.lower() in DOCUMENTS:
+            self._notes.add("a file about the data was not read", location, 0)
+            return
+        form, items = _detect_format(records(file), file)
+        if form is not None:
+            self.result.formats[location] = form.name
+        before = len(self.result.rows)
+        for record in items:
+            try:
+                self.result.rows.append(self._row(record, form, file))
+            except RecordError as problem:
+                self._losses.add(record, problem, file)
+        self._losses.end_file(file, len(self.result.rows) - before)
+
+    def finish(self) -> ReadResult:
+        result = self.result
+        result.unreadable = self._losses.quarantine
+        result.notices += self._losses.notices(self._name, len(result.rows))
+        result.notices += self._notes.notices(lambda _, text: f"{self._name}: {text}")
+        if self._unused and not self._sealed:
+            names = listed(f"{name} ({rows} rows)" for name, rows in self._unused.most_common(MAX_UNUSED))
+            rows = max(self._unused.values())
+            result.notices.append(notice(UNUSED, rows, f"fields of {self._name} that are not used: {names}"))
+        return result
+
+    def _row(self, record: Record, form: RecordFormat | None, file: SourceFile) -> Row:
+        """Return the row of a record. Raises RecordError if there is none."""
+        if record.fields is None or form is None:
+            raise record.problem or RecordError("has no fields of a known format")
+        fields = _fields_of(record.fields, form)
+        if fields is not record.fields:
+            file.note(record.line, OTHER_CASE)
+        example = form.convert(fields)
+        self._unused.update(unused_fields(fields, form))
+        self._unused.update(example.unused)
+        row_id = f"{file.location}:{record.line}"
+        return Row(
+            id=row_id,
+            turns=example.turns,
+            text=example.text,
+            slice=example.slice,
+            tools=example.tools,
+            weight=example.weight,
+            source=Source(file=file.location, line=record.line),
+        )
 
 
-def _detect_format(items: Iterator[Record], location: str) -> tuple[RecordFormat | None, Iterable[Record]]:
-    """Return the format of the first record that has one, and all records. Raises BadInput if none has."""
+def _detect_format(items: Iterator[Record], file: SourceFile) -> tuple[RecordFormat | None, Iterable[Record]]:
+    """Return the format of most of the first records, and all records. Raises BadInput if none has a known format."""
     seen: list[Record] = []
-    readable: Record | None = None
+    forms: Counter[RecordFormat] = Counter()
+    unknown: Record | None = None
     for record in items:
         seen.append(record)
         if record.fields is None:
             continue
-        readable = readable or record
-        if record_format := detect(record.fields):
-            return record_format, chain(seen, items)
-    if readable is not None and readable.fields is not None:
-        place, names = f"{location}:{readable.line}", ", ".join(readable.fields) or "none"
-        raise BadInput(f"{place} has the fields {names}, of no known format; known are {_known_formats()}", field=place)
-    return None, seen
+        if form := detect(record.fields):
+            forms[form] += 1
+        else:
+            unknown = unknown or record
+        if forms and len(seen) >= SAMPLE:
+            break
+    if not forms and unknown is not None and unknown.fields is not None:
+        raise _unknown_format(unknown.fields, f"{file.location}:{unknown.line}", file.sealed)
+    return most_specific(forms), chain(seen, items)
 
 
-def _row(record: Record, record_format: RecordFormat | None, location: str) -> Row | str:
-    """Return the row, or the reason why there is none."""
-    if record.fields is None or record_format is None:
-        return record.problem
-    if not record_format.describes(record.fields):
-        return f"expected the fields of {record_format}, got {', '.join(record.fields) or 'none'}"
-    return _convert(record.fields, record_format, f"{location}:{record.line}")
+def _unknown_format(fields: Fields, place: str, sealed: bool) -> BadInput:
+    if fields.keys() >= PREFERENCES:
+        problem = (
+            "is a preference pair, with the fields chosen and rejected; Treadle learns from answers, so give the "
+            "chosen answer as the response of its prompt"
+        )
+    else:
+        names = "fields" if sealed else f"the fields {listed(fields)},"
+        problem = f"has {names} of no known format"
+    return BadInput(f"{place} {problem}; known are {KNOWN_FORMATS}", field=place)
 
 
-def _convert(fields: Fields, record_format: RecordFormat, row_id: str) -> Row | str:
-    try:
-        example = record_format.convert(fields)
-        return Row(id=row_id, turns=example.turns, text=example.text, slice=example.slice)
-    except ValidationError:
-        return "holds text that is not valid Unicode"
-    except RecordError as error:
-        return str(error)
-
-
-def _unreadable(record: Record, reason: str, location: str, sealed: bool) -> Quarantined:
-    content = None if sealed else (record.raw or str(record.fields))[:MAX_KEPT_CHARACTERS]
-    return Quarantined(
-        rule=UNREADABLE, reason="not shown" if sealed else reason, file=location, line=record.line, content=content
-    )
+def _fields_of(fields: Fields, form: RecordFormat) -> Fields:
+    """Return the fields, if need be by their names in lower case. Raises RecordError if one is missing."""
+    if all(name in fields for name in form.needs):
+        return fields
+    lower = {folded(name): value for name, value in fields.items()}
+    if all(name in lower for name in form.needs):
+        return lower
+    raise RecordError(f"expected the fields of {form}", f", got {listed(fields)}")

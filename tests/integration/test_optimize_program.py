@@ -133,11 +133,49 @@ def test_no_test_row_is_named_outside_the_split(first: Path) -> None:
 def test_no_test_row_split_off_the_upload_is_named_outside_the_split(tmp_path: Path) -> None:
     untidy = [(f"  {text} \u200b", intent) for text, intent in questions("train.csv", 20)]
     upload(tmp_path, "train", untidy)
-    result(tmp_path)
+    result(tmp_path, tidy=True)
     sealed = {row.id for row in rows(tmp_path / "out" / "splits" / "test.jsonl")}
     files = ("ledger.jsonl", "quarantine.jsonl", "report.json")
     content = b"".join((tmp_path / "out" / name).read_bytes() for name in files)
     assert b'"rewritten"' in content and sealed and not any(f'"{row_id}"'.encode() in content for row_id in sealed)
+
+
+def test_unreadable_lines_are_in_the_ledger_the_quarantine_the_report_and_the_result(tmp_path: Path) -> None:
+    upload(tmp_path, "train", questions("train.csv", 10))
+    upload(tmp_path, "test", questions("test.csv", 5))
+    for name in ("train", "test"):
+        with (tmp_path / "input" / name / "rows.csv").open("a") as file:
+            file.write("one,two,three\n" * 2)
+    done, out = result(tmp_path), tmp_path / "out"
+    ledger = [line["row"] for line in lines(out / "ledger.jsonl") if line["rule"] == "unreadable"]
+    places = [
+        (item["file"], item["content"]) for item in lines(out / "quarantine.jsonl") if item["rule"] == "unreadable"
+    ]
+    assert ledger == ["train/rows.csv:62", "train/rows.csv:63"]
+    assert places == [("train/rows.csv", "one,two,three")] * 2 + [("test/rows.csv", None)] * 2
+    assert (done.actions["unreadable"], done.actions["test_unreadable"]) == (2, 2)
+    assert [notice.rows for notice in done.notices if notice.rule == "unreadable"] == [2, 2]
+    assert json.loads((out / "report.json").read_bytes())["notices"] == [
+        n.model_dump(mode="json") for n in done.notices
+    ]
+
+
+def test_too_few_rows_to_split_name_the_lines_that_could_not_be_read(tmp_path: Path) -> None:
+    upload(tmp_path, "train", [("only", "one"), ("row", "two")])
+    with (tmp_path / "input" / "train" / "rows.csv").open("a") as file:
+        file.write("a,b,c\n" * 2)
+    failed = run_optimize(tmp_path)
+    assert isinstance(failed, dict) and failed["failure"] == "bad_input"
+    assert "; 2 lines could not be read, the first of which is train/rows.csv:4: expected 2 fields" in failed["message"]
+
+
+def test_texts_are_written_as_they_were_uploaded(tmp_path: Path) -> None:
+    bodies = [(f"def half_{name}(x):\n", f"    return x / 2  # {name} \n") for name in INTENTS * 5]
+    (tmp_path / "input" / "train").mkdir(parents=True)
+    text = "".join(json.dumps({"prompt": prompt, "completion": body}) + "\n" for prompt, body in bodies)
+    (tmp_path / "input" / "train" / "rows.jsonl").write_text(text)
+    result(tmp_path)
+    assert {(row.prompt, row.response) for row in rows(tmp_path / "out" / "train.jsonl")} <= set(bodies)
 
 
 def test_a_dev_row_that_is_a_near_copy_of_a_test_row_is_dropped(tmp_path: Path) -> None:

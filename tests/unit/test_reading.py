@@ -5,23 +5,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from contracts.rows import Source
 from infra.errors import BadInput
-from optimizer_worker.reading.containers import records
-from optimizer_worker.reading.dataset import ReadResult, read_dataset
+from optimizer_worker.operators.cleaning import clean
+from optimizer_worker.reading.fields import display_name
+from tests.uploads import chat, lines, notes, one_row, read, reason, said
 
 DATA = Path(__file__).parent.parent / "data"
-
-
-def read(folder: Path, name: str = "train", **files: str | bytes) -> ReadResult:
-    for file, content in files.items():
-        data = content.encode() if isinstance(content, str) else content
-        (folder / file.replace("__", ".")).write_bytes(data)
-    return read_dataset(folder, name, "support-2026")
-
-
-def lines(*records: object) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+TEXT = st.text(st.characters(codec="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -39,110 +34,183 @@ def test_a_real_file_is_recognised_by_its_fields(tmp_path: Path, file: str, form
     assert (reading.formats, len(reading.rows), reading.unreadable) == ({f"train/{file}": form}, rows, [])
 
 
-def test_openai_messages_keep_their_roles(tmp_path: Path) -> None:
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-        {"role": "assistant", "content": "Hello"},
-    ]
-    (row,) = read(tmp_path, a__jsonl=lines({"messages": messages})).rows
-    assert [(t.role, t.content) for t in row.turns] == [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")]
-
-
-def test_alpaca_joins_instruction_and_input_after_system_and_history(tmp_path: Path) -> None:
-    record = {"instruction": "Add", "input": "1 2", "output": "3", "system": "S", "history": [["a", "b"]]}
-    (row,) = read(tmp_path, a__json=json.dumps([record])).rows
-    assert [t.content for t in row.turns] == ["S", "a", "b", "Add\n1 2", "3"]
-
-
-def test_a_category_is_the_answer_and_the_slice(tmp_path: Path) -> None:
-    (row,) = read(tmp_path, a__csv="text,category\nwhere is my card?,card_arrival\n").rows
-    assert (row.prompt, row.response, row.slice) == ("where is my card?", "card_arrival", "card_arrival")
-
-
 def test_plain_text_has_no_turns(tmp_path: Path) -> None:
-    (row,) = read(tmp_path, a__jsonl=lines({"text": "once upon a time"})).rows
+    row = one_row(tmp_path, {"text": "once upon a time"})
     assert (row.text, row.turns) == ("once upon a time", ())
 
 
-def test_canonical_rows_are_read_back_as_they_were(tmp_path: Path) -> None:
-    (row,) = read(tmp_path, a__jsonl=lines({"text": "once", "slice": "tales"})).rows
-    (again,) = read(tmp_path, a__jsonl=row.model_dump_json()).rows
-    assert again == row
-
-
-@pytest.mark.parametrize("content", [b"\xef\xbb\xbftext,category\na,b\n", b'\xef\xbb\xbf{"text": "a", "label": "b"}'])
-def test_a_byte_order_mark_is_tolerated(tmp_path: Path, content: bytes) -> None:
-    assert read(tmp_path, a=content).rows[0].prompt == "a"
-
-
-def test_a_quoted_field_may_span_lines_and_ids_count_lines(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__csv='text,category\n"one\ntwo",x\nthree,y\n')
-    assert [row.id for row in reading.rows] == ["train/a.csv:2", "train/a.csv:4"]
+def test_a_row_names_its_file_and_line(tmp_path: Path) -> None:
+    row = read(tmp_path, a__jsonl="\n" + lines({"text": "once"})).rows[0]
+    assert (row.id, row.source) == ("train/a.jsonl:2", Source(file="train/a.jsonl", line=2))
 
 
 @pytest.mark.parametrize(
-    ("bad", "reason"),
+    "record",
     [
-        ('{"text": "x", ', "not JSON"),
-        ("[1, 2]", "expected an object, got list"),
-        ('{"other": 1}', "expected the fields of text and category"),
-        ('{"text": 5, "category": "c"}', "text: expected a string, got int"),
-        ('{"text": "\udc80", "category": "c"}', "not JSON"),
+        {"text": "once", "slice": "tales", "weight": 2},
+        {
+            "messages": [
+                said("system", "S"),
+                said("user", "q", name="Ida"),
+                said("assistant", "no", weight=0),
+                said("user", "again"),
+                said("assistant", "", tool_calls=[{"id": "c", "name": "f", "arguments": {}}], thinking="hm"),
+                said("tool", "7", tool_call_id="c", name="f"),
+                said("assistant", "7"),
+            ],
+            "tools": [{"name": "f"}],
+            "category": "sums",
+            "weight": 0.5,
+        },
     ],
 )
-def test_a_bad_line_is_quarantined_with_its_place_and_reason(tmp_path: Path, bad: str, reason: str) -> None:
-    good = lines({"text": "a", "category": "b"})
-    reading = read(tmp_path, a__jsonl=(good + bad + "\n" + good).encode("utf-8", "surrogateescape"))
-    (item,) = reading.unreadable
-    assert (item.file, item.line, len(reading.rows)) == ("train/a.jsonl", 2, 2)
-    assert reason in item.reason
+def test_canonical_rows_are_read_back_as_they_were(tmp_path: Path, record: object) -> None:
+    row = one_row(tmp_path, record)
+    again = read(tmp_path, a__jsonl=row.model_dump_json())
+    assert (again.rows, again.notices) == ([row], [])
 
 
-def test_an_unanswered_conversation_is_reported_as_such(tmp_path: Path) -> None:
-    answered = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    reading = read(tmp_path, a__jsonl=lines(answered, {"messages": [{"role": "user", "content": "a"}]}))
-    assert "expected the assistant's answer at the end" in reading.unreadable[0].reason
+@QUICK
+@given(prompt=TEXT, answer=TEXT, form=st.sampled_from(["pair", "chat", "label", "text"]))
+def test_no_byte_of_a_kept_row_is_changed(tmp_path: Path, prompt: str, answer: str, form: str) -> None:
+    record = {
+        "pair": {"prompt": prompt, "response": answer},
+        "chat": {"messages": [said("user", prompt), said("assistant", answer)]},
+        "label": {"text": prompt, "category": answer},
+        "text": {"text": prompt + answer},
+    }[form]
+    row = one_row(tmp_path, record)
+    clean([row])
+    kept = row.text if row.text is not None else [turn.content for turn in row.turns]
+    given_texts = prompt + answer if form == "text" else [prompt, answer]
+    assert json.dumps(kept) == json.dumps(given_texts).replace("\\r\\n", "\\n").replace("\\r", "\\n")
 
 
-def test_csv_goes_on_after_a_quote_that_is_never_closed(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__csv='text,category\na,x\n"b,y\nc,z\n')
-    assert [row.prompt for row in reading.rows] == ["a", "c"]
-    assert [(item.line, "not CSV" in item.reason) for item in reading.unreadable] == [(3, True)]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    if x is None:\n        return None\n",
+        "\ta\tb  c \n",
+        "ភាសា\u200bខ្មែរ",
+        "می\u200cشود",
+        "\U0001f468\u200d\U0001f469",
+        "e\u0301",
+        "refund\u200b",
+        "a\u00a0b",
+    ],
+)
+def test_spaces_and_invisible_characters_of_a_text_stay(tmp_path: Path, text: str) -> None:
+    assert one_row(tmp_path, {"prompt": "q", "completion": text}).response == text
 
 
-def test_a_csv_row_with_a_field_too_many_is_quarantined(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__csv="text,category\na,x\nb,y,z\n")
-    assert reading.unreadable[0].reason == "expected 2 fields, got 3"
+def test_line_ends_become_line_feeds(tmp_path: Path) -> None:
+    assert one_row(tmp_path, {"prompt": "a\r\nb\rc", "response": "d"}).prompt == "a\nb\nc"
 
 
-def test_csv_bytes_that_are_not_utf_8_cost_one_row(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__csv=b"text,category\ncaf\xe9,x\nb,y\n")
-    assert ([row.prompt for row in reading.rows], reading.unreadable[0].reason) == (["b"], "not UTF-8")
+@pytest.mark.parametrize(
+    ("given_name", "shown"),
+    [
+        (" REFUND ", "REFUND"),
+        ("refund\u200b", "refund"),
+        ("\ufeffa b", "a b"),
+        ("می\u200cشود", "می\u200cشود"),
+        ("\0", ""),
+    ],
+)
+def test_a_name_of_a_category_has_no_space_or_invisible_character_at_its_ends(given_name: str, shown: str) -> None:
+    assert display_name(given_name) == shown
 
 
-def test_a_csv_line_both_mis_quoted_and_not_utf_8_can_be_written_to_the_quarantine(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__csv=b"text,category\n" + b"a,b\n" * 20 + b'"caf\xe9" x,lab\n')
-    (item,) = reading.unreadable
-    assert len(reading.rows) == 20 and '"caf\N{REPLACEMENT CHARACTER}\\" x,lab"' in item.model_dump_json()
+def test_the_spelling_of_a_label_stays_in_the_answer(tmp_path: Path) -> None:
+    row = one_row(tmp_path, {"text": "q", "category": "REFUND\u200b "})
+    assert (row.response, row.slice) == ("REFUND\u200b ", "REFUND")
 
 
-@pytest.mark.parametrize("content", ["text,catégorie\na,b\n".encode("latin-1"), b"\x89PNG\r\n\x1a\n\x00\xff,\xfe\n"])
-def test_a_csv_header_that_is_not_utf_8_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(BadInput, match=r"train/a\.csv:1 is not UTF-8; expected UTF-8") as error:
-        read(tmp_path, a__csv=content)
-    assert error.value.field == "train/a.csv:1"
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [("true", "true"), ("false", "false"), ("3", "3"), ("1.0", "1.0"), ("-0.5", "-0.5"), ('"x"', "x")],
+)
+def test_a_label_is_the_text_that_json_has_for_it(tmp_path: Path, value: str, label: str) -> None:
+    row = read(tmp_path, a__jsonl=f'{{"text": "q", "label": {value}}}').rows[0]
+    assert (row.response, row.slice) == (label, label)
 
 
-@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
-def test_only_line_ends_end_a_csv_row(tmp_path: Path, sign: str) -> None:
-    reading = read(tmp_path, a__csv=f"text,category\r\nbefore{sign}after,lab\r\nb,y\r\n")
-    assert ([row.prompt for row in reading.rows], reading.unreadable) == ([f"before{sign}after", "b"], [])
+@pytest.mark.parametrize("value", [None, [], {"a": 1}])
+def test_a_label_that_is_no_text_or_number_sets_the_row_aside(tmp_path: Path, value: object) -> None:
+    reading = read(tmp_path, a__jsonl=lines({"text": "q", "label": "x"}, {"text": "r", "label": value}))
+    assert reading.unreadable[0].reason.startswith("label: expected a string, got")
 
 
-def test_every_one_of_many_mis_quoted_lines_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text,category\n" + '"a" x,b\n' * 10_000)
-    assert sum(record.problem != "" for record in records(tmp_path / "a.csv", "a.csv")) == 10_000
+def test_a_category_may_be_a_truth_value(tmp_path: Path) -> None:
+    assert one_row(tmp_path, {**chat("q", "a"), "category": True}).slice == "true"
+
+
+def test_a_first_row_without_its_label_does_not_make_the_file_plain_text(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__jsonl=lines({"text": "q", "label": None}, {"text": "r", "label": "x"}))
+    assert (reading.formats, len(reading.rows)) == ({"train/a.jsonl": "text and category"}, 1)
+
+
+def test_columns_that_are_null_do_not_hide_the_format(tmp_path: Path) -> None:
+    assert one_row(tmp_path, {"messages": None, "prompt": "q", "response": "a"}).prompt == "q"
+
+
+def test_the_names_of_fields_are_read_in_any_case(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__jsonl=lines({"Prompt": "q", "Response ": "a"}))
+    assert (reading.rows[0].prompt, notes(reading)) == ("q", ["train: the names of fields were read in lower case"])
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(2, 2.0), (0.25, 0.25), ("3", 3.0), (None, 1.0), ("", 1.0)])
+def test_the_weight_of_a_row_is_kept(tmp_path: Path, weight: object, expected: float) -> None:
+    assert one_row(tmp_path, {**chat("q", "a"), "weight": weight}).weight == expected
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"),
+    [
+        (0, "weight: is 0, so this row is not to be learnt"),
+        (-1, "weight: expected a number above 0, at most 100, got -1"),
+        (1000, "weight: expected a number above 0, at most 100, got 1000"),
+        ("3 kg", "weight: expected a number above 0, at most 100, got '3 kg'"),
+        (True, "weight: expected a number above 0, at most 100, got True"),
+    ],
+)
+def test_a_weight_that_cannot_be_used_sets_the_row_aside(tmp_path: Path, weight: object, found: str) -> None:
+    assert reason(tmp_path, {**chat("q", "a"), "weight": weight}) == found
+
+
+@pytest.mark.parametrize("field", ["label", "kto_tag"])
+def test_an_answer_that_is_rated_bad_sets_the_row_aside(tmp_path: Path, field: str) -> None:
+    good, bad = ({"prompt": "q", "completion": "a", field: rating} for rating in (True, False))
+    reading = read(tmp_path, a__jsonl=lines(good, bad))
+    assert (len(reading.rows), reading.unreadable[0].line, reading.notices[0].rows) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"chosen": "q a", "rejected": "q b"},
+        {"conversations": [{"from": "human", "value": "q"}], "chosen": {}, "rejected": {}},
+    ],
+)
+def test_preference_pairs_are_refused_by_name(tmp_path: Path, record: object) -> None:
+    with pytest.raises(BadInput, match=r"train/a\.jsonl:1 is a preference pair, .*give the chosen answer"):
+        read(tmp_path, a__jsonl=lines(record, record))
+
+
+def test_fields_that_are_not_used_are_counted_in_one_notice(tmp_path: Path) -> None:
+    messages = [said("user", "q", mood="calm"), said("assistant", "a")]
+    record = {"messages": messages, "difficulty": 3, "url": "x", "id": 7, "created_at": 5, "note": None}
+    (found,) = read(tmp_path, a__jsonl=lines(record, {**record, "url": ""})).notices
+    assert (found.rule, found.rows) == ("unused_fields", 2)
+    assert found.text == (
+        "fields of train that are not used: difficulty (2 rows), messages[].mood (2 rows), url (1 rows)"
+    )
+
+
+def test_a_flag_to_learn_a_user_turn_is_reported_as_not_used(tmp_path: Path) -> None:
+    record = {"messages": [said("user", "q", train=True), said("assistant", "a", train=True)]}
+    assert "messages[].train (1 rows)" in read(tmp_path, a__jsonl=lines(record)).notices[0].text
 
 
 def test_the_error_about_an_unknown_format_names_the_file_the_line_and_the_known_formats(tmp_path: Path) -> None:
@@ -150,12 +218,7 @@ def test_the_error_about_an_unknown_format_names_the_file_the_line_and_the_known
         read(tmp_path, a__jsonl='{"foo": 1}\n')
 
 
-def test_an_array_that_breaks_off_names_the_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"train/a\.json:2 is not JSON"):
-        read(tmp_path, a__json='[{"text": "a"},\n{"text": ')
-
-
-@pytest.mark.parametrize("content", ["", "\n\n", "text,category\n", "[]"])
+@pytest.mark.parametrize("content", ["", "\n\n", "text,category\n", "[]", "sep=;\n"])
 def test_an_empty_dataset_is_named_with_what_was_expected(tmp_path: Path, content: str) -> None:
     expected = r"\(train\) holds no rows; expected JSON lines, a JSON array or CSV with a header, .*alpaca"
     with pytest.raises(BadInput, match=r"dataset support-2026 " + expected):
@@ -172,14 +235,11 @@ def test_an_empty_dataset_is_named_as_the_request_names_it(tmp_path: Path, name:
     assert error.value.field == field
 
 
-def test_utf_16_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"UTF-16; expected UTF-8"):
-        read(tmp_path, a="text,category\na,b\n".encode("utf-16"))
-
-
-def test_nothing_of_an_unreadable_test_line_is_kept(tmp_path: Path) -> None:
-    reading = read(tmp_path, "test", a__jsonl=lines({"text": "a", "label": "b"}) + '{"text": "secret"}\n')
-    assert "secret" not in reading.unreadable[0].model_dump_json()
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "readme.txt"])
+def test_a_file_about_the_data_is_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("# A dataset\n")
+    reading = read(tmp_path, a__jsonl=lines(chat("q", "a")))
+    assert (len(reading.rows), reading.notices[0].places) == (1, (f"train/{name}",))
 
 
 def test_only_the_training_rows_of_an_optimized_dataset_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Read a file that is one JSON document: an array of objects, or an object that holds such an array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from infra.errors import BadInput
+from optimizer_worker.reading.fields import RecordError, listed
+from optimizer_worker.reading.formats import PREFERENCES, RecordFormat, detect
+from optimizer_worker.reading.json_lines import line_records
+from optimizer_worker.reading.json_text import parse, repeated_names, several
+from optimizer_worker.reading.messages import is_message
+from optimizer_worker.reading.records import Record, record_of
+from optimizer_worker.reading.source_file import SourceFile
+
+COLUMNS = "holds columns, expected rows; write rows, with pandas: frame.to_json(FILE, orient='records', lines=True)"
+
+
+def is_document(data: bytes) -> bool:
+    """Whether the file begins as an array, is a single line, or begins with an object that does not end in its line."""
+    first, _, rest = data.strip().partition(b"\n")
+    return first.startswith(b"[") or not rest or not _is_complete(first)
+
+
+def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
+    """Yield the items of the document; a file that is none is read as lines.
+
+    Raises BadInput if the document breaks off, or holds several datasets, or columns instead of rows.
+    """
+    try:
+        value, notes = parse(data)
+    except RecordError:
+        if b"\n" not in data.strip() and (items := several(data)):
+            return _items(items)
+        _require_lines(data, file)
+        return line_records(data, file)
+    for note in notes:
+        file.note(1, note, lines=0)
+    if isinstance(value, list) and not _is_conversation(value):
+        return _items(repeated_names(value, data))
+    if isinstance(value, dict) and (rows := _rows(value, file)):
+        return _items(rows)
+    line = 1 + data[: len(data) - len(data.lstrip())].count(b"\n")
+    return iter([record_of(line, value, data.decode().strip())])
+
+
+def _is_complete(line: bytes) -> bool:
+    try:
+        parse(line)
+    except RecordError:
+        return False
+    return True
+
+
+def _require_lines(data: bytes, file: SourceFile) -> None:
+    """Raise BadInput for an array that is broken, unless its first line holds a whole object or list."""
+    if not data.lstrip().startswith(b"["):
+        return
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        place = f"{file.location}:{error.lineno}"
+        if error.pos >= len(data.decode(errors="replace").rstrip()):
+            fix = "the array is not closed: the file may have been cut off, so upload it again"
+        elif any(map(_is_complete, _first_items(data))):
+            return
+        else:
+            fix = "correct this line, or write each row as an object on a line of its own"
+        problem = f"{error.msg} at column {error.colno}"
+        raise BadInput(f"{place} is not JSON: {problem}; {fix}", field=place) from error
+
+
+def _first_items(data: bytes) -> tuple[bytes, bytes]:
+    """Return the first line, and the one that begins the array."""
+    first, _, rest = data.strip().partition(b"\n")
+    return first, rest.lstrip().partition(b"\n")[0] if first.strip() == b"[" else first.removeprefix(b"[")
+
+
+def _is_conversation(items: list[Any]) -> bool:
+    """Whether the document is the list of messages of one conversation."""
+    return bool(items) and all(map(is_message, items)) and detect(items[0]) is None
+
+
+def _items(items: list[Any]) -> Iterator[Record]:
+    return (record_of(number, item, "") for number, item in enumerate(items, 1))
+
+
+def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
+    """Return the rows of an object, which are those of the list that it holds, or its values; none if it is a row."""
+    if document.keys() >= PREFERENCES:
+        return []
+    form = detect(document)
+    lists = [name for name, value in document.items() if _is_objects(value)]
+    datasets = [name for name in lists if detect(document[name][0]) and not _is_chat(name, document, form)]
+    if len(datasets) > 1:
+        names = "" if file.sealed else f" ({listed(datasets)})"
+        raise BadInput(
+            f"{file.location} holds several lists of rows{names}; upload each as a dataset of its own",
+            field=file.location,
+        )
+    if datasets or (len(lists) == 1 and form is None):
+        file.note(1, "the file is one object, whose list of objects holds the rows", lines=0)
+        return list(document[(datasets or lists)[0]])
+    values = list(document.values())
+    if values and all(isinstance(value, dict) for value in values) and detect(values[0]):
+        file.note(1, "the file is one object, whose values are the rows", lines=0)
+        return values
+    if not lists and values and all(isinstance(value, list | dict) and len(value) for value in values):
+        raise BadInput(f"{file.location} {COLUMNS}", field=file.location)
+    return []
+
+
+def _is_chat(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
+    """Whether the list `name` is the conversation of one record, not a list of records."""
+    return form is not None and name in form.needs and is_message(document[name][0])
+
+
+def _is_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
