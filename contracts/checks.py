@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from contracts.http import View
 from contracts.message import Text
@@ -21,8 +21,8 @@ class CheckRequest(Options):
     model_name: Text | None = Field(default=None, min_length=1, max_length=1000)
     """As in a task; the rows are then rendered with the model's tokenizer and chat template."""
     optimization: OptimizationOptions = OptimizationOptions()
-    seed: int = Field(default=1, ge=0, lt=2**31)
-    max_length: int = Field(default=1024, ge=8, le=1_048_576)
+    seed: StrictInt = Field(default=1, ge=0, lt=2**31)
+    max_length: StrictInt = Field(default=1024, ge=8, le=1_048_576)
     """Tokens of one row, as in the hyper-parameters; used with a model only."""
 
 

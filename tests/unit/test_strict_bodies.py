@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from contracts.checks import CheckRequest
 from contracts.errors import UndecodableMessage
 from contracts.http import (
     ContinuousTaskRequest,
@@ -34,6 +35,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     RetryRequest,
     ReasonRequest,
     InterventionRequest,
+    CheckRequest,
 )
 GOLDEN = Path(__file__).parents[1] / "wire"
 TASK = {"taskName": "t", "modelName": "/models/x", "datasetId": "ds-x", "userId": 1}
