@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ LONG = Rule(length=15, texts=5, continuations=3)
 SHORT = Rule(length=5, texts=20, continuations=8)
 """Ordinary language does not repeat 15 words, so a few rows are enough; it repeats 5 words, but not as often."""
 ROUNDS = 3
-"""Passes for long runs; each finds the runs that the removed ones had interrupted."""
+"""Most passes for long runs; each finds the runs that the removed ones had interrupted."""
 MIN_ROW_SHARE = 0.2
 """Share of a small dataset's texts that is enough for a short run."""
 MAX_SHARE_OF_ONE = 0.5
@@ -66,10 +67,18 @@ def distinguishing(texts: Sequence[Words]) -> list[Words]:
     from texts with other runs; a text of which nothing would remain keeps its rarest run. If many texts differ only in
     their shared words, those are different tasks for the same inputs, and each text keeps one word for its task.
     """
+    return list(_distinguishing(tuple(texts)))
+
+
+@lru_cache(maxsize=2)
+def _distinguishing(texts: tuple[Words, ...]) -> list[Words]:
+    rest, before = list(texts), list[Words]()
+    for _ in range(ROUNDS):
+        if rest == before:
+            break
+        rest, before = _without_runs(rest, LONG), rest
     few = max(LONG.texts, int(MIN_ROW_SHARE * len(texts)))
-    rest = list(texts)
-    for rule in (*[LONG] * ROUNDS, SHORT._replace(texts=min(SHORT.texts, few))):
-        rest = _without_runs(rest, rule)
+    rest = _without_runs(rest, SHORT._replace(texts=min(SHORT.texts, few)))
     return without_frames(_with_tasks(texts, rest))
 
 
