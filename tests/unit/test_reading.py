@@ -114,7 +114,7 @@ def test_line_ends_become_line_feeds(tmp_path: Path) -> None:
         ("refund\u200b", "refund"),
         ("\ufeffa b", "a b"),
         ("می\u200cشود", "می\u200cشود"),
-        ("\0", ""),
+        ("a\0b", "ab"),
     ],
 )
 def test_a_name_of_a_category_has_no_space_or_invisible_character_at_its_ends(given_name: str, shown: str) -> None:
@@ -191,11 +191,12 @@ def test_an_answer_that_is_rated_bad_sets_the_row_aside(tmp_path: Path, field: s
         {"prompt": "q", "chosen": "a", "rejected": "b"},
         {"chosen": "q a", "rejected": "q b"},
         {"conversations": [{"from": "human", "value": "q"}], "chosen": {}, "rejected": {}},
+        {"history": [{"prompt": "q", "response": "a"}], "chosen": "a", "rejected": "b"},
     ],
 )
 def test_preference_pairs_are_refused_by_name(tmp_path: Path, record: object) -> None:
     with pytest.raises(BadInput, match=r"train/a\.jsonl:1 is a preference pair, .*give the chosen answer"):
-        read(tmp_path, a__jsonl=lines(record, record))
+        read(tmp_path, a__jsonl=lines(record))
 
 
 def test_fields_that_are_not_used_are_counted_in_one_notice(tmp_path: Path) -> None:

@@ -125,8 +125,13 @@ def test_a_broken_object_over_several_lines_is_one_unreadable_line(tmp_path: Pat
 
 
 def test_a_broken_line_does_not_swallow_the_next(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__jsonl="\n".join([LINES[0], '{"prompt": "x', LINES[1], "junk", LINES[2]]))
-    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 3, 5], [2, 4])
+    reading = read(tmp_path, a__jsonl="\n".join([LINES[0], '{"prompt": "x', "junk", LINES[1], LINES[2]]))
+    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 4, 5], [2, 3])
+
+
+def test_a_broken_line_costs_one_row_also_if_lines_end_with_carriage_returns(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__jsonl="\r".join([LINES[0], '{"prompt": "x', *LINES[1:]]))
+    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 3, 4, 5], [2])
 
 
 def test_a_broken_item_of_an_array_of_lines_costs_one_row(tmp_path: Path) -> None:
