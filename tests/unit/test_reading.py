@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contracts.rows import Source
+from contracts.rows import Row, Source
 from infra.errors import BadInput
 from optimizer_worker.operators.cleaning import clean
 from optimizer_worker.reading.fields import display_name
@@ -17,6 +17,10 @@ from tests.uploads import chat, lines, notes, one_row, read, reason, said
 DATA = Path(__file__).parent.parent / "data"
 QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(codec="utf-8"))
+NAMES = (
+    *("messages", "conversations", "prompt", "response", "text", "label", "role", "from", "content", "value"),
+    *("tool_calls", "function_call", "tools", "history", "system", "weight", "images", "name", "arguments"),
+)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,31 @@ def test_no_byte_of_a_kept_row_is_changed(tmp_path: Path, prompt: str, answer: s
     kept = row.text if row.text is not None else [turn.content for turn in row.turns]
     given_texts = prompt + answer if form == "text" else [prompt, answer]
     assert json.dumps(kept) == json.dumps(given_texts).replace("\\r\\n", "\\n").replace("\\r", "\\n")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "q", "user", "gpt", "[]", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*NAMES]), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@QUICK
+@given(
+    record=st.dictionaries(st.sampled_from([*NAMES]), VALUES, max_size=5),
+    cut=st.integers(0, 40),
+    sign=st.binary(max_size=2),
+)
+def test_any_file_is_read_or_refused_and_what_is_read_can_be_written(
+    tmp_path: Path, record: dict[str, object], cut: int, sign: bytes
+) -> None:
+    content = (lines(record, chat("q", "a"), chat("r", "b")) + json.dumps(record)).encode()
+    try:
+        reading = read(tmp_path, a__jsonl=content[:cut] + sign + content[cut:])
+    except BadInput:
+        return
+    assert [Row.model_validate_json(row.model_dump_json()) for row in reading.rows] == reading.rows
+    assert all(item.model_dump_json() for item in (*reading.unreadable, *reading.notices))
 
 
 @pytest.mark.parametrize(
