@@ -183,6 +183,19 @@ def test_an_array_that_is_broken_inside_a_row_of_several_lines_names_the_line(tm
         read(tmp_path, a__json=json.dumps(RECORDS, indent=1).replace(":", "", 1))
 
 
+@pytest.mark.parametrize("array", [False, True])
+def test_deep_nesting_breaks_nothing(tmp_path: Path, array: bool) -> None:
+    deep = '{"prompt": "q", "response": "a", "more": %s1%s}' % ('{"more": ' * 1000, "}" * 1000)  # noqa: UP031
+    content = f"[{deep}, {LINES[0]}]" if array else f"{deep}\n{LINES[0]}"
+    assert pairs(read(tmp_path, a__json=content)) == [("q", "a"), PAIRS[0]]
+
+
+def test_an_array_with_a_line_in_another_encoding_names_the_line(tmp_path: Path) -> None:
+    content = json.dumps([*RECORDS, {"prompt": "e", "response": "a"}], indent=1).replace('"e"', '"\u00e9"')
+    with pytest.raises(BadInput, match=r"train/a\.json:19 is not UTF-8; .*WINDOWS-1252"):
+        read(tmp_path, a__json=content.encode("latin-1"))
+
+
 def test_a_lone_surrogate_costs_one_row(tmp_path: Path) -> None:
     reading = read(tmp_path, a__json=json.dumps([{"prompt": "\ud800", "response": "a"}, *RECORDS]))
     assert (pairs(reading), reading.unreadable[0].reason) == (PAIRS, "holds text that is not valid Unicode")
