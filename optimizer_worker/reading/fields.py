@@ -114,7 +114,7 @@ def decoded(value: object, field: str) -> object:
 
 def listed(names: Iterable[str]) -> str:
     """Return names for an error text, as valid Unicode and not too many."""
-    text = ", ".join(names).encode(errors="replace").decode() or "none"
+    text = ", ".join(names).encode(errors="replace").decode().replace("\0", "?") or "none"
     return text if len(text) <= MAX_LISTED else f"{text[:MAX_LISTED]}…"
 
 

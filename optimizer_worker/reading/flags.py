@@ -42,7 +42,8 @@ def row_weight(record: Fields) -> float:
 def require_good(record: Fields) -> None:
     """Raise RecordError if the record says that its answer is a bad one."""
     for name in RATING_FIELDS:
-        if record.get(name) is False:
+        value = record.get(name)
+        if value is False or value in ("False", "false"):
             raise RecordError(f"{name}: is false, so the answer is a bad one; only good answers are learnt")
 
 

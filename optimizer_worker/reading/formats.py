@@ -172,4 +172,4 @@ HARMLESS = frozenset(
 
 def _says_something(fields: Fields, name: str) -> bool:
     value = fields[name]
-    return value not in (None, "", [], {}) and not (name in RATING_FIELDS and value is True)
+    return value not in (None, "", [], {}) and not (name in RATING_FIELDS and value in (True, "True", "true"))

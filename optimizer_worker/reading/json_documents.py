@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from infra.errors import BadInput
+from optimizer_worker.reading.encodings import encoding_problem
 from optimizer_worker.reading.fields import RecordError, listed
 from optimizer_worker.reading.formats import PREFERENCES, RecordFormat, detect
 from optimizer_worker.reading.json_lines import line_records
@@ -16,13 +19,19 @@ from optimizer_worker.reading.messages import is_message
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
 
+_LINE = re.compile(rb"\S[^\n]*")
 COLUMNS = "holds columns, expected rows; write rows, with pandas: frame.to_json(FILE, orient='records', lines=True)"
 
 
 def is_document(data: bytes) -> bool:
     """Whether the file begins as an array, is a single line, or begins with an object that does not end in its line."""
-    first, _, rest = data.strip().partition(b"\n")
-    return first.startswith(b"[") or not rest or not _is_complete(first)
+    first = _LINE.search(data)
+    return (
+        first is None
+        or data.startswith(b"[", first.start())
+        or not _is_complete(first[0].strip())
+        or (_LINE.search(data, first.end()) is None)
+    )
 
 
 def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
@@ -62,15 +71,23 @@ def _require_lines(data: bytes, file: SourceFile) -> None:
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        place = f"{file.location}:{error.lineno}"
+        line = error.lineno
+        problem: object = f"not JSON: {error.msg} at column {error.colno}"
         if error.pos >= len(data.decode(errors="replace").rstrip()):
             fix = "the array is not closed: the file may have been cut off, so upload it again"
         elif any(map(_is_complete, _first_items(data))):
             return
         else:
+            line, problem = _not_utf8(data) or (line, problem)
             fix = "correct this line, or write each row as an object on a line of its own"
-        problem = f"{error.msg} at column {error.colno}"
-        raise BadInput(f"{place} is not JSON: {problem}; {fix}", field=place) from error
+        place = f"{file.location}:{line}"
+        raise BadInput(f"{place} is {problem}; {fix}", field=place) from error
+
+
+def _not_utf8(data: bytes) -> tuple[int, RecordError] | None:
+    """Return the number and the problem of the first line that is not UTF-8."""
+    problems = ((number, encoding_problem(line)) for number, line in enumerate(io.BytesIO(data), 1))
+    return next(((number, problem) for number, problem in problems if problem is not None), None)
 
 
 def _first_items(data: bytes) -> tuple[bytes, bytes]:

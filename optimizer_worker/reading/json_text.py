@@ -44,7 +44,7 @@ def checked_names(value: dict[str, Any], text: bytes) -> dict[str, Any]:
     """Return `value`, or a Repeated if `text`, of which it was parsed, gives one of its fields twice."""
     for name in value:
         if text.count(_quoted(name)) > 1:
-            again = json.loads(text, object_pairs_hook=unique)
+            again = _with_unique_names(text, value)
             return again if isinstance(again, Repeated) else value
     return value
 
@@ -54,11 +54,16 @@ def repeated_names(items: list[Any], data: bytes) -> list[Any]:
     first = next((item for item in items if isinstance(item, dict)), {})
     if all(data.count(_quoted(name)) <= len(items) for name in first):
         return items
-    try:
-        again, _ = _with_constants(data.decode(), unique)
-    except ValueError:
-        return items
+    again = _with_unique_names(data, items)
     return again if isinstance(again, list) else items
+
+
+def _with_unique_names(text: bytes, value: object) -> object:
+    """Return `value`, which is `text` parsed, with a Repeated for each object that gives a field twice."""
+    try:
+        return _with_constants(text.decode(), _object)[0]
+    except (ValueError, RecursionError):
+        return value
 
 
 def several(data: bytes) -> list[Any]:
@@ -81,8 +86,7 @@ def _in_a_row(text: str) -> Iterator[Any]:
             end += 1
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of these fields, as a Repeated if one is given twice."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from contracts.rows import Turn
 from optimizer_worker.reading.contents import text_of
 from optimizer_worker.reading.fields import Fields, RecordError, decoded, first_text, kind
-from optimizer_worker.reading.flags import learns
-from optimizer_worker.reading.turns import ROLE_FIELDS, plain_turn, turn_of, unused_fields
+from optimizer_worker.reading.flags import LEARN_FIELDS, learns
+from optimizer_worker.reading.turns import ROLE_FIELDS, filled_fields, plain_turn, turn_of, unused_fields
 
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
 EXCHANGES = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
@@ -91,7 +91,7 @@ def _turns(item: object, place: str) -> Conversation:
     role = next((name for name in ROLE_FIELDS if name in item), None)
     if role is None:
         return _exchange(item, place)
-    return Conversation((turn_of(item, role, place),), frozenset(unused_fields(item, role)))
+    return Conversation((turn_of(item, role, place),), unused_fields(item, role))
 
 
 def _exchange(item: dict[str, Any], place: str) -> Conversation:
@@ -99,5 +99,6 @@ def _exchange(item: dict[str, Any], place: str) -> Conversation:
         if question in item and answer in item:
             asked = Turn(role="user", content=text_of(item[question], f"{place}.{question}"))
             said = Turn(role="assistant", content=text_of(item[answer], f"{place}.{answer}"), learn=learns(item, place))
-            return Conversation(with_system(item, (asked, said)))
+            used = {question, answer, *SYSTEM_FIELDS, *LEARN_FIELDS}
+            return Conversation(with_system(item, (asked, said)), frozenset(filled_fields(item, used)))
     raise RecordError(f"{place}: expected an object with role and content, or with from and value")

@@ -19,11 +19,11 @@ def pair(record: Fields, question: str, answer: str) -> Conversation:
     Each of the two may be text or, as in prompt and completion, a list of messages; only the answer is then learnt.
     """
     asked, said = _asked(record, question, answer), _said(record, answer)
-    if _BESIDE.isdisjoint(record) and len(asked.turns) == len(said.turns) == 1:
-        return Conversation((*asked.turns, *said.turns))
-    before = _history(record)
-    turns = with_system(record, (*before.turns, *asked.turns, *said.turns))
-    return Conversation(answered(turns, answer), before.unused | asked.unused | said.unused)
+    turns, unused = (*asked.turns, *said.turns), asked.unused | said.unused
+    if not _BESIDE.isdisjoint(record):
+        before = _history(record)
+        turns, unused = with_system(record, (*before.turns, *turns)), unused | before.unused
+    return Conversation(answered(turns, answer), unused)
 
 
 def labelled(record: Fields, text: str, label: str) -> Conversation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Set
 from typing import Any, Literal
 
 from contracts.rows import ToolCall, Turn
@@ -48,6 +48,8 @@ _HARMLESS = frozenset({"id", "index", "timestamp", "created_at", "date", "lang",
 """Fields of a message that are known to carry nothing for training."""
 _OF_ANSWERS = frozenset({*_CALL_FIELDS, *REASONING_FIELDS, *LEARN_FIELDS})
 _OF_ALL = frozenset({"name", *MEDIA_FIELDS, *_PARTIAL_FIELDS})
+_WEIGHTS = ("learn", "weight", "loss_weight")
+"""Flags that files give to every message, also to those that are never learnt."""
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 
@@ -86,19 +88,19 @@ def turn_of(item: dict[str, Any], role_field: str, place: str) -> Turn:
     return Turn(role=role, content=text_of(value, inside), name=_string(item, "name", place))
 
 
-def unused_fields(item: dict[str, Any], role_field: str) -> Iterator[str]:
-    """Yield the fields of a message that hold something and that its turn does not have."""
-    role = ROLES.get(str(item[role_field]).strip().lower())
+def unused_fields(item: dict[str, Any], role_field: str) -> frozenset[str]:
+    """Return the fields of a message that hold something and that its turn does not have."""
+    role = _role(item[role_field], role_field)
     used = _OF_ALL | {role_field, content_field(item)}
-    match role:
-        case "assistant" | "calls":
-            used |= _OF_ANSWERS
-        case "tool":
-            used |= {"tool_call_id"}
-    for name in item.keys() - used - _HARMLESS:
-        flag = name in LEARN_FIELDS and (name in ("learn", "weight", "loss_weight") or item[name] is not True)
-        if item[name] not in _EMPTY and not flag:
-            yield name
+    if role in ("assistant", "calls"):
+        return filled_fields(item, used | _OF_ANSWERS)
+    heeded = {name for name in LEARN_FIELDS if name in _WEIGHTS or item.get(name) is not True}
+    return filled_fields(item, used | heeded | ({"tool_call_id"} if role == "tool" else set()))
+
+
+def filled_fields(item: dict[str, Any], used: Set[str]) -> frozenset[str]:
+    """Return the fields that hold something, are not in `used` and may matter."""
+    return frozenset(name for name in item.keys() - used - _HARMLESS if item[name] not in _EMPTY)
 
 
 def content_field(item: Fields) -> str:

@@ -22,6 +22,10 @@ def test_a_delimiter_is_recognised(tmp_path: Path, delimiter: str) -> None:
     assert pairs(read(tmp_path, a__csv=content)) == [(f"a{delimiter}b", "c")]
 
 
+def test_signs_in_the_names_of_a_header_do_not_hide_its_delimiter(tmp_path: Path) -> None:
+    assert pairs(read(tmp_path, a__csv="text;category;notes, dates, and so on\na;b;\n")) == [("a", "b")]
+
+
 @pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "sep=;;", "\ufeffsep=;"])
 def test_a_line_that_names_the_delimiter_is_heeded(tmp_path: Path, line: str) -> None:
     reading = read(tmp_path, a__csv=f"{line}\r\ntext;category\r\nthe lid, it broke;repair\r\n")

@@ -125,8 +125,13 @@ def test_a_broken_object_over_several_lines_is_one_unreadable_line(tmp_path: Pat
 
 
 def test_a_broken_line_does_not_swallow_the_next(tmp_path: Path) -> None:
-    reading = read(tmp_path, a__jsonl="\n".join([LINES[0], '{"prompt": "x', LINES[1], "junk", LINES[2]]))
-    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 3, 5], [2, 4])
+    reading = read(tmp_path, a__jsonl="\n".join([LINES[0], '{"prompt": "x', "junk", LINES[1], LINES[2]]))
+    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 4, 5], [2, 3])
+
+
+def test_a_broken_line_costs_one_row_also_if_lines_end_with_carriage_returns(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__jsonl="\r".join([LINES[0], '{"prompt": "x', *LINES[1:]]))
+    assert (numbers(reading), [item.line for item in reading.unreadable]) == ([1, 3, 4, 5], [2])
 
 
 def test_a_broken_item_of_an_array_of_lines_costs_one_row(tmp_path: Path) -> None:
@@ -176,6 +181,19 @@ def test_an_array_that_breaks_off_names_the_line(tmp_path: Path, content: str) -
 def test_an_array_that_is_broken_inside_a_row_of_several_lines_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train/a\.json:3 is not JSON: .*correct this line"):
         read(tmp_path, a__json=json.dumps(RECORDS, indent=1).replace(":", "", 1))
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_deep_nesting_breaks_nothing(tmp_path: Path, array: bool) -> None:
+    deep = '{"prompt": "q", "response": "a", "more": %s1%s}' % ('{"more": ' * 1000, "}" * 1000)  # noqa: UP031
+    content = f"[{deep}, {LINES[0]}]" if array else f"{deep}\n{LINES[0]}"
+    assert pairs(read(tmp_path, a__json=content)) == [("q", "a"), PAIRS[0]]
+
+
+def test_an_array_with_a_line_in_another_encoding_names_the_line(tmp_path: Path) -> None:
+    content = json.dumps([*RECORDS, {"prompt": "e", "response": "a"}], indent=1).replace('"e"', '"\u00e9"')
+    with pytest.raises(BadInput, match=r"train/a\.json:19 is not UTF-8; .*WINDOWS-1252"):
+        read(tmp_path, a__json=content.encode("latin-1"))
 
 
 def test_a_lone_surrogate_costs_one_row(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_file_of_which_more_than_half_is_lost_is_refused(tmp_path: Path) -> No
 
 def test_each_file_is_judged_by_itself(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"^train/b\.jsonl: 2 of 3 lines"):
-        read(tmp_path, a__jsonl=lines(*[GOOD] * 9), b__jsonl=lines(GOOD, BAD, BAD))
+        read(tmp_path, a__jsonl=lines(*[GOOD] * 9, *[BAD] * 9), aa__jsonl=lines(GOOD), b__jsonl=lines(GOOD, BAD, BAD))
 
 
 def test_reasons_that_differ_in_their_place_alone_have_one_notice(tmp_path: Path) -> None:

@@ -116,6 +116,19 @@ def test_the_name_of_a_speaker_is_kept(tmp_path: Path) -> None:
     assert turns(tmp_path, said("user", "Hi", name="Ida"), ANSWERED)[0].name == "Ida"
 
 
+def test_the_fields_of_a_question_with_its_answer_are_heeded_or_reported(tmp_path: Path) -> None:
+    items = [
+        {"human": "q", "assistant": "bad", "loss": False, "mood": "calm", "system": "S"},
+        {"human": "Hi", "assistant": "Hello"},
+    ]
+    reading = read(tmp_path, a__jsonl=lines({"conversation": items}, {"conversation": items}))
+    assert [(turn.content, turn.learn) for turn in reading.rows[0].turns if turn.role == "assistant"] == [
+        ("bad", False),
+        ("Hello", True),
+    ]
+    assert reading.notices[0].text == "fields of train that are not used: conversation[].mood (2 rows)"
+
+
 def test_text_parts_are_joined(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "a"}, "b", {"type": "input_text", "text": "c"}]
     assert turns(tmp_path, said("user", parts), ANSWERED)[0].content == "a\nb\nc"

@@ -54,6 +54,12 @@ def test_only_the_completion_of_a_conversation_is_learnt(tmp_path: Path) -> None
     assert [(turn.content, turn.learn) for turn in turns if turn.role == "assistant"] == [("b", False), ("d", True)]
 
 
+def test_fields_of_the_messages_of_a_completion_are_reported(tmp_path: Path) -> None:
+    record = {"prompt": "a", "completion": [said("assistant", "b", mood="calm")]}
+    reading = read(tmp_path, a__jsonl=lines(record, record))
+    assert "completion[].mood (2 rows)" in reading.notices[0].text
+
+
 def test_one_of_prompt_and_completion_may_be_text(tmp_path: Path) -> None:
     turns = one_row(tmp_path, {"prompt": [said("system", "S"), said("user", "a")], "completion": "b"}).turns
     assert [turn.role for turn in turns] == ["system", "user", "assistant"]
@@ -83,6 +89,10 @@ def test_a_system_prompt_comes_before_a_text_with_a_category(tmp_path: Path) -> 
         ({"output": "a", "history": [["x"]]}, "history[0]: expected a [question, answer] pair of strings"),
         ({"output": "a", "history": 5}, "history: expected a list of [question, answer] pairs, got int"),
         ({"output": "a", "system": 5}, "system: expected a string, got int"),
+        (
+            {"output": [said("user", "a")]},
+            "output: expected the assistant's answer at the end, got a user turn",
+        ),
         ({"output": []}, "output: expected a list of messages, got an empty list"),
     ],
 )
