@@ -107,7 +107,7 @@ class ChatFormat:
         return Refusal(
             Rule.UNKNOWN_TOKEN,
             "its tokens lie beyond the model's embeddings",
-            f"token {max(encoded.ids)} of {self._known}",
+            f"it knows {self._known} tokens",
         )
 
     def _rendered(self, row: Row, encoded: Encoded, max_length: int | None) -> Rendered | Refusal:

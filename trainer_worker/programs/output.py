@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -36,8 +36,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, spec: T
     tokenizer.save_pretrained(folder)
 
 
-def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder: Path) -> None:
-    """Write `training.json`: the settings, the amount of training and the loss curve."""
+def save_record(
+    training: Training, spec: TrainSpec, result: TrainResult, set_aside: list[dict[str, Any]], folder: Path
+) -> None:
+    """Write `training.json`: the settings, the amount of training, the rows set aside and the loss curve."""
     record = {
         "model": str(spec.model),
         "seed": spec.seed,
@@ -47,6 +49,7 @@ def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder
         "device": training.device.type,
         "bfloat16": training.bfloat16,
         "metrics": result.metrics,
+        "set_aside": set_aside,
         "losses": training.history.points,
     }
     (folder / "training.json").write_text(json.dumps(record, indent=2))

@@ -44,7 +44,7 @@ class Conversations:
         ]
 
     def _filled(self, skeleton: Skeleton, row: Row, *, literal: bool = False) -> Runs:
-        """Return the runs of a row; a text that quotes a control token, or every text if `literal`, is encoded alone."""
+        """Return the runs of a row; texts that quote a control token, or all texts if `literal`, are encoded alone."""
         return [
             self._runs(segment, row, first=index == 0, literal=literal)
             for index, segment in enumerate(skeleton.segments)

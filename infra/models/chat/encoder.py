@@ -73,7 +73,7 @@ class Encoder:
         return self._visible(str(decoded)) == self._visible(run.text)
 
     def _behind(self, anchors: Sequence[str], texts: list[str], *, literal: bool = False) -> list[IdList]:
-        """Encode each text behind the first anchor whose tokens can be removed, so that it is not a text's beginning."""
+        """Encode each text behind an anchor, so that it is not the beginning, and remove the anchor's tokens."""
         encoded: dict[int, IdList] = {}
         left = list(range(len(texts)))
         for anchor in anchors:

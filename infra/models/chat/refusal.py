@@ -16,6 +16,8 @@ class Rule(StrEnum):
     TOO_LONG = "too_long"
     NOT_LEARNT = "nothing_to_learn"
     NO_ANSWER = "no_answer"
+    PLAIN_TEXT = "plain_text"
+    TOO_SHORT = "too_short"
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,9 @@ class Rendering:
             first = self._first(turn)
             self._require_text_first(first)
             lead = self.text[self.last.start : self._first(self.last.turn).start]
-            begin = first.start - len(lead) if lead.isspace() and self.text.endswith(lead, 0, first.start) else first.start
+            begin = (
+                first.start - len(lead) if lead.isspace() and self.text.endswith(lead, 0, first.start) else first.start
+            )
             start = begin, begin
         end, stops = self._end(turn, start[1])
         if not stops and self._row.turns[turn].tool_calls:
@@ -83,22 +85,22 @@ class Rendering:
         prompt = self._generation_prompt(turn)
         if prompt is None:
             return None
-        begin, tail = self._after_last_hole(prompt)
-        end = begin + len(tail)
         first = self._first(turn)
+        begin, tail = self._after_last_hole(prompt, first)
+        end = begin + len(tail)
         between = self.text[end : first.start]
         if not self.text.startswith(tail, begin) or end > first.start or any(self._masked.places(between)):
             return None
         opened = first.hole.field is Field.CONTENT and bool(between.strip())
         return end, first.start if opened else end
 
-    def _after_last_hole(self, prompt: str) -> tuple[int, str]:
-        """Where in `text` the prompt's last hole ends, and the prompt's text after it."""
-        last = max(self._masked.places(prompt), key=lambda place: place.start, default=None)
+    def _after_last_hole(self, prompt: str, first: Place) -> tuple[int, str]:
+        """Where in `text` the prompt's last hole ends before `first`, and the prompt's text after it."""
+        *_, last = None, *self._masked.places(prompt)
         if last is None:
             return 0, prompt
-        ends = (place.end for place in self.places if place.hole is last.hole)
-        return next(ends, len(self.text)), prompt[last.end :]
+        ends = (place.end for place in self.places if place.hole is last.hole and place.end <= first.start)
+        return max(ends, default=len(self.text)), prompt[last.end :]
 
     def _end(self, turn: int, start: int) -> tuple[int, int]:
         """Where the answer ends, and its stop tokens; without one it ends with its last text."""

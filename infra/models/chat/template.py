@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import BadConfiguration
@@ -37,12 +37,12 @@ class Template:
         self.source: str = named[DEFAULT]
         self._with_tools = named.get(TOOL_USE, self.source)
 
-    def text(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], *, prompt: bool) -> str:
+    def text(self, messages: list[dict[str, Any]], tools: list[Any], *, prompt: bool) -> str:
         """Return the rendered text, with the generation prompt if `prompt`. Raises Refused for any error of it."""
         try:
             text = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(tools) or None,
+                messages,
+                tools=tools or None,
                 chat_template=self._with_tools if tools else self.source,
                 tokenize=False,
                 add_generation_prompt=prompt,
