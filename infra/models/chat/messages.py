@@ -76,7 +76,8 @@ class Masked:
         self._controls = controls
         self._form = form
         self._holes: list[Hole] = []
-        self._printed: list[str] = []
+        self._wanted: list[str] = []
+        self._unwanted: list[str] = []
         self.tools: list[Any] = [self._tool(tool) for tool in row.tools]
         self.messages: list[dict[str, Any]] = [self._message(turn, index) for index, turn in enumerate(row.turns)]
 
@@ -97,7 +98,7 @@ class Masked:
                 raise Refused(Rule.LEFT_OUT, f"the model's chat template leaves out {_described(hole, row)}")
             if count > 1 and hole.field in PER_ROW and row.turns[hole.turn].role == "assistant":
                 raise Refused(Rule.LEFT_OUT, f"the model's chat template repeats {_described(hole, row)}")
-        if any(printed in text for printed in self._printed):
+        if any(wrong in text for wrong in self._unwanted) or any(part not in text for part in self._wanted):
             raise Refused(Rule.LEFT_OUT, "the model's chat template does not write a tool call's arguments as JSON")
 
     def without_marks(self, text: str) -> str:
@@ -128,17 +129,17 @@ class Masked:
 
     def _arguments(self, call: ToolCall, index: int) -> Any:  # noqa: ANN401  # JSON
         """Return a JSON object as a dict, as templates of transformers expect it; other texts stay texts."""
-        if not self._form.arguments_as_text:
-            try:
-                arguments = json.loads(call.arguments)
-            except ValueError:
-                arguments = None
-            if isinstance(arguments, dict):
-                masked: dict[str, Any] = self._data(arguments, index)
-                # A template that prints the dict itself would teach Python's notation.
-                self._printed += [str(masked)] if str(masked) != json.dumps(masked, ensure_ascii=False) else []
-                return masked
-        return self._data(call.arguments, index)
+        text = call.arguments.strip() or "{}"
+        arguments = _json_object(text)
+        if arguments is None:
+            return self._data(text, index)
+        if self._form.arguments_as_text:
+            self._wanted.append(self._data(text, index))  # a template that encodes it again would write a JSON string
+            return self._wanted[-1]
+        masked: dict[str, Any] = self._data(arguments, index)
+        if str(masked) != json.dumps(masked, ensure_ascii=False):
+            self._unwanted.append(str(masked))  # a template that prints the dict itself would write Python's notation
+        return masked
 
     def _tool(self, tool: dict[str, Any]) -> dict[str, Any]:
         """Return the tool with a hole for its name, which shows whether the template writes the tools."""
@@ -162,6 +163,14 @@ class Masked:
         number = len(self._holes)
         self._holes.append(Hole(field, turn, number, text))
         return f"{_NAME}{number}E"
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _may_be_left_out(hole: Hole, row: Row) -> bool:
