@@ -14,6 +14,8 @@ from evaluator_worker.words import split_words
 ARTICLES = frozenset({"a", "an", "the"})
 PUNCTUATION = str.maketrans("", "", "!\"'()*,-./:;?[]_`{}")
 """Marks of sentences, lists and emphasis, which do not count; other symbols do, for example in C# or &&."""
+
+
 def normalize(text: str) -> str:
     """Normalize letter case, Unicode compatibility forms and white space, so that equal answers compare equal."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-REASONING_END = re.compile(r"</(?:think|thinking|thought|reasoning|reason)>|\[/THINK\]", re.IGNORECASE)
-"""Matches the end of a block of reasoning, as models write it."""
+REASONING_END = re.compile(r"<\s*/\s*(?:think|thinking|thought|reasoning|reason)\s*>|\[/THINK\]", re.IGNORECASE)
+"""Matches the end of a block of reasoning, as models write it; some tokenizers decode it with spaces."""
 
 
 def without_reasoning(predicted: str, expected: str) -> str:

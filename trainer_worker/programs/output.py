@@ -31,7 +31,7 @@ def save_model(model: PreTrainedModel, spec: TrainSpec, dtype: torch.dtype, fold
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, spec: TrainSpec, folder: Path) -> None:
     """Save the tokenizer, after `sft` with the chat template used in training, so that inference uses the same one."""
-    if spec.hyperparameters.stage is Stage.SFT:
+    if spec.hyperparameters.stage is Stage.SFT and not tokenizer.chat_template:
         tokenizer.chat_template = chat.template
     tokenizer.save_pretrained(folder)
 

@@ -89,10 +89,11 @@ class SetAside:
             return
         refusal, rows = self._by_frequency()[0]
         remedy = self._remedy(refusal)
+        share = "" if len(rows) == self.count() else f", {len(rows)} of them for this reason"
         examples = ", ".join(row.id for row in rows[:MAX_EXAMPLES])
         raise remedy.error(
-            f"{self.count()} of {total} rows cannot be trained on, {len(rows)} of them (for example {examples}) "
-            f"because: {refusal}; {remedy.advice}",
+            f"{self.count()} of {total} rows cannot be trained on{share}: {refusal} (for example row {examples}); "
+            f"{remedy.advice}",
             field=remedy.field,
         )
 
