@@ -35,6 +35,10 @@ THINKING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """As Qwen 3: an empty block of reasoning before the last answer, which the generation prompt lacks."""
+BEGUN = THINKING.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+"""As Qwen 3.5: the generation prompt begins the reasoning."""
+CLOSED = BEGUN.replace("<think>\n{{ reasoning }}\n</think>\n\n", "<think>{{ reasoning }}</think>")
+"""As Nemotron: the block of reasoning is written otherwise than the generation prompt begins it."""
 PARTS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n"
@@ -52,6 +56,8 @@ TOOLS = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """As Qwen 2.5: tools, tool calls and reasoning."""
+CALLS_END_NOWHERE = TOOLS.replace("<|im_end|>", "")
+"""As GLM: the next turn's mark ends a tool call."""
 ENDLESS = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"

@@ -13,9 +13,9 @@ from evaluator_worker.programs.answer_limit import answer_limit, fits, room
 from evaluator_worker.programs.generation import Answer, GreedyGenerator
 from evaluator_worker.programs.perplexity import log_probabilities, scored_tokens
 from evaluator_worker.programs.questions import Question, Questions, questions
-from evaluator_worker.reasoning import REASONING_END, without_reasoning
 from evaluator_worker.row_results import RowResult, RowResults, Unscored
 from infra.child.program import Job
+from infra.models.chat.reasoning import REASONING_END, after_reasoning
 from infra.models.chat_format import ChatFormat
 from infra.models.embeddings import known_tokens
 
@@ -76,8 +76,7 @@ class Scorer:
         return RowResults(self._metric, scored, tuple(unscored))
 
     def _answered(self, question: Question, answer: Answer) -> RowResult:
-        expected = question.row.response
-        predicted = without_reasoning(self._text(answer.tokens, expected), expected).strip()
+        predicted, expected = self._text(answer.tokens), after_reasoning(question.row.response)
         metrics = {name.value: compare(predicted, expected) for name, compare in ANSWER_METRICS.items()}
         return RowResult(
             question.row,
@@ -88,11 +87,11 @@ class Scorer:
             reference=question.reference,
         )
 
-    def _text(self, tokens: list[int], expected: str) -> str:
-        """Decode an answer; special tokens that end reasoning, which decoding drops, are heeded before."""
+    def _text(self, tokens: list[int]) -> str:
+        """Decode an answer without its reasoning, the end of which may be a special token that decoding drops."""
         ends = [index + 1 for index, token in enumerate(tokens) if token in self._reasoning_ends]
-        start = ends[-1] if ends and not REASONING_END.search(expected) else 0
-        return str(self._tokenizer.decode(tokens[start:], skip_special_tokens=True))
+        text = self._tokenizer.decode(tokens[max(ends, default=0) :], skip_special_tokens=True)
+        return after_reasoning(str(text)).strip()
 
     def _score_likelihood(self, rows: Sequence[Question], _: int, job: Job, split: str) -> RowResults:
         unscored = [Unscored(q.row, TOO_SHORT) for q in rows if not scored_tokens(q.rendered)]

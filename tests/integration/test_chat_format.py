@@ -212,6 +212,21 @@ def test_an_answer_that_brings_its_own_reasoning_follows_no_empty_block() -> Non
     assert _learnt(row, tokenizer) == "<think>\nwhy\n</think>\n\na<|im_end|>"
 
 
+@pytest.mark.parametrize(("template", "block"), [(templates.BEGUN, "\n\n</think>\n\n"), (templates.CLOSED, "</think>")])
+def test_a_prompt_that_begins_reasoning_ends_it_before_an_answer_without(template: str, block: str) -> None:
+    tokenizer = byte_level(template)
+    assert _prompt(_conversation("q", "a"), tokenizer).endswith(f"<|im_start|>assistant\n<think>{block}")
+    assert _learnt(_conversation("q", "a"), tokenizer) == "a<|im_end|>"
+
+
+@pytest.mark.parametrize("template", [templates.BEGUN, templates.CLOSED])
+def test_an_answer_continues_the_reasoning_that_the_prompt_begins(template: str) -> None:
+    tokenizer = byte_level(template)
+    row = _conversation("q", "<think>\nwhy\n</think>\n\na")
+    assert _text(row, tokenizer).endswith("<|im_start|>assistant\n<think>\nwhy\n</think>\n\na<|im_end|>")
+    assert _learnt(row, tokenizer) == "why\n</think>\n\na<|im_end|>"
+
+
 def test_reasoning_is_learnt_with_its_answer() -> None:
     row = _conversation("q", "a", reasoning="why")
     assert _learnt(row, byte_level(templates.THINKING)) == "<think>\nwhy\n</think>\n\na<|im_end|>"
@@ -328,6 +343,28 @@ def test_a_turn_that_only_calls_a_tool_is_learnt() -> None:
     turns = (Turn(role="user", content="q"), call, result, Turn(role="assistant", content="21 degrees"))
     learnt = _learnt(Row(id="c", turns=turns), byte_level(templates.TOOLS))
     assert learnt == f"{CALL_TEXT}21 degrees<|im_end|>"
+
+
+def test_an_empty_block_of_reasoning_before_a_tool_call_belongs_to_the_prompt() -> None:
+    thinking = templates.TOOLS.replace("{% if m.reasoning_content %}", "{% if m.role == 'assistant' and loop.last %}")
+    row = _conversation("q", "", tool_calls=(CALL,))
+    assert _learnt(row, byte_level(thinking)) == CALL_TEXT
+
+
+def test_a_tool_call_that_no_token_ends_is_learnt_up_to_its_end() -> None:
+    call = Turn(role="assistant", content="", tool_calls=(CALL,))
+    turns = (Turn(role="user", content="q"), call, Turn(role="tool", content="21"), Turn(role="assistant", content="a"))
+    learnt = _learnt(Row(id="c", turns=turns), byte_level(templates.CALLS_END_NOWHERE))
+    assert learnt == CALL_TEXT.removesuffix("<|im_end|>") + "\na</s>"
+
+
+def test_a_turn_that_the_template_writes_inside_an_answer_is_refused() -> None:
+    inside = (
+        "{% for m in messages %}{{ m.role }}{% for call in m.tool_calls or [] %}{{ call.function.name }}"
+        "{% if not loop.last %}{{ messages[0].content }}{% endif %}{% endfor %}{{ m.content }}</s>{% endfor %}"
+    )
+    refusal = _refused(_conversation("q", "a", tool_calls=(CALL, CALL)), byte_level(inside))
+    assert str(refusal) == "the model's chat template writes another turn inside an assistant turn"
 
 
 def test_tools_are_shown_to_the_model() -> None:

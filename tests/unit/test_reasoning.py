@@ -2,19 +2,29 @@ from __future__ import annotations
 
 import pytest
 
-from evaluator_worker.reasoning import without_reasoning
+from infra.models.chat.reasoning import after_reasoning, begun_reasoning, brings_reasoning
 
 
 @pytest.mark.parametrize(
-    ("predicted", "expected", "compared"),
+    ("text", "answer"),
     [
-        ("<think>why</think>blue", "blue", "blue"),
-        ("why </ think > blue", "blue", " blue"),
-        ("[THINK]why[/THINK]blue", "blue", "blue"),
-        ("<think>never closed", "blue", "<think>never closed"),
-        ("<think>why</think>blue", "<think>so</think>blue", "<think>why</think>blue"),
-        ("blue", "blue", "blue"),
+        ("<think>why</think>\n\nblue", "blue"),
+        ("why </ think > blue", "blue"),
+        ("[THINK]why[/THINK]blue", "blue"),
+        ("<think>one</think>two</think>blue", "blue"),
+        ("<think>never closed", "<think>never closed"),
+        ("x < think", "x < think"),
     ],
 )
-def test_only_what_follows_closed_reasoning_is_compared(predicted: str, expected: str, compared: str) -> None:
-    assert without_reasoning(predicted, expected) == compared
+def test_the_answer_is_what_follows_closed_reasoning(text: str, answer: str) -> None:
+    assert after_reasoning(text) == answer
+
+
+@pytest.mark.parametrize(("text", "brings"), [("\n<think>", True), ("a <think>", False), ("</think>", False)])
+def test_an_answer_brings_reasoning_if_it_begins_with_it(text: str, brings: bool) -> None:
+    assert brings_reasoning(text) is brings
+
+
+@pytest.mark.parametrize(("prompt", "begun"), [("a<think>\n", "<think>\n"), ("<think></think>", ""), ("", "")])
+def test_a_prompt_may_begin_the_reasoning(prompt: str, begun: str) -> None:
+    assert begun_reasoning(prompt) == begun

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from infra.models.chat.reasoning import is_reasoning_mark
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-REASONING_MARK = re.compile(r"\W*(think|thinking|thought|reason|reasoning)\W*", re.IGNORECASE)
-"""Tokens that enclose reasoning; answers contain them as text unless the tokenizer calls them special."""
 
 
 class ControlTokens:
@@ -51,7 +49,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def _is_mark(token: str) -> bool:
     """Whether the token looks like a mark of a turn: some vocabularies have white space or words as added tokens."""
-    return bool(token.strip()) and not token.isalnum() and not REASONING_MARK.fullmatch(token)
+    return bool(token.strip()) and not token.isalnum() and not is_reasoning_mark(token)
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase) -> set[int]:

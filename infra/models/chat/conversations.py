@@ -111,5 +111,4 @@ class Conversations:
             runs = self._filled(skeleton, row.model_copy(update={"turns": turns}))
             ids = chain.from_iterable(self._ids([runs])[0])
             skeleton.control_tokens = sum(map(self._controls.count, ids))
-        omitted = (len(self._controls.pattern.findall(opening.text)) for opening in skeleton.omitted(row))
-        return skeleton.control_tokens - sum(omitted)
+        return skeleton.control_tokens

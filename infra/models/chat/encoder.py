@@ -46,7 +46,8 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: ControlTokens) -> None:
         self._tokenizer = tokenizer
-        self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
+        backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
+        self._backend = None if backend is None else _unlimited(backend)
         self._controls = controls
         self._anchors: dict[Position, tuple[str, ...]] = dict.fromkeys(Position, ())
         (alone, after_control_token) = self._plain(["a", f"{tokenizer.eos_token}a"])
@@ -88,11 +89,15 @@ class Encoder:
     def _plain(self, texts: list[str], *, literal: bool = False) -> list[IdList]:
         if not texts:
             return []
-        if literal and self._backend is not None:
-            return [encoding.ids for encoding in self._literal.encode_batch(texts, add_special_tokens=False)]
-        options = {"split_special_tokens": True} if literal else {}
+        if self._backend is None:
+            return self._without_backend(texts, literal=literal)
+        backend = self._literal if literal else self._backend
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _without_backend(self, texts: list[str], *, literal: bool) -> list[IdList]:
+        """Encode with a tokenizer that is written in Python."""
         ids: list[IdList] = self._tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, **options
+            texts, add_special_tokens=False, return_attention_mask=False, split_special_tokens=literal
         ).input_ids
         return ids
 
@@ -105,11 +110,16 @@ class Encoder:
             token["special"] = token["special"] or token["content"] in self._controls.marks
         copy = Tokenizer.from_str(json.dumps(state))
         copy.encode_special_tokens = True
-        copy.no_truncation()
-        copy.no_padding()
-        return copy
+        return _unlimited(copy)
 
     def _visible(self, text: str) -> str:
         normalizer = self._backend.normalizer if self._backend is not None else None
         normalized = normalizer.normalize_str(text) if normalizer else text
         return "".join(normalized.replace(WORD_BOUNDARY, " ").split())
+
+
+def _unlimited(backend: Tokenizer) -> Tokenizer:
+    """Turn off truncation and padding, which some tokenizers bring along."""
+    backend.no_truncation()
+    backend.no_padding()
+    return backend

@@ -29,6 +29,8 @@ class Field(StrEnum):
     QUOTED = "a quoted control token"
 
 
+TOOLS = -1
+"""Stands for the row's tools in place of the index of a turn."""
 PER_ROW = frozenset({Field.CONTENT, Field.REASONING})
 """Fields whose text differs between rows of the same shape."""
 
@@ -39,7 +41,7 @@ class Hole:
 
     field: Field
     turn: int
-    """Index of the turn; -1: the tools."""
+    """Index of the turn, or TOOLS."""
     number: int
     text: str = ""
 
@@ -146,9 +148,9 @@ class Masked:
         function = tool.get("function", tool)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Refused(Rule.LEFT_OUT, "a tool has no name; expected tools in the OpenAI format")
-        masked: dict[str, Any] = self._data(tool, -1)
+        masked: dict[str, Any] = self._data(tool, TOOLS)
         named = masked["function"] if "function" in tool else masked
-        named["name"] = self._mark(Field.TOOL, -1, function["name"])
+        named["name"] = self._mark(Field.TOOL, TOOLS, function["name"])
         return masked
 
     def _data(self, value: Any, turn: int) -> Any:  # noqa: ANN401  # JSON
@@ -179,7 +181,7 @@ def _may_be_left_out(hole: Hole, row: Row) -> bool:
 
 
 def _described(hole: Hole, row: Row) -> str:
-    if hole.turn < 0:
+    if hole.turn == TOOLS:
         return hole.field.value
     role = row.turns[hole.turn].role
     return f"{hole.field.value} {'an' if role == 'assistant' else 'a'} {role} turn"

@@ -8,34 +8,18 @@ from dataclasses import dataclass
 from contracts.rows import Row
 from infra.models.chat.messages import Field, Hole
 
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """Template text between the generation prompt and an answer, for example an empty reasoning block.
-
-    It is part of the prompt, and omitted if the answer itself begins with the same mark, for example `<think>`.
-    """
-
-    text: str
-    turn: int
-
-    def omitted(self, row: Row) -> bool:
-        """Whether the row's answer brings its own opening."""
-        mark = self.text.split()[0].partition(">")[0]
-        return row.turns[self.turn].content.lstrip().startswith(mark)
-
-
-Item = str | Hole | Opening
+Item = str | Hole
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An assistant turn that begins with its segment."""
 
-    turn: int
     stops: int
     """Number of the stop token that ends the answer, counted from 1 within the segment; 0: the segment ends it."""
     learnt: bool
+    begun: str
+    """Beginning of the answer that the prompt has already, for example `<think>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +32,13 @@ class Segment:
 
     def texts(self, row: Row) -> Iterator[tuple[str, bool]]:
         """Yield the texts, and whether each is the row's own."""
+        begun = self.answer.begun if self.answer else ""
         for item in self.items:
             if isinstance(item, str):
                 yield item, False
-            elif isinstance(item, Hole):
-                yield _filled(item, row), True
-            elif not item.omitted(row):
-                yield item.text, False
+            else:
+                yield _filled(item, row).removeprefix(begun), True
+                begun = ""
 
 
 @dataclass(slots=True)
@@ -68,11 +52,6 @@ class Skeleton:
     """Whether the template leaves out the reasoning of an earlier turn."""
     control_tokens: int | None = None
     """How many the template writes; counted when the first row is encoded."""
-
-    def omitted(self, row: Row) -> list[Opening]:
-        """Return the openings that the row's answers bring themselves."""
-        items = (segment.items[-1] for segment in self.segments if segment.items)
-        return [item for item in items if isinstance(item, Opening) and item.omitted(row)]
 
 
 def _filled(hole: Hole, row: Row) -> str:

@@ -10,6 +10,7 @@ from contracts.rows import Row, Turn
 from infra.models.chat.control_tokens import ControlTokens
 from infra.models.chat.cutting import cut
 from infra.models.chat.messages import FORMS
+from infra.models.chat.reasoning import brings_reasoning
 from infra.models.chat.refusal import Refusal, Refused, Rule
 from infra.models.chat.rendering import Rendering
 from infra.models.chat.skeleton import Skeleton
@@ -39,7 +40,7 @@ class Skeletons:
         return known
 
     def _made(self, row: Row) -> Skeleton | Refusal:
-        """Try the forms of messages; if none fits, the first one's refusal says why."""
+        """Try the forms of messages; if none fits, say what the template leaves out, or how it refuses the row."""
         if not row.turns or row.turns[-1].role != "assistant":
             return Refusal(Rule.NO_ANSWER, "it does not end with an answer of the assistant")
         refusals = []
@@ -50,13 +51,19 @@ class Skeletons:
                 refusals.append(error.refusal)
             except RecursionError:
                 refusals.append(Refusal(Rule.TEMPLATE, "its tools or tool calls are nested too deeply"))
-        return refusals[0]
+        return next((refusal for refusal in refusals if refusal.rule is Rule.LEFT_OUT), refusals[0])
 
 
 def _shape(row: Row) -> Hashable:
-    """Return what decides the skeleton: everything of the row but its contents and reasoning."""
+    """Return what decides the skeleton: everything but contents and reasoning, of which only a few traits count."""
     tools = json.dumps(row.tools, ensure_ascii=False) if row.tools else ""
-    return tools, *((turn.role, turn.learn, bool(turn.reasoning), _extras(turn)) for turn in row.turns)
+    return tools, *(
+        (turn.role, turn.learn, bool(turn.reasoning), _brings_reasoning(turn), _extras(turn)) for turn in row.turns
+    )
+
+
+def _brings_reasoning(turn: Turn) -> bool:
+    return turn.role == "assistant" and brings_reasoning(turn.content)
 
 
 def _extras(turn: Turn) -> Hashable:
