@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,11 +9,11 @@ from collections.abc import Callable, Mapping
 from rouge_score.rouge_scorer import RougeScorer
 
 from contracts.options import Metric
+from evaluator_worker.words import split_words
 
 ARTICLES = frozenset({"a", "an", "the"})
-PUNCTUATION = str.maketrans("", "", string.punctuation)
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-"""Matches one word, or one character of a script that is written without spaces."""
+PUNCTUATION = str.maketrans("", "", "!\"'()*,-./:;?[]_`{}")
+"""Marks of sentences, lists and emphasis, which do not count; other symbols do, for example in C# or &&."""
 
 
 def normalize(text: str) -> str:
@@ -24,9 +22,11 @@ def normalize(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words as SQuAD's evaluation script does: normalized, without punctuation and English articles."""
-    tokens: list[str] = WORD.findall(normalize(text).translate(PUNCTUATION))
-    return [word for word in tokens if word not in ARTICLES]
+    """Return the words as SQuAD's evaluation script does: normalized, without punctuation and English articles.
+
+    Unlike there, combining marks belong to their word, and symbols and emoji are words too.
+    """
+    return [word for word in split_words(normalize(text).translate(PUNCTUATION)) if word not in ARTICLES]
 
 
 def exact_match(predicted: str, expected: str) -> float:

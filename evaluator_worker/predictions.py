@@ -19,6 +19,8 @@ class Prediction(Frozen):
     """None if the row could not be scored."""
     unscored: str | None = None
     """The reason why the row could not be scored."""
+    cut: bool = False
+    """Whether the answer ended at the limit of new tokens and not at a stop token."""
 
 
 def write_predictions(path: Path, dev: RowResults) -> None:
@@ -30,12 +32,13 @@ def write_predictions(path: Path, dev: RowResults) -> None:
             expected=o.row.response,
             predicted=o.predicted,
             value=dev.value([o]),
+            cut=o.cut,
         )
         for o in dev.scored
     ]
     unscored = [
         Prediction(
-            row_id=u.row.id, slice=u.row.slice, expected=u.row.response, predicted="", value=None, unscored=u.reason
+            row_id=u.row.id, slice=u.row.slice, expected=u.row.response, predicted="", value=None, unscored=str(u)
         )
         for u in dev.unscored
     ]

@@ -14,6 +14,11 @@ from contracts.rows import Row
 from evaluator_worker.intervals import bootstrap
 from infra.errors import BadInput
 
+SEALED = "test"
+"""The split of which no text may be shown."""
+MAX_REASONS = 10
+"""Maximum reasons that a text or a list of notices names."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
@@ -25,14 +30,25 @@ class RowResult:
     """1 for an answer; for perplexity the number of scored tokens, and `total` is their log-probability in nats."""
     predicted: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    cut: bool = False
+    """Whether the answer ended at the limit of new tokens and not at a stop token."""
+    reference: int = 0
+    """Number of tokens of the reference answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """A row that could not be scored, with the reason; it is counted separately, never as 0."""
+    """A row that could not be scored, with the reason; it is counted separately, never as 0.
+
+    `reason` quotes nothing of the row, but `detail` may, so it is not shown for sealed rows.
+    """
 
     row: Row
     reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +79,9 @@ class RowResults:
     def score(self, split: str, options: EvaluationOptions, seed: int) -> Score:
         """Return the split's score. Raises BadInput if no row could be scored."""
         if not self.scored:
-            reasons = ", ".join(sorted({u.reason for u in self.unscored})) or "the split is empty"
-            raise BadInput(f"no row of {split} could be scored by {self.metric}: {reasons}", field=split)
+            texts = {u.reason if split == SEALED else str(u) for u in self.unscored}
+            reasons = "; ".join(sorted(texts)[:MAX_REASONS]) or "the split is empty"
+            raise BadInput(f"no row of {split} could be scored by {self.metric}; reasons: {reasons}", field=split)
         low, high = self.interval(self.scored, options.bootstrap_samples, seed)
         return Score(
             metric=self.metric,
@@ -76,8 +93,13 @@ class RowResults:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Return the mean of every metric over the scored rows, or the perplexity and the number of scored tokens."""
+        """Return the mean of every metric and the number of cut answers, or the perplexity and its scored tokens."""
         if self.metric is Metric.PERPLEXITY:
             return {"perplexity": 1 / max(self.value(), 1e-300), "tokens": sum(o.weight for o in self.scored)}
         names = self.scored[0].metrics
-        return {name: sum(o.metrics[name] for o in self.scored) / len(self.scored) for name in names}
+        means = {name: sum(o.metrics[name] for o in self.scored) / len(self.scored) for name in names}
+        return {**means, "cut_answers": float(len(self.cut()))}
+
+    def cut(self) -> list[RowResult]:
+        """Return the rows whose answers were cut at the limit of new tokens."""
+        return [outcome for outcome in self.scored if outcome.cut]

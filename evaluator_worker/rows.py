@@ -1,4 +1,4 @@
-"""Read the rows of a split; test rows lose their id and slice, so that no later output can identify one."""
+"""Read the rows of a split; test rows lose their id, slice and source, so that no later output can identify one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def dev_rows(folder: Path) -> list[Row]:
 
 
 def test_rows(folder: Path) -> list[Row]:
-    """Read `test.jsonl` without ids and slices; empty if the task has no test split. Raises BadInput for a bad line."""
+    """Read `test.jsonl`, sealed; empty if the task has no test split. Raises BadInput for a bad line."""
     path = folder / "test.jsonl"
     if not path.is_file():
         return []
-    return [row.model_copy(update={"id": "sealed", "slice": "all"}) for row in read_rows(path)]
+    return [row.model_copy(update={"id": "sealed", "slice": "all", "source": None}) for row in read_rows(path)]

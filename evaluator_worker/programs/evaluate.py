@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from contracts.notices import Notice
+from evaluator_worker.notices import limit_notices, unscored_notices
 from evaluator_worker.predictions import write_predictions
 from evaluator_worker.programs.scoring import Scorer
 from evaluator_worker.report import dev_report, test_report
-from evaluator_worker.row_results import RowResults
+from evaluator_worker.row_results import SEALED, RowResults
 from evaluator_worker.rows import dev_rows, test_rows
 from evaluator_worker.spec import Result, Spec
 from infra.child.memory import memory_errors
 from infra.child.program import Job
-from infra.errors import PhaseError
 from infra.models.language_model import load
 
 MIN_PARAMETERS_FOR_THREADS = 20_000_000
@@ -32,31 +34,29 @@ def main(spec: Spec, job: Job) -> Result:
             torch.set_num_threads(1)
         scorer = Scorer(model, tokenizer, spec.metric, spec.options)
         splits = job.input("splits")
-        dev = scorer.score(dev_rows(splits), job, "dev")
-        test = _score_sealed(scorer, splits, job)
-    return _write(spec, job.out, dev, test)
+        dev, test = scorer.prepare(dev_rows(splits)), scorer.prepare(test_rows(splits))
+        limit = scorer.limit(dev, test)
+        results = {"dev": scorer.score(dev, limit, job, "dev")}
+        if test.rows or test.unscored:
+            results[SEALED] = scorer.score(test, limit, job, SEALED)
+    return _write(spec, job.out, results, limit)
 
 
-def _score_sealed(scorer: Scorer, splits: Path, job: Job) -> RowResults | None:
-    """Return the results of the test split, or None if there is none; errors lose their text, which may quote a row."""
-    rows = test_rows(splits)
-    try:
-        return scorer.score(rows, job, "test") if rows else None
-    except PhaseError as error:
-        raise type(error)(
-            "a row of the sealed test split could not be scored; the reason is not shown, as it may quote the row",
-            field="test",
-        ) from None
+def _write(spec: Spec, out: Path, results: Mapping[str, RowResults], limit: int) -> Result:
+    dev = dev_report(results["dev"], spec.options, spec.seed)
+    write_predictions(out / "dev_predictions.jsonl", results["dev"])
+    (out / "dev_report.json").write_text(dev.model_dump_json(indent=1))
+    metrics = {f"dev_{name}": value for name, value in dev.metrics.items()}
+    notices = tuple(_notices(spec, results, limit))
+    if SEALED not in results:
+        return Result(dev=dev.score, test=None, metrics=metrics, notices=notices)
+    test = test_report(results[SEALED], spec.options, spec.seed)
+    (out / "test_report.json").write_text(test.model_dump_json(indent=1))
+    metrics |= {f"test_{name}": value for name, value in test.metrics.items()}
+    return Result(dev=dev.score, test=test.score, metrics=metrics, notices=notices)
 
 
-def _write(spec: Spec, out: Path, dev: RowResults, test: RowResults | None) -> Result:
-    about_dev = dev_report(dev, spec.options, spec.seed)
-    write_predictions(out / "dev_predictions.jsonl", dev)
-    (out / "dev_report.json").write_text(about_dev.model_dump_json(indent=1))
-    metrics = {f"dev_{name}": value for name, value in about_dev.metrics.items()}
-    if test is None:
-        return Result(dev=about_dev.score, test=None, metrics=metrics)
-    about_test = test_report(test, spec.options, spec.seed)
-    (out / "test_report.json").write_text(about_test.model_dump_json(indent=1))
-    metrics |= {f"test_{name}": value for name, value in about_test.metrics.items()}
-    return Result(dev=about_dev.score, test=about_test.score, metrics=metrics)
+def _notices(spec: Spec, results: Mapping[str, RowResults], limit: int) -> Iterator[Notice]:
+    for split, outcomes in results.items():
+        yield from unscored_notices(split, outcomes)
+        yield from limit_notices(split, outcomes, limit, chosen=spec.options.max_new_tokens is not None)

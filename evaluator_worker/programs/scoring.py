@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from contracts.options import EvaluationOptions, Metric
 from contracts.rows import Row
 from evaluator_worker.metrics import ANSWER_METRICS
-from evaluator_worker.programs.generation import GreedyGenerator
+from evaluator_worker.programs.answer_limit import answer_limit, fits, room
+from evaluator_worker.programs.generation import Answer, GreedyGenerator
 from evaluator_worker.programs.perplexity import log_probabilities, scored_tokens
+from evaluator_worker.programs.questions import Question, Questions, questions
 from evaluator_worker.row_results import RowResult, RowResults, Unscored
 from infra.child.program import Job
-from infra.errors import BadConfiguration, BadInput
+from infra.models.chat.reasoning import REASONING_END, after_reasoning
 from infra.models.chat_format import ChatFormat
+from infra.models.embeddings import known_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-T = TypeVar("T")
 NO_CONTEXT_LIMIT = 1 << 30
-NO_PROBABILITY = "the model gives a row no finite probability"
-NO_REFERENCE = "a row has no reference answer"
-REFUSED = "the model's chat template refuses a row"
-TOO_LONG = "a row is longer than the model's context"
-TOO_SHORT = "a row has no token that could be predicted"
+NO_PROBABILITY = "the model gives it no finite probability"
+NO_PROMPT = "it has no prompt"
+TOO_LONG = "it is longer than the model's context"
+TOO_SHORT = "it has no token that could be predicted"
 
 
 class Scorer:
-    """Scores splits with one model and one metric.
-
-    Raises BadConfiguration if `max_new_tokens` leaves no room for a prompt in the model's context.
-    """
+    """Scores splits with one model and one metric: `prepare` each, choose the `limit`, then `score` each."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, metric: Metric, options: EvaluationOptions
@@ -41,80 +39,69 @@ class Scorer:
         self._tokenizer = tokenizer
         self._metric = metric
         self._options = options
-        self._chat = ChatFormat(tokenizer)
-        self._generator = GreedyGenerator(
-            model, self._chat, max_new_tokens=options.max_new_tokens, batch_size=options.batch_size
-        )
+        self._chat = ChatFormat(tokenizer, known_tokens(model))
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or NO_CONTEXT_LIMIT
-        if metric is not Metric.PERPLEXITY:
-            _require_room(options.max_new_tokens, self._context)
+        added = tokenizer.added_tokens_decoder
+        self._reasoning_ends = {token for token, how in added.items() if REASONING_END.fullmatch(how.content)}
 
-    def score(self, rows: Sequence[Row], job: Job, split: str) -> RowResults:
-        """Return one result for each row, unscored if it has no reference; progress reports show `split`."""
-        without_reference = [Unscored(row, NO_REFERENCE) for row in rows if not self._has_reference(row)]
-        with_reference = [row for row in rows if self._has_reference(row)]
-        by_metric = self._by_likelihood if self._metric is Metric.PERPLEXITY else self._by_answers
-        outcomes = by_metric(with_reference, job, split)
-        return RowResults(self._metric, outcomes.scored, (*without_reference, *outcomes.unscored))
+    def prepare(self, rows: Sequence[Row]) -> Questions:
+        """Return the rows as tokens, and those that have none."""
+        return questions(rows, self._chat, self._metric, self._context if self._by_likelihood else None)
 
-    def _has_reference(self, row: Row) -> bool:
-        if row.text is not None:
-            return self._metric is Metric.PERPLEXITY and bool(row.text.strip())
-        return bool(row.turns) and row.turns[-1].role == "assistant" and bool(row.response.strip())
+    def limit(self, *splits: Questions) -> int:
+        """Return the limit of new tokens for all splits. Raises BadConfiguration if it leaves no room for a prompt."""
+        if self._by_likelihood:
+            return 0
+        return answer_limit(self._options, self._context, [question for split in splits for question in split.rows])
 
-    def _by_answers(self, rows: Sequence[Row], job: Job, split: str) -> RowResults:
-        max_prompt_tokens = self._context - self._options.max_new_tokens
-        prompts, refused = _tokenize(rows, self._chat.prompt_ids)
-        fitting = [(row, prompt) for row, prompt in prompts if len(prompt) <= max_prompt_tokens]
-        too_long = [Unscored(row, TOO_LONG) for row, prompt in prompts if len(prompt) > max_prompt_tokens]
-        answers = self._generator.answers([prompt for _, prompt in fitting], job, f"answering {split}")
-        texts = [str(self._tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
-        scored = tuple(
-            _answer_result(row, text.strip(), self._metric) for (row, _), text in zip(fitting, texts, strict=True)
-        )
-        return RowResults(self._metric, scored, (*refused, *too_long))
+    def score(self, prepared: Questions, limit: int, job: Job, split: str) -> RowResults:
+        """Return one result for each row; progress reports show `split`."""
+        by_metric = self._score_likelihood if self._by_likelihood else self._score_answers
+        results = by_metric(prepared.rows, limit, job, split)
+        return RowResults(self._metric, results.scored, (*prepared.unscored, *results.unscored))
 
-    def _by_likelihood(self, rows: Sequence[Row], job: Job, split: str) -> RowResults:
-        rendered, unscored = _tokenize(rows, lambda row: self._chat.render([row], self._context)[0])
-        unscored += [Unscored(row, TOO_LONG) for row, tokens in rendered if tokens is None]
-        short_enough = [(row, tokens) for row, tokens in rendered if tokens is not None]
-        unscored += [Unscored(row, TOO_SHORT) for row, tokens in short_enough if not scored_tokens(tokens)]
-        fitting = [(row, tokens) for row, tokens in short_enough if scored_tokens(tokens)]
-        sums = log_probabilities(
-            self._model, [tokens for _, tokens in fitting], self._options.batch_size, job, f"scoring {split}"
-        )
-        outcomes = [
-            RowResult(row, total, float(scored_tokens(r))) for (row, r), total in zip(fitting, sums, strict=True)
-        ]
-        unscored += [Unscored(outcome.row, NO_PROBABILITY) for outcome in outcomes if not math.isfinite(outcome.total)]
-        scored = tuple(outcome for outcome in outcomes if math.isfinite(outcome.total))
+    @property
+    def _by_likelihood(self) -> bool:
+        return self._metric is Metric.PERPLEXITY
+
+    def _score_answers(self, rows: Sequence[Question], limit: int, job: Job, split: str) -> RowResults:
+        unscored = [Unscored(q.row, NO_PROMPT) for q in rows if not q.rendered.prompt]
+        prompted = [q for q in rows if q.rendered.prompt]
+        unscored += [Unscored(q.row, TOO_LONG) for q in prompted if not fits(q, self._context, limit)]
+        fitting = [q for q in prompted if fits(q, self._context, limit)]
+        generator = GreedyGenerator(self._model, self._chat, batch_size=self._options.batch_size)
+        limits = [room(question, self._context, limit) for question in fitting]
+        answers = generator.answers([question.prompt for question in fitting], limits, job, f"answering {split}")
+        scored = tuple(self._answered(q, answer) for q, answer in zip(fitting, answers, strict=True))
         return RowResults(self._metric, scored, tuple(unscored))
 
-
-def _require_room(new_tokens: int, context: int) -> None:
-    if new_tokens >= context:
-        raise BadConfiguration(
-            f"max_new_tokens is {new_tokens}, but prompt and answer share the model's {context} positions; "
-            f"set max_new_tokens below {context}, so that prompts have room",
-            field="max_new_tokens",
+    def _answered(self, question: Question, answer: Answer) -> RowResult:
+        predicted, expected = self._text(answer.tokens), after_reasoning(question.row.response)
+        metrics = {name.value: compare(predicted, expected) for name, compare in ANSWER_METRICS.items()}
+        return RowResult(
+            question.row,
+            metrics[self._metric.value],
+            predicted=predicted,
+            metrics=metrics,
+            cut=answer.cut,
+            reference=question.reference,
         )
 
+    def _text(self, tokens: list[int]) -> str:
+        """Decode an answer without its reasoning, the end of which may be a special token that decoding drops."""
+        ends = [index + 1 for index, token in enumerate(tokens) if token in self._reasoning_ends]
+        text = self._tokenizer.decode(tokens[max(ends, default=0) :], skip_special_tokens=True)
+        return after_reasoning(str(text)).strip()
 
-def _tokenize(rows: Sequence[Row], tokens: Callable[[Row], T]) -> tuple[list[tuple[Row, T]], list[Unscored]]:
-    """Return each row with its tokens, and the rows that the template refuses.
-
-    The template's error text is dropped, because it may quote a sealed row.
-    """
-    accepted: list[tuple[Row, T]] = []
-    refused: list[Unscored] = []
-    for row in rows:
-        try:
-            accepted.append((row, tokens(row)))
-        except BadInput:
-            refused.append(Unscored(row, REFUSED))
-    return accepted, refused
-
-
-def _answer_result(row: Row, predicted: str, metric: Metric) -> RowResult:
-    metrics = {name.value: compare(predicted, row.response) for name, compare in ANSWER_METRICS.items()}
-    return RowResult(row, metrics[metric.value], predicted=predicted, metrics=metrics)
+    def _score_likelihood(self, rows: Sequence[Question], _: int, job: Job, split: str) -> RowResults:
+        unscored = [Unscored(q.row, TOO_SHORT) for q in rows if not scored_tokens(q.rendered)]
+        fitting = [q for q in rows if scored_tokens(q.rendered)]
+        sums = log_probabilities(
+            self._model, [q.rendered for q in fitting], self._options.batch_size, job, f"scoring {split}"
+        )
+        results = [
+            RowResult(q.row, total, float(scored_tokens(q.rendered))) for q, total in zip(fitting, sums, strict=True)
+        ]
+        unscored += [Unscored(result.row, NO_PROBABILITY) for result in results if not math.isfinite(result.total)]
+        scored = tuple(result for result in results if math.isfinite(result.total))
+        return RowResults(self._metric, scored, tuple(unscored))

@@ -5,30 +5,30 @@ Only programs import this module, because it needs a tokenizer of transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import TemplateError
 
-from contracts.rows import Row, Turn
-from infra.errors import BadConfiguration, BadInput
+from contracts.rows import Row
+from infra.errors import BadConfiguration
+from infra.models.chat.control_tokens import ControlTokens
+from infra.models.chat.conversations import Conversations
+from infra.models.chat.encoded import Encoded
+from infra.models.chat.encoder import Encoder
+from infra.models.chat.probing import QUESTION_AND_ANSWER, probe
+from infra.models.chat.refusal import Refusal, Rule
+from infra.models.chat.skeletons import Skeletons
+from infra.models.chat.template import PLAIN_TEMPLATE, Template
+from infra.models.chat.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLAIN_TEMPLATE = (
-    "{{ bos_token if bos_token else '' }}"
-    "{% for message in messages %}"
-    "{% if message.role == 'assistant' %}Assistant: {{ message.content }}{{ eos_token }}\n"
-    "{% else %}{{ message.role | capitalize }}: {{ message.content }}\n{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-"""Used for tokenizers without a chat template."""
+__all__ = ["PLAIN_TEMPLATE", "ChatFormat", "Ids", "Mask", "Refusal", "Rendered", "Rule"]
+
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
@@ -39,72 +39,92 @@ class Rendered:
 
     ids: Ids
     scored: Mask
+    prompt: int
+    """Number of tokens before the last answer."""
+    shortened: bool = False
+    """Whether the row was longer: a conversation lost its start, or plain text its end."""
+    reasoning_left_out: bool = False
+    """Whether the template leaves out the reasoning of an earlier turn."""
 
 
 class ChatFormat:
     """A tokenizer with its chat template, or with PLAIN_TEMPLATE if it has none.
 
-    Raises BadConfiguration if the tokenizer has no eos token, because a model could not learn to stop.
+    `known` is the number of tokens for which the model has an embedding. Raises BadConfiguration if the tokenizer has
+    no eos token, because a model could not learn to stop, or if the template cannot render a question and its answer.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, known: int | None = None) -> None:
         if tokenizer.eos_token_id is None:
             raise BadConfiguration(
                 "the tokenizer has no eos_token; expected a token that ends an answer", field="model"
             )
         self._tokenizer = tokenizer
-        self.template: str = tokenizer.chat_template or PLAIN_TEMPLATE
+        self._known = known
+        template = Template(tokenizer)
+        self.template: str = template.source
         self.eos: int = tokenizer.eos_token_id
-        self.closing: int = self._closing()
+        controls, closing = probe(tokenizer, template)
+        self.closing: int = closing
         """The token with which the template ends the assistant's turn; eos if it writes no such token."""
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.closing, self.eos)))
         """Tokens at which generation ends."""
+        encoder = Encoder(tokenizer, controls)
+        skeletons = Skeletons(template, controls, tokenizer.convert_ids_to_tokens(list(self.stop_ids)))
+        self._texts = Texts(tokenizer, encoder, controls)
+        self._conversations = Conversations(skeletons, encoder, controls, self.stop_ids, self.closing)
+        self._require_known_tokens(controls)
 
-    def prompt_ids(self, row: Row, max_length: int | None = None) -> list[int]:
+    def prompt_ids(self, row: Row, max_length: int | None = None) -> list[int] | Refusal:
         """Tokens from which the answer is generated, the same as before the answer in `render`; cut at their start."""
-        if row.text is not None:
-            ids = self._encode([row.text], special=True)[0]
-        else:
-            ids = self._encode([self._prompt(row, row.turns[:-1])])[0]
-        return [int(token) for token in self._shorten(np.asarray(ids, dtype=np.int32), max_length)]
+        (encoded,) = self._encode([row])
+        if isinstance(encoded, Refusal):
+            return encoded
+        prompt = self._shorten(np.asarray(encoded.ids[: encoded.prompt], dtype=np.int32), max_length)
+        return [int(token) for token in prompt]
 
-    def render(self, rows: Sequence[Row], max_length: int | None = None) -> list[Rendered | None]:
-        """One Rendered per row, of at most `max_length` tokens; None if the last answer alone does not fit.
+    def render(self, rows: Sequence[Row], max_length: int | None = None) -> list[Rendered | Refusal]:
+        """The tokens of each row, at most `max_length`, or why it has none.
 
-        In a conversation, each assistant turn is scored up to its end-of-turn token; in plain text, every token.
-        A conversation that is too long loses its start; plain text loses its end.
+        In a conversation, each learnt answer is scored, with the token that ends it; in plain text, every token. A
+        conversation ends with its last learnt answer. If it is too long it loses its start, but is refused if that
+        answer does not fit; plain text loses its end.
         """
-        texts = self._encode([row.text for row in rows if row.text is not None], special=True)
-        chats = self._encode_chats([row for row in rows if row.text is None])
-        plain = (self._render_text(ids, max_length) for ids in texts)
-        turns = (self._render_chat(ids, starts, max_length) for ids, starts in chats)
-        return [next(turns) if row.text is None else next(plain) for row in rows]
+        return [
+            encoded if isinstance(encoded, Refusal) else self._rendered(row, encoded, max_length)
+            for row, encoded in zip(rows, self._encode(rows), strict=True)
+        ]
 
-    def _render_text(self, ids: list[int], max_length: int | None) -> Rendered:
-        with_eos = ids if ids and ids[-1] == self.eos else [*ids, self.eos]
-        array = np.asarray(with_eos[:max_length], dtype=np.int32)
-        return Rendered(array, np.ones(len(array), dtype=np.bool_))
+    def _encode(self, rows: Sequence[Row]) -> list[Encoded | Refusal]:
+        texts = iter(self._texts.encode([row.text for row in rows if row.text is not None]))
+        conversations = iter(self._conversations.encode([row for row in rows if row.text is None]))
+        return [self._known_tokens(next(conversations if row.text is None else texts)) for row in rows]
 
-    def _render_chat(self, ids: list[int], starts: list[int], max_length: int | None) -> Rendered | None:
-        """Score each answer from its start to its first stop token, and drop the tokens after the last answer."""
-        end = self._answer_end(ids, starts[-1], len(ids))
-        ids = ids[:end] if end else [*ids, self.closing]
-        answer = len(ids) - starts[-1]
-        if max_length is not None and answer >= max_length:
-            return None
-        scored = np.zeros(len(ids), dtype=np.bool_)
-        scored[starts[-1] :] = True
-        for start, following in pairwise(starts):
-            # If the template does not close an inner turn, its end is unknown, so it is not scored.
-            scored[start : self._answer_end(ids, start, following) or start] = True
-        return Rendered(
-            self._shorten(np.asarray(ids, dtype=np.int32), max_length),
-            scored[-max_length:] if max_length else scored,
+    def _known_tokens(self, encoded: Encoded | Refusal) -> Encoded | Refusal:
+        """Refuse a row with a token for which the model has no embedding."""
+        if isinstance(encoded, Refusal) or self._known is None or max(encoded.ids) < self._known:
+            return encoded
+        return Refusal(
+            Rule.UNKNOWN_TOKEN,
+            "its tokens lie beyond the model's embeddings",
+            f"it knows {self._known} tokens",
         )
 
-    def _answer_end(self, ids: list[int], start: int, limit: int) -> int:
-        """The position after the first stop token in `ids[start:limit]`; 0 if there is none."""
-        return next((i + 1 for i in range(start, limit) if ids[i] in self.stop_ids), 0)
+    def _rendered(self, row: Row, encoded: Encoded, max_length: int | None) -> Rendered | Refusal:
+        if row.text is not None:
+            ids = np.asarray(encoded.ids[:max_length], dtype=np.int32)
+            return Rendered(ids, np.ones(len(ids), dtype=np.bool_), encoded.prompt, len(ids) < len(encoded.ids))
+        if not encoded.answers:
+            return Refusal(Rule.NOT_LEARNT, "none of its answers is to be learnt")
+        prompt, end = encoded.answers[-1]
+        if max_length is not None and end - prompt >= max_length:
+            return Refusal(Rule.TOO_LONG, f"its answer does not fit into {max_length} tokens with a prompt")
+        scored = np.zeros(end, dtype=np.bool_)
+        for start, stop in encoded.answers:
+            scored[start:stop] = True
+        ids = self._shorten(np.asarray(encoded.ids[:end], dtype=np.int32), max_length)
+        cut = end - len(ids)
+        return Rendered(ids, scored[cut:], prompt - cut, cut > 0, encoded.reasoning_left_out)
 
     def _shorten(self, ids: Ids, max_length: int | None) -> Ids:
         """The last `max_length` tokens; if `ids` starts with the bos token, the result does too."""
@@ -115,59 +135,15 @@ class ChatFormat:
             kept[0] = ids[0]
         return kept
 
-    def _encode_chats(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[int]]]:
-        """The tokens of each conversation, and the positions at which its answers start.
-
-        The tokens of the last prompt are always a prefix, as in generation: if a token would cross the end of the
-        prompt, the text after it is tokenized separately.
-        """
-        texts = [self._texts(row) for row in rows]
-        encoded = iter(self._encode([text for prompts, whole in texts for text in (*prompts, whole)]))
-        for prompts, whole in texts:
-            prefixes = [next(encoded) for _ in prompts]
-            ids = next(encoded)
-            if ids[: len(prefixes[-1])] != prefixes[-1]:
-                ids = prefixes[-1] + self._encode([whole[len(prompts[-1]) :]])[0]
-            yield ids, [len(prefix) for prefix in prefixes if ids[: len(prefix)] == prefix]
-
-    def _texts(self, row: Row) -> tuple[list[str], str]:
-        """The prompt of each answer, and the whole conversation, which starts with the last prompt."""
-        if not row.turns or row.turns[-1].role != "assistant":
-            raise BadInput(f"row {row.id}: expected turns that end with the assistant's answer", field="turns")
-        prompts = [
-            self._prompt(row, row.turns[:index]) for index, turn in enumerate(row.turns) if turn.role == "assistant"
-        ]
-        whole = self._apply(row, row.turns, prompt=False)
-        if not whole.startswith(prompts[-1]):
-            # The template changes the turn once it has an answer; generation cannot do that, so training does not.
-            whole = prompts[-1] + row.turns[-1].content
-        return prompts, whole
-
-    def _prompt(self, row: Row, turns: Sequence[Turn]) -> str:
-        return self._apply(row, turns, prompt=True)
-
-    def _apply(self, row: Row, turns: Sequence[Turn], *, prompt: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, chat_template=self.template, tokenize=False, add_generation_prompt=prompt
+    def _require_known_tokens(self, controls: ControlTokens) -> None:
+        """Raise BadConfiguration if a token that frames every answer lies beyond the model's embeddings."""
+        (encoded,) = self._conversations.encode([QUESTION_AND_ANSWER])
+        if isinstance(encoded, Refusal):
+            raise BadConfiguration(f"the tokenizer cannot encode a question and its answer: {encoded}", field="model")
+        highest = max([*self.stop_ids, *controls.ids.intersection(encoded.ids)])
+        if self._known is not None and highest >= self._known:
+            raise BadConfiguration(
+                f"the tokenizer writes token {highest} around answers, but the model has {self._known} tokens; "
+                "use the model's own tokenizer",
+                field="model",
             )
-        except TemplateError as error:
-            raise BadInput(f"row {row.id}: the tokenizer's chat template refuses it: {error}", field="turns") from error
-        assert isinstance(text, str)  # one conversation, not tokenized
-        return text
-
-    def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """Token ids of each text; `special` adds the tokenizer's bos and eos, which chat templates add themselves."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=special, return_attention_mask=False).input_ids
-        return ids
-
-    def _closing(self) -> int:
-        """The first special token that the template writes after an answer."""
-        probe = Row(id="probe", turns=(Turn(role="user", content="question"), Turn(role="assistant", content="answer")))
-        _, _, tail = self._texts(probe)[1].rpartition("answer")
-        added = self._tokenizer.added_tokens_decoder
-        special = {*self._tokenizer.all_special_ids, *(token for token, how in added.items() if how.special)}
-        return next((token for token in self._encode([tail])[0] if token in special), self.eos)

@@ -15,9 +15,10 @@ from transformers.utils import logging
 
 from infra.errors import BadConfiguration
 from infra.models.adapters import merge, require_none
+from infra.models.folders import has_tokenizer
 from infra.models.layers import Layers, Source, find_layers
 from infra.models.library_errors import as_bad_configuration, in_one_line
-from infra.models.model_inputs import ModelLocation
+from infra.models.model_inputs import BASE, ModelLocation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,6 +55,16 @@ def load(
     for adapter, folder in zip(layers.adapters, layers.folders, strict=True):
         model = merge(model, folder, f"{location} with {adapter.name}")
     return model.to(target).eval(), tokenizer
+
+
+def load_tokenizer(location: ModelLocation, job: Job) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, also if its weights are not there. Raises BadConfiguration as `load` does."""
+    stored = [job.input(name) for name in reversed(location.adapters)]
+    stored += [job.input(BASE)] if location.kind == "artifact" else []
+    folder = next(filter(has_tokenizer, stored), None)
+    source = Source(str(location), folder) if folder else find_layers(location, job).tokenizer
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(location, source, AutoTokenizer.from_pretrained)
+    return tokenizer
 
 
 def device() -> torch.device:

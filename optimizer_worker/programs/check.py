@@ -30,9 +30,11 @@ def main(spec: CheckSpec, job: Job) -> CheckReport:
         work = read_uploads(optimizer, job)
         run_steps(CLEANING, work, optimizer, job)
         if spec.model is not None:
-            from optimizer_worker.programs.rendering import check_rendering
+            # Only a check with a model pays for the import of torch.
+            from optimizer_worker.programs.rendering import rendering_notices
 
-            check_rendering(work, spec, job)
+            rows = {"train": work.corpus.rows, "dev": work.splits.dev, SEALED: work.splits.test}
+            work.notices += rendering_notices(spec.model, spec.max_length, rows, job)
     except PhaseError as error:
         return CheckReport(problem=str(error), field=error.field)
     return _report(work)

@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import json
 import math
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 
-from contracts.options import EvaluationOptions, Metric
+from contracts.options import EvaluationOptions, Hyperparameters, Metric
 from contracts.report import DevReport, TestReport
-from contracts.rows import Row, Turn
+from contracts.rows import Row, Source, ToolCall, Turn
 from evaluator_worker.programs import evaluate
 from evaluator_worker.spec import Result, Spec
 from infra.child.program import Job, run
 from infra.errors import BadConfiguration, BadInput
 from infra.models.model_inputs import ModelLocation
-from tests.models import TEMPLATE, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
+from tests.models import COLOURS, TEMPLATE, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
+from trainer_worker.programs import train
+from trainer_worker.spec import TrainSpec
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +146,7 @@ def test_the_reports_are_valid_and_hold_the_scores_of_the_result(model: Path, tm
     dev = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())
     test = TestReport.model_validate_json((tmp_path / "out" / "test_report.json").read_bytes())
     assert (dev.score, test.score) == (result.dev, result.test)
-    assert set(dev.metrics) == {"exact_match", "token_f1", "rouge_l"}
+    assert set(dev.metrics) == {"exact_match", "token_f1", "rouge_l", "cut_answers"}
     assert sum(part.rows for part in dev.slices) == 12
 
 
@@ -152,7 +157,9 @@ def test_rows_that_cannot_be_scored_are_counted_separately(model: Path, tmp_path
 
 
 def test_a_split_without_a_row_that_can_be_scored_is_bad_input(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no row of dev could be scored by exact_match: a row has no reference answer"):
+    with pytest.raises(
+        BadInput, match="no row of dev could be scored by exact_match; reasons: it has no reference answer"
+    ):
         _evaluate(tmp_path, _spec(model), [Row(id="1", text="sky is blue")])
 
 
@@ -207,3 +214,132 @@ def test_a_limit_on_bad_cases_keeps_one_of_each_slice(model: Path, tmp_path: Pat
     _evaluate(tmp_path, _spec(model, max_bad_cases=3), rows)
     report = DevReport.model_validate_json((tmp_path / "out" / "dev_report.json").read_bytes())
     assert len({case.slice for case in report.bad_cases}) == len(report.bad_cases)
+
+
+THINKING = (
+    "{% for m in messages %}<|{{ m.role }}|> "
+    "{% if loop.last and m.role == 'assistant' %}<think> {{ m.reasoning_content or '' }} </think> {% endif %}"
+    "{{ m.content }} <|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+"""As Qwen 3: an empty block of reasoning before the last answer, which the generation prompt lacks."""
+
+
+def _overfitted(folder: Path, rows: list[Row], template: str = TEMPLATE, added: Sequence[AddedToken] = ()) -> Path:
+    """A model that was trained on the rows until it knows them by heart."""
+    import torch
+
+    torch.set_num_threads(1)
+    tokenizer = tiny_tokenizer(template=template, words=("<", ">", "</", "think"))
+    tokenizer.add_tokens(list(added), special_tokens=any(token.special for token in added))
+    base = folder / "base"
+    tiny_model(len(tokenizer)).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    options = {"method": "full", "tokens_per_batch": 256, "max_length": 128, "max_steps": 200, "learning_rate": 5e-3}
+    hyper = Hyperparameters.model_validate(options)
+    spec = TrainSpec(model=ModelLocation(kind="path", name=str(base)), hyperparameters=hyper, seed=1)
+    write_rows(folder / "job" / "input" / "rows" / "train.jsonl", rows)
+    train.main(spec, Job(folder / "job"))
+    return folder / "job" / "out"
+
+
+def _notices(result: Result) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(notice.rule, notice.rows, notice.places) for notice in result.notices]
+
+
+def test_a_model_that_thinks_nothing_before_its_right_answers_scores_1(tmp_path: Path) -> None:
+    model = _overfitted(tmp_path, colour_rows(), THINKING)
+    assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), colour_rows()).dev.value == 1.0
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_reasoning_before_an_answer_is_not_compared(tmp_path: Path, special: bool) -> None:
+    trained = [
+        row.model_copy(update={"turns": (row.turns[0], row.turns[1].model_copy(update={"reasoning": "a b c"}))})
+        for row in colour_rows()
+    ]
+    marks = [AddedToken(mark, special=special) for mark in ("<think>", "</think>")]
+    model = _overfitted(tmp_path, trained, THINKING, marks)
+    assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), trained).dev.value == 1.0
+
+
+LONG = _chat("long", "what colour", " ".join(random.Random(1).choices([*COLOURS, *COLOURS.values()], k=72)))
+
+
+def test_the_default_limit_follows_the_references(tmp_path: Path) -> None:
+    model = _overfitted(tmp_path, [LONG])
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [LONG])
+    assert (result.dev.value, result.metrics["dev_cut_answers"], result.notices) == (1.0, 0, ())
+
+
+def test_the_default_limit_follows_the_longest_reference_of_either_split(tmp_path: Path) -> None:
+    model = _overfitted(tmp_path, [LONG])
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [_chat("short", "what colour", "a")], [LONG])
+    assert result.test is not None and result.test.value == 1.0
+
+
+def test_answers_that_are_cut_and_longer_references_are_counted(tmp_path: Path) -> None:
+    model = _overfitted(tmp_path, [LONG])
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=20), [LONG], [LONG])
+    assert (result.metrics["dev_cut_answers"], result.metrics["test_cut_answers"]) == (1, 1)
+    assert _notices(result) == [
+        ("answers_cut", 1, ("long",)),
+        ("references_too_long", 1, ("long",)),
+        ("answers_cut", 1, ()),
+        ("references_too_long", 1, ()),
+    ]
+    assert result.notices[0].text == "dev: 1 of 1 answers were cut at maxNewTokens (20); raise maxNewTokens"
+    (line,) = (tmp_path / "out" / "dev_predictions.jsonl").read_text().splitlines()
+    assert json.loads(line)["cut"] is True
+
+
+def test_an_answer_near_the_end_of_the_context_has_the_room_that_is_left(tmp_path: Path) -> None:
+    rows = [_chat("long prompt", "a " * 112, "blue"), *colour_rows(), LONG]
+    model = _overfitted(tmp_path, rows)
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), rows)
+    assert (result.dev.scored, result.dev.value) == (8, 1.0)
+
+
+def test_rows_that_are_not_scored_are_reported_with_their_places(model: Path, tmp_path: Path) -> None:
+    placed = _chat("x", "a " * 200, "b").model_copy(update={"source": Source(file="dev/rows.jsonl", line=3)})
+    result = _evaluate(tmp_path, _spec(model), [*colour_rows(), placed], [*colour_rows(), placed])
+    notices = [notice for notice in result.notices if notice.rule == "unscored"]
+    assert [(notice.rows, notice.places) for notice in notices] == [(1, ("dev/rows.jsonl:3",)), (1, ())]
+    assert notices[0].text == "dev: not scored, because it is longer than the model's context"
+
+
+def test_the_templates_words_about_a_sealed_row_are_not_written(tmp_path: Path) -> None:
+    quoting = "{% for m in messages %}{% if m.name %}{{ raise_exception(m.name) }}{% endif %}{% endfor %}" + TEMPLATE
+    model = save_tiny_model(tmp_path / "model", template=quoting)
+    named = _chat("x", "sky", "blue")
+    sealed = named.model_copy(update={"turns": (named.turns[0].model_copy(update={"name": "quagga"}), named.turns[1])})
+    result = _evaluate(tmp_path, _spec(model), colour_rows(), [*colour_rows(), sealed])
+    assert "quagga" not in result.model_dump_json()
+    assert ("unscored", 1, ()) in _notices(result)
+
+
+@pytest.mark.parametrize("metric", [Metric.EXACT_MATCH, Metric.PERPLEXITY])
+def test_a_token_beyond_the_embeddings_leaves_a_row_unscored(tmp_path: Path, metric: Metric) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_model(tokenizer.convert_tokens_to_ids("lemon")).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [_chat("known", "a", "b"), _chat("unknown", "lemon", "b")]
+    score = _evaluate(tmp_path, _spec(tmp_path / "model", metric), rows).dev
+    assert (score.scored, score.unscored) == (1, 1)
+
+
+def test_a_conversation_of_one_answer_without_a_prompt_is_unscored(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    model = save_tiny_model(tmp_path / "model", template=template)
+    alone = Row(id="alone", turns=(Turn(role="assistant", content="blue"),))
+    assert _evaluate(tmp_path, _spec(model), [*colour_rows(), alone]).dev.unscored == 1
+
+
+def test_an_answer_that_calls_a_tool_is_scored_by_perplexity_only(tmp_path: Path) -> None:
+    calling = "{% for m in messages %}<|{{ m.role }}|> {{ m.content }}"
+    calling += "{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}"
+    calling += " <|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    model = save_tiny_model(tmp_path / "model", template=calling)
+    answer = Turn(role="assistant", content="", tool_calls=(ToolCall(name="sky", arguments="{}"),))
+    rows = [*colour_rows(), Row(id="call", turns=(Turn(role="user", content="sky"), answer))]
+    scores = [_evaluate(tmp_path, _spec(model, metric), rows).dev for metric in (Metric.EXACT_MATCH, Metric.PERPLEXITY)]
+    assert [score.unscored for score in scores] == [1, 0]

@@ -11,7 +11,8 @@ from trainer_worker.programs.examples import make_examples
 from trainer_worker.programs.objective import Scored, collate, loss_of, scored_logits
 
 TOKENIZER = tiny_tokenizer()
-MIXED = [colour_row("sky", weight=3.0), Row(id="t", text="a b c a b c a b c a b c a b c a b c"), colour_row("coal")]
+LONG = Row(id="t", turns=tuple(turn.model_copy(update={"content": "a b c " * 6}) for turn in colour_row("sky").turns))
+MIXED = [colour_row("sky", weight=3.0), LONG, colour_row("coal")]
 
 
 def _batch(rows: list[Row]) -> Scored:

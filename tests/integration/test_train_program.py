@@ -10,14 +10,16 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from contracts.options import Hyperparameters
-from contracts.rows import Row
+from contracts.options import Hyperparameters, Stage
+from contracts.rows import Row, Source, Turn
 from infra.child.program import Job, Stopped
 from infra.errors import BadConfiguration, BadInput
+from infra.models.chat_format import ChatFormat
 from infra.models.language_model import load
 from infra.models.model_inputs import ModelLocation
-from tests.models import colour_row, colour_rows, save_tiny_model, write_rows
+from tests.models import TEMPLATE, colour_row, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
 from trainer_worker.programs import train
+from trainer_worker.programs.examples import make_examples
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import TrainResult, TrainSpec
 
@@ -255,12 +257,122 @@ def test_weights_that_have_diverged_are_never_kept(
     assert not job.checkpoints.exists()
 
 
-def test_a_row_longer_than_the_models_positions_is_refused(tmp_path: Path, model: Path) -> None:
+def test_a_row_longer_than_the_models_positions_loses_the_start_of_its_prompt(tmp_path: Path, model: Path) -> None:
     turns = (colour_row("sky").turns[0].model_copy(update={"content": "a " * 200}), colour_row("sky").turns[1])
-    with pytest.raises(BadConfiguration, match="set max_length to at most 128"):
-        _train(tmp_path, _spec(model, max_length=1024, tokens_per_batch=2048), [Row(id="a", turns=turns)])
+    rows = [*colour_rows(), Row(id="long", turns=turns)]
+    result = _train(tmp_path, _spec(model, max_length=1024, tokens_per_batch=2048, max_steps=2, **FULL), rows)
+    (notice,) = result.notices
+    assert (notice.rule, notice.rows, notice.places) == ("shortened", 1, ("long",))
+    assert "only 128 tokens fit" in notice.text
 
 
 def test_plain_text_is_refused_if_answers_are_trained(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(BadInput, match="row 0 is plain text; stage sft needs conversations"):
+    with pytest.raises(BadInput, match=r"12 of 12 rows .* plain text, which stage sft .* set stage to pt") as caught:
         _train(tmp_path, _spec(model), TEXTS)
+    assert caught.value.field == "stage"
+
+
+def test_plain_text_among_conversations_is_set_aside(tmp_path: Path, model: Path) -> None:
+    result = _train(tmp_path, _spec(model, max_steps=2, **FULL), [*colour_rows(), *TEXTS[:2]])
+    assert [(notice.rule, notice.rows) for notice in result.notices] == [("plain_text", 2)]
+
+
+GREETING = (Turn(role="assistant", content="a b c"), *colour_row("sky").turns)
+STRICT = (
+    "{% if messages[0].role == 'assistant' %}{{ raise_exception('a user must speak first') }}{% endif %}"
+) + TEMPLATE
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Path:
+    """A model whose template refuses conversations that the assistant begins."""
+    return save_tiny_model(tmp_path / "strict", template=STRICT)
+
+
+def test_a_conversation_that_the_assistant_begins_is_trained_on(tmp_path: Path, model: Path) -> None:
+    result = _train(tmp_path, _spec(model, max_steps=2, **FULL), [*colour_rows(), Row(id="g", turns=GREETING)])
+    assert (result.metrics["sequences"], result.notices) == (7, ())
+
+
+def test_a_row_that_the_template_refuses_is_set_aside_and_reported(tmp_path: Path, strict: Path) -> None:
+    source = Source(file="train/rows.jsonl", line=7)
+    rows = [*colour_rows(), Row(id="g", turns=GREETING, source=source)]
+    result = _train(tmp_path / "job", _spec(strict, max_steps=2, **FULL), rows)
+    (notice,) = result.notices
+    assert (notice.rule, notice.rows, notice.places) == ("refused_by_template", 1, ("train/rows.jsonl:7",))
+    assert "a user must speak first" in notice.text
+    assert result.metrics["dropped_rows"] == 1
+    (recorded,) = json.loads((tmp_path / "job" / "out" / "training.json").read_text())["set_aside"]
+    assert (recorded["rows"], recorded["ids"]) == (1, ["g"])
+
+
+def test_half_of_the_rows_may_be_set_aside(tmp_path: Path, strict: Path) -> None:
+    rows = [*colour_rows(), *(Row(id=f"g{i}", turns=GREETING) for i in range(6))]
+    assert _train(tmp_path / "job", _spec(strict, max_steps=2, **FULL), rows).metrics["dropped_rows"] == 6
+
+
+def test_more_than_half_of_the_rows_set_aside_is_bad_input(tmp_path: Path, strict: Path) -> None:
+    rows = [*colour_rows(), *(Row(id=f"g{i}", turns=GREETING) for i in range(7))]
+    with pytest.raises(
+        BadInput, match=r"7 of 13 rows .* a user must speak first \(for example row g0, g1, g2\)"
+    ) as caught:
+        _train(tmp_path / "job", _spec(strict), rows)
+    assert caught.value.field == "turns"
+
+
+def test_rows_that_are_not_to_be_learnt_may_be_most_but_not_all(tmp_path: Path, model: Path) -> None:
+    flagged = [
+        row.model_copy(update={"turns": (row.turns[0], row.turns[1].model_copy(update={"learn": False}))})
+        for row in colour_rows(2)
+    ]
+    result = _train(tmp_path / "some", _spec(model, max_steps=2, **FULL), [*colour_rows(), *flagged])
+    assert [(notice.rule, notice.rows) for notice in result.notices] == [("nothing_to_learn", 12)]
+    with pytest.raises(BadInput, match="none of its answers is to be learnt"):
+        _train(tmp_path / "all", _spec(model), flagged)
+
+
+@pytest.fixture
+def short_of_tokens(tmp_path: Path) -> Path:
+    """A model without embeddings for the tokenizer's last words, "lemon" among them."""
+    tokenizer = tiny_tokenizer()
+    tiny_model(tokenizer.convert_tokens_to_ids("lemon")).save_pretrained(tmp_path / "short")
+    tokenizer.save_pretrained(tmp_path / "short")
+    return tmp_path / "short"
+
+
+def test_a_row_with_a_token_beyond_the_embeddings_is_set_aside(tmp_path: Path, short_of_tokens: Path) -> None:
+    row = colour_row("sky").model_copy(update={"id": "known"})
+    turns = tuple(turn.model_copy(update={"content": "a b"}) for turn in row.turns)
+    rows = [row.model_copy(update={"turns": turns}), colour_row("lemon")]
+    result = _train(tmp_path / "job", _spec(short_of_tokens, max_steps=2, **FULL), rows)
+    assert [(notice.rule, notice.places) for notice in result.notices] == [("token_without_embedding", ("lemon",))]
+
+
+def test_a_tokenizer_of_another_model_is_a_bad_configuration(tmp_path: Path, short_of_tokens: Path) -> None:
+    with pytest.raises(BadConfiguration, match="use the model's own tokenizer") as caught:
+        _train(tmp_path / "job", _spec(short_of_tokens), [colour_row("lemon")])
+    assert caught.value.field == "model"
+
+
+def test_a_template_that_cannot_work_is_a_bad_configuration(tmp_path: Path) -> None:
+    broken = save_tiny_model(tmp_path / "broken", template="{% for m in messages %}")
+    with pytest.raises(BadConfiguration, match="cannot render a question and its answer"):
+        _train(tmp_path / "job", _spec(broken))
+
+
+def test_a_model_with_named_templates_trains_and_keeps_them(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = named = {"default": TEMPLATE, "tool_use": "{{ tools }}"}
+    tiny_model(len(tokenizer)).save_pretrained(tmp_path / "named")
+    tokenizer.save_pretrained(tmp_path / "named")
+    _train(tmp_path / "job", _spec(tmp_path / "named", max_steps=2, **FULL))
+    assert AutoTokenizer.from_pretrained(tmp_path / "job" / "out").chat_template == named
+
+
+def test_in_pretraining_an_answer_that_is_not_to_be_learnt_is_not_scored(tmp_path: Path, model: Path) -> None:
+    flagged = colour_row("lemon").turns[1].model_copy(update={"learn": False})
+    turns = (colour_row("lemon").turns[0], flagged, *colour_row("sky").turns)
+    chat = ChatFormat(tiny_tokenizer())
+    (example,) = make_examples([Row(id="r", turns=turns)], chat, stage=Stage.PT).items
+    scored = example.ids[example.weights > 0].tolist()
+    assert tiny_tokenizer().decode(scored) == "sky is blue <|end|>"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from evaluator_worker.metrics import exact_match, normalize, rouge_l, token_f1
+from evaluator_worker.metrics import exact_match, normalize, rouge_l, token_f1, words
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,49 @@ def test_order_matters_to_rouge_l_and_not_to_token_f1() -> None:
 @pytest.mark.parametrize("compare", [token_f1, rouge_l])
 def test_chinese_is_compared_by_character(compare: Callable[[str, str], float]) -> None:
     assert compare("今天很好", "今天很冷") == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("compare", [token_f1, rouge_l])
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("दिन", "दान"),
+        ("दिन", "दीन"),
+        ("กิน", "กัน"),
+        ("படி", "பாடு"),
+        ("C", "C#"),
+        ("C++", "C"),
+        ("&&", "||"),
+        ("<=", "<"),
+        ("👍", "👎"),
+        ("🇩🇪", "🇩🇰"),
+    ],
+)
+def test_words_that_differ_in_a_mark_or_a_symbol_differ_wholly(
+    compare: Callable[[str, str], float], predicted: str, expected: str
+) -> None:
+    assert (compare(predicted, expected), exact_match(predicted, expected)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("text", ["दिन का अर्थ", "คำว่า กิน", "படி என்றால்", "می‌خواهم", "C# && C++", "👨‍👩‍👧 ❤", "e\u0301té"])
+@pytest.mark.parametrize("compare", [token_f1, rouge_l, exact_match])
+def test_a_text_agrees_with_itself_in_every_script(compare: Callable[[str, str], float], text: str) -> None:
+    assert compare(text, text) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("दिन का", ["दिन", "का"]),
+        ("good 👍🏽", ["good", "👍🏽"]),
+        ("50 %", ["50", "%"]),
+        ("❤️", ["❤"]),
+        ("C#, F#.", ["c#", "f#"]),
+    ],
+)
+def test_marks_stay_with_their_word_and_symbols_are_words(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_emphasis_does_not_count() -> None:
+    assert token_f1("**Paris** `is` it", "Paris is it") == 1.0

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from contracts.notices import Notice, notice
+from contracts.options import Stage
 from contracts.rows import Row
-from infra.errors import BadConfiguration, BadInput
-from infra.models.chat_format import ChatFormat, Ids, Rendered
+from infra.errors import BadInput
+from infra.models.chat_format import ChatFormat, Ids, Refusal, Rendered, Rule
 from infra.row_files import read_rows
+from trainer_worker.programs.limits import RowLimit
+from trainer_worker.programs.set_aside import SetAside, place
 
 Weights = npt.NDArray[np.float32]
 ROWS_PER_RENDER = 1024
 """Number of rows rendered in one call."""
+PLAIN_TEXT = Refusal(Rule.PLAIN_TEXT, "it is plain text, which stage sft cannot train on")
+TOO_SHORT = Refusal(Rule.TOO_SHORT, "it has no token that could be predicted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +46,27 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All examples, and the number of dropped rows, whose answer is empty or longer than allowed."""
+    """All examples, the rows that are set aside, and rows of which a part is left out."""
 
     items: list[Example]
-    dropped: int
+    set_aside: SetAside = field(default_factory=SetAside)
+    shortened: list[Row] = field(default_factory=list)
+    without_reasoning: list[Row] = field(default_factory=list)
 
     def lengths(self) -> list[int]:
         """Return the number of tokens of each example."""
         return [len(item) for item in self.items]
+
+    def notices(self) -> Iterator[Notice]:
+        """Yield what a person should know about the rows."""
+        yield from self.set_aside.notices()
+        limit = self.set_aside.limit
+        if self.shortened and limit:
+            text = f"the start of the prompt is left out, because only {limit.tokens} tokens fit; {limit.advice}"
+            yield notice("shortened", len(self.shortened), text, map(place, self.shortened))
+        if self.without_reasoning:
+            text = "the model's chat template leaves out the reasoning of earlier turns, as at inference"
+            yield notice("reasoning_left_out", len(self.without_reasoning), text, map(place, self.without_reasoning))
 
 
 def training_rows(path: Path) -> list[Row]:
@@ -58,30 +77,34 @@ def training_rows(path: Path) -> list[Row]:
     return rows
 
 
-def make_examples(rows: Sequence[Row], chat: ChatFormat, max_length: int | None) -> Examples:
-    """Render every row into at most `max_length` tokens (None: no limit). Raises BadConfiguration if no row fits."""
-    items = [
-        _example(tokens, row.weight) if tokens else None
-        for batch in _batched(rows)
-        for row, tokens in zip(batch, chat.render(batch, max_length), strict=True)
-    ]
-    kept = [item for item in items if item is not None and item.has_scored_tokens]
-    if not kept:
-        raise BadConfiguration(
-            f"no row's answer fits into {max_length} tokens; raise max_length (and tokens_per_batch)",
-            field="max_length",
-        )
-    return Examples(kept, dropped=len(items) - len(kept))
+def make_examples(
+    rows: Sequence[Row], chat: ChatFormat, limit: RowLimit | None = None, stage: Stage = Stage.SFT
+) -> Examples:
+    """Make an example of each row that can be trained on.
+
+    In stage `pt` rows may have any length, and every token is scored, unless the row has an answer that is not to be
+    learnt. Raises BadInput or BadConfiguration if most rows cannot be trained on.
+    """
+    made = Examples([], SetAside(limit))
+    max_length = limit.tokens if limit and stage is Stage.SFT else None
+    for batch in _batched(rows):
+        for row, tokens in zip(batch, chat.render(batch, max_length), strict=True):
+            _add(made, row, tokens, stage)
+    made.set_aside.require_most(len(rows))
+    return made
 
 
-def require_conversations(rows: Sequence[Row]) -> None:
-    """Raises BadInput if a row is plain text, in which stage `sft` has no answer to score."""
-    plain = next((row for row in rows if row.text is not None), None)
-    if plain:
-        raise BadInput(
-            f"row {plain.id} is plain text; stage sft needs conversations; give such rows, or set stage to pt",
-            field="stage",
-        )
+def _add(made: Examples, row: Row, tokens: Rendered | Refusal, stage: Stage) -> None:
+    if isinstance(tokens, Refusal) or (stage is Stage.SFT and row.text is not None):
+        made.set_aside.add(row, tokens if isinstance(tokens, Refusal) else PLAIN_TEXT)
+        return
+    example = _example(row, tokens, stage)
+    if not example.has_scored_tokens:
+        made.set_aside.add(row, TOO_SHORT)
+        return
+    made.items.append(example)
+    made.shortened.extend([row] if tokens.shortened else [])
+    made.without_reasoning.extend([row] if tokens.reasoning_left_out else [])
 
 
 def _batched(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -89,5 +112,7 @@ def _batched(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + ROWS_PER_RENDER]
 
 
-def _example(tokens: Rendered, weight: float) -> Example:
-    return Example(tokens.ids, tokens.scored * np.float32(weight))
+def _example(row: Row, tokens: Rendered, stage: Stage) -> Example:
+    everything = stage is Stage.PT and all(turn.learn for turn in row.turns)
+    scored = np.ones_like(tokens.scored) if everything else tokens.scored
+    return Example(tokens.ids, scored * np.float32(row.weight))

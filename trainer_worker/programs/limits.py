@@ -1,16 +1,22 @@
-"""Check the hyper-parameters and examples against the limits of the model."""
+"""The limits of the model and of the hyper-parameters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from contracts.options import Hyperparameters, Method, Stage
+from contracts.options import Hyperparameters, Method
 from infra.errors import BadConfiguration
-from trainer_worker.programs.examples import Examples
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
+
+
+class RowLimit(NamedTuple):
+    """The maximum tokens of one sequence, the field that sets it, and how to raise it."""
+
+    tokens: int
+    field: str
+    advice: str
 
 
 def check_rank(hyper: Hyperparameters, config: PretrainedConfig) -> None:
@@ -23,38 +29,13 @@ def check_rank(hyper: Hyperparameters, config: PretrainedConfig) -> None:
         )
 
 
-def longest_row(hyper: Hyperparameters, config: PretrainedConfig) -> int:
-    """Return the maximum tokens of one sequence: `max_length`, but no more than a batch holds.
-
-    In stage `pt`, in which texts are packed into blocks, the model's number of positions is a limit too.
-    """
-    limit = min(hyper.max_length, hyper.tokens_per_batch)
-    positions = _positions(config)
-    return min(limit, positions) if positions and hyper.stage is Stage.PT else limit
-
-
-def check_lengths(examples: Examples, config: PretrainedConfig) -> None:
-    """Raises BadConfiguration if a row has more tokens than the model has positions."""
-    positions, longest = _positions(config), max(examples.lengths())
-    if positions and longest > positions:
-        raise BadConfiguration(
-            f"max_length allows rows of {longest} tokens, but the model has only {positions} positions; "
-            f"set max_length to at most {positions}",
-            field="max_length",
-        )
-
-
-def check_vocabulary(examples: Examples, model: PreTrainedModel) -> None:
-    """Raises BadConfiguration if the tokenizer produces tokens for which the model has no embedding."""
-    embeddings: torch.nn.Embedding = model.get_input_embeddings()  # type: ignore[assignment]  # its rows are tokens
-    known = embeddings.weight.shape[0]
-    highest = max(int(item.ids.max()) for item in examples.items)
-    if highest >= known:
-        raise BadConfiguration(
-            f"the tokenizer produces token {highest}, but the model has {known} tokens; use the model's own tokenizer",
-            field="model",
-        )
-
-
-def _positions(config: PretrainedConfig) -> int | None:
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+def row_limit(hyper: Hyperparameters, config: PretrainedConfig) -> RowLimit:
+    """Return the smallest of `max_length`, the tokens of a batch and the model's number of positions."""
+    limits = [RowLimit(hyper.max_length, "max_length", f"raise max_length (now {hyper.max_length})")]
+    batch = hyper.tokens_per_batch
+    limits.append(RowLimit(batch, "tokens_per_batch", f"raise tokens_per_batch (now {batch})"))
+    positions: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions:
+        advice = f"the model has only {positions} positions; shorten the answers, or use a model with more"
+        limits.append(RowLimit(positions, "model", advice))
+    return min(limits, key=lambda limit: limit.tokens)

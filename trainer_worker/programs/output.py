@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -59,15 +59,16 @@ def _recorded(base: Source) -> str:
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, spec: TrainSpec, folder: Path) -> None:
     """Save the tokenizer, after `sft` with the chat template used in training, so that inference uses the same one."""
-    if spec.hyperparameters.stage is Stage.SFT:
-        named = tokenizer.chat_template
-        tokenizer.chat_template = named | {"default": chat.template} if isinstance(named, dict) else chat.template
+    if spec.hyperparameters.stage is Stage.SFT and not tokenizer.chat_template:
+        tokenizer.chat_template = chat.template
     tokenizer.save_pretrained(folder)
     use_old_tokenizer_names(folder)
 
 
-def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder: Path) -> None:
-    """Write `training.json`: the settings, the amount of training and the loss curve."""
+def save_record(
+    training: Training, spec: TrainSpec, result: TrainResult, set_aside: list[dict[str, Any]], folder: Path
+) -> None:
+    """Write `training.json`: the settings, the amount of training, the rows set aside and the loss curve."""
     record = {
         "model": str(spec.model),
         "seed": spec.seed,
@@ -77,6 +78,7 @@ def save_record(training: Training, spec: TrainSpec, result: TrainResult, folder
         "device": training.device.type,
         "bfloat16": training.bfloat16,
         "metrics": result.metrics,
+        "set_aside": set_aside,
         "losses": training.history.points,
     }
     (folder / "training.json").write_text(json.dumps(record, indent=2))

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,14 +20,15 @@ from contracts.rows import Row
 from infra.child.memory import memory_errors
 from infra.child.program import Job, Stopped
 from infra.models.chat_format import ChatFormat
+from infra.models.embeddings import known_tokens
 from infra.models.language_model import load
 from infra.models.layers import find_layers
 from trainer_worker.programs import checkpoint
 from trainer_worker.programs.batching import BatchStream
 from trainer_worker.programs.combining import require_combinable
-from trainer_worker.programs.examples import Examples, make_examples, require_conversations, training_rows
+from trainer_worker.programs.examples import Examples, make_examples, training_rows
 from trainer_worker.programs.history import LossHistory
-from trainer_worker.programs.limits import check_lengths, check_rank, check_vocabulary, longest_row
+from trainer_worker.programs.limits import RowLimit, check_rank, row_limit
 from trainer_worker.programs.methods import optimizer_for, prepare
 from trainer_worker.programs.output import save_model, save_record, save_tokenizer
 from trainer_worker.programs.packing import pack
@@ -65,11 +67,9 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     _seed(spec.seed)
     layers = find_layers(spec.model, job)
     model, tokenizer = load(spec.model, job, layers=layers)
-    chat = ChatFormat(tokenizer)
+    chat = ChatFormat(tokenizer, known_tokens(model))
     check_rank(hyper, model.config)
-    examples = _examples(rows, chat, spec, longest_row(hyper, model.config))
-    check_lengths(examples, model.config)
-    check_vocabulary(examples, model)
+    examples = _examples(rows, chat, row_limit(hyper, model.config), spec)
 
     model = prepare(model, hyper)
     if hyper.method is Method.LORA:
@@ -81,17 +81,16 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     result = _result(training, examples, speed, time.monotonic() - started, layers.base.name)
     save_model(training.model, spec, layers, job.out)
     save_tokenizer(tokenizer, chat, spec, job.out)
-    save_record(training, spec, result, job.out)
+    save_record(training, spec, result, examples.set_aside.record(), job.out)
     return result
 
 
-def _examples(rows: list[Row], chat: ChatFormat, spec: Spec, longest: int) -> Examples:
+def _examples(rows: list[Row], chat: ChatFormat, limit: RowLimit, spec: Spec) -> Examples:
     """Make one example of each conversation, or in stage `pt` pack all texts and rendered conversations into blocks."""
-    if spec.hyperparameters.stage is Stage.SFT:
-        require_conversations(rows)
-        return make_examples(rows, chat, longest)
-    texts = make_examples(rows, chat, None)
-    return Examples(list(pack(texts.items, longest, chat.eos, spec.seed)), texts.dropped)
+    examples = make_examples(rows, chat, limit, spec.hyperparameters.stage)
+    if spec.hyperparameters.stage is Stage.PT:
+        return replace(examples, items=list(pack(examples.items, limit.tokens, chat.eos, spec.seed)))
+    return examples
 
 
 def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
@@ -141,9 +140,9 @@ def _result(training: Training, examples: Examples, speed: float, seconds: float
         "seconds": seconds,
         "tokens": float(training.tokens),
         "sequences": float(len(examples.items)),
-        "dropped_rows": float(examples.dropped),
+        "dropped_rows": float(examples.set_aside.count()),
     }
-    return TrainResult(steps=training.step, metrics=metrics, base=base)
+    return TrainResult(steps=training.step, metrics=metrics, base=base, notices=tuple(examples.notices()))
 
 
 def _seed(seed: int) -> None:
