@@ -40,4 +40,4 @@ def _notices(name: str, refused: Mapping[Refusal, list[Row]]) -> Iterator[Notice
         reason = refusal.reason if name == SEALED else str(refusal)
         what = "trained on" if name == "train" else "scored"
         places = () if name == SEALED else (row.id for row in rows)
-        yield notice(refusal.rule, len(rows), f"With this model, {len(rows)} rows are not {what}: {reason}", places)
+        yield notice(refusal.rule, len(rows), f"rows of {name} that are not {what} with this model: {reason}", places)
