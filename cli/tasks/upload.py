@@ -21,15 +21,16 @@ def upload(
 ) -> None:
     """Upload a file as a dataset and print its id.
 
-    Supported formats are alpaca, ShareGPT and OpenAI messages (JSON or JSON lines), and CSV with the columns
-    text,category. The upload does not check the rows: the optimizer reads the file when a task starts, and puts
-    invalid lines in quarantine with the reason.
+    Supported formats are alpaca, ShareGPT and OpenAI messages (JSON or JSON lines), questions with answers, and CSV
+    with a header such as text,category. The upload does not look at the rows: `treadle check FILE` shows what a task
+    would do with them, and `treadle show TASK` what it did.
 
     **Example**
 
         treadle upload questions.csv --name "bank questions" --domain banking
     """
     import asyncio
+    import shlex
 
     from cli.client import GatewayClient
 
@@ -41,5 +42,6 @@ def upload(
         else:
             typer.echo(dataset.dataset_id)
             typer.echo(f"{dataset.name}: {dataset.file_size:,} bytes at {dataset.storage_path}", err=True)
+            typer.echo(f"what a task does with its rows: treadle check {shlex.quote(str(file))}", err=True)
 
     asyncio.run(send())

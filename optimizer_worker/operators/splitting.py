@@ -22,8 +22,8 @@ from optimizer_worker.spec import REQUEST_FIELDS
 Cluster = list[int]
 """Indices of rows whose prompts are near-duplicates of each other, directly or through other rows."""
 
-MIN_SIMILARITY_OF_EDITED = 0.5
-"""Similarity of short prompts from which they are compared word by word; one changed word leaves more."""
+MIN_SIMILARITY_OF_EDITED = 0.6
+"""Similarity of short prompts from which they are compared word by word; one changed word mostly leaves more."""
 MAX_TEXTS_OF_RUN = 20
 """A run of words in more prompts is part of a template and does not link them."""
 
