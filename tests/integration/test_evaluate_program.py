@@ -355,3 +355,9 @@ def test_an_answer_that_is_not_to_be_learnt_is_no_reference(model: Path, tmp_pat
     flagged = _chat("x", "sky", "blue").turns[1].model_copy(update={"learn": False})
     row = Row(id="flagged", turns=(*_chat("x", "sky", "blue").turns, Turn(role="user", content="snow"), flagged))
     assert _evaluate(tmp_path, _spec(model), [*colour_rows(), row]).dev.unscored == 1
+
+
+def test_a_text_longer_than_the_context_is_scored_in_part_and_reported(model: Path, tmp_path: Path) -> None:
+    rows = [Row(id="long", text="a b c " * 50), Row(id="short", text="a b c")]
+    result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
+    assert _notices(result) == [("shortened", 1, ("long",))]
