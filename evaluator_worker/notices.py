@@ -22,6 +22,13 @@ def unscored_notices(split: str, results: RowResults) -> Iterator[Notice]:
         yield _notice("unscored", split, others, "not scored for other reasons")
 
 
+def shortened_notices(split: str, results: RowResults) -> Iterator[Notice]:
+    """Yield a notice about rows of which only a part was scored."""
+    if shortened := [result.row for result in results.scored if result.shortened]:
+        text = "longer than the model's context: a conversation is scored without its start, a text without its end"
+        yield _notice("shortened", split, shortened, text)
+
+
 def limit_notices(split: str, results: RowResults, limit: int, *, chosen: bool) -> Iterator[Notice]:
     """Yield notices about answers that were cut at `limit` tokens, and references that are longer.
 

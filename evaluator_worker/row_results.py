@@ -34,6 +34,8 @@ class RowResult:
     """Whether the answer ended at the limit of new tokens and not at a stop token."""
     reference: int = 0
     """Number of tokens of the reference answer."""
+    shortened: bool = False
+    """Whether the row was longer than the model's context, so that a part of it was left out."""
 
 
 @dataclass(frozen=True, slots=True)

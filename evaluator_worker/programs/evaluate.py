@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from contracts.notices import Notice
-from evaluator_worker.notices import limit_notices, unscored_notices
+from evaluator_worker.notices import limit_notices, shortened_notices, unscored_notices
 from evaluator_worker.predictions import write_predictions
 from evaluator_worker.programs.scoring import Scorer
 from evaluator_worker.report import dev_report, test_report
@@ -59,4 +59,5 @@ def _write(spec: Spec, out: Path, results: Mapping[str, RowResults], limit: int)
 def _notices(spec: Spec, results: Mapping[str, RowResults], limit: int) -> Iterator[Notice]:
     for split, outcomes in results.items():
         yield from unscored_notices(split, outcomes)
+        yield from shortened_notices(split, outcomes)
         yield from limit_notices(split, outcomes, limit, chosen=spec.options.max_new_tokens is not None)

@@ -100,7 +100,8 @@ class Scorer:
             self._model, [q.rendered for q in fitting], self._options.batch_size, job, f"scoring {split}"
         )
         results = [
-            RowResult(q.row, total, float(scored_tokens(q.rendered))) for q, total in zip(fitting, sums, strict=True)
+            RowResult(q.row, total, float(scored_tokens(q.rendered)), shortened=q.rendered.shortened)
+            for q, total in zip(fitting, sums, strict=True)
         ]
         unscored += [Unscored(result.row, NO_PROBABILITY) for result in results if not math.isfinite(result.total)]
         scored = tuple(result for result in results if math.isfinite(result.total))

@@ -106,8 +106,8 @@ class ChatFormat:
             return encoded
         return Refusal(
             Rule.UNKNOWN_TOKEN,
-            "its tokens lie beyond the model's embeddings",
-            f"it knows {self._known} tokens",
+            "it has tokens for which the model has no embedding",
+            f"the model has {self._known}",
         )
 
     def _rendered(self, row: Row, encoded: Encoded, max_length: int | None) -> Rendered | Refusal:

@@ -321,6 +321,26 @@ def test_a_quote_that_the_tokenizer_cannot_write_as_text_is_refused() -> None:
     assert (refusal.rule, refusal.detail) == (Rule.CONTROL_TOKEN, "<|end|>")
 
 
+def test_a_quote_that_is_a_word_of_the_vocabulary_is_refused() -> None:
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    assert _refused(_conversation("sky", "a <|end|> b"), tokenizer).rule is Rule.CONTROL_TOKEN
+
+
+def test_plain_text_that_cannot_be_written_without_control_tokens_is_refused() -> None:
+    assert _refused(Row(id="t", text="a <unk> b"), tiny_tokenizer()).rule is Rule.CONTROL_TOKEN
+
+
+def test_a_control_token_that_template_and_text_form_together_is_text() -> None:
+    enclosing = "{% for m in messages %}<{{ m.content }}>{% endfor %}{% if add_generation_prompt %}<{% endif %}"
+    tokenizer = byte_level(enclosing)
+    ids = _rendered(_conversation("s", "/s"), tokenizer).ids.tolist()
+    assert tokenizer.decode(ids) == "<s></s></s>"
+    assert (ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)) == (0, 1)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_tokenizer_with_a_prefix_space_writes_quotes_as_text(legacy: bool) -> None:
     tokenizer = prefix_space(templates.CHATML, legacy=legacy)
@@ -355,7 +375,7 @@ def test_a_tool_call_that_no_token_ends_is_learnt_up_to_its_end() -> None:
     call = Turn(role="assistant", content="", tool_calls=(CALL,))
     turns = (Turn(role="user", content="q"), call, Turn(role="tool", content="21"), Turn(role="assistant", content="a"))
     learnt = _learnt(Row(id="c", turns=turns), byte_level(templates.CALLS_END_NOWHERE))
-    assert learnt == CALL_TEXT.removesuffix("<|im_end|>") + "\na</s>"
+    assert learnt == CALL_TEXT.removesuffix("<|im_end|>") + "a</s>"
 
 
 def test_a_turn_that_the_template_writes_inside_an_answer_is_refused() -> None:

@@ -19,6 +19,7 @@ from tests.tokenizers import CONTROL_TOKENS, byte_level, prefix_space
 PARTS_OF_TEXT = st.sampled_from(
     [*CONTROL_TOKENS, "<|im_", "end|>", "<think>\n", "\n</think>\n\n", "[INST] ", " ", "\t", "\n", "\n\n", "the kettle"]
 )
+ORDINARY = st.sampled_from(["the kettle", "why ?", "is", "a b"])
 CONTENTS = st.lists(st.one_of(PARTS_OF_TEXT, st.text(max_size=8)), max_size=6).map("".join)
 LEADS = {"chatml": "", "trimming": "", "alternating": " ", "thinking": "", "parts": "", "plain": " ", "named": ""}
 TEMPLATES: dict[str, Any] = {
@@ -91,6 +92,25 @@ def test_no_text_becomes_a_control_token_and_the_prompt_is_a_prefix(kind: str, t
     assert sum(token in control for token in rendered.ids.tolist()) == sum(token in control for token in harmless)
     prompt = chat.prompt_ids(row)
     assert isinstance(prompt, list) and rendered.ids[: len(prompt)].tolist() == prompt
+
+
+@pytest.mark.parametrize("template", ["chatml", "alternating", "named", "plain"])
+@pytest.mark.parametrize("kind", ["bytes", "spaces", "legacy"])
+@given(pairs=st.lists(st.tuples(ORDINARY, ORDINARY), min_size=1, max_size=3))
+@settings(max_examples=20, deadline=None)
+def test_an_ordinary_conversation_has_the_tokens_of_its_text(
+    kind: str, template: str, pairs: list[tuple[str, str]]
+) -> None:
+    tokenizer, chat = _chat(kind, template)
+    turns = [
+        turn
+        for question, answer in pairs
+        for turn in (Turn(role="user", content=question), Turn(role="assistant", content=answer))
+    ]
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = tokenizer.apply_chat_template(messages, chat_template=chat.template, tokenize=False)
+    ids = _render(chat, Row(id="row", turns=tuple(turns))).ids.tolist()
+    assert tokenizer(text, add_special_tokens=False).input_ids[: len(ids)] == ids
 
 
 @pytest.mark.parametrize("kind", ["spaces", "legacy"])

@@ -224,6 +224,9 @@ THINKING = (
 """As Qwen 3: an empty block of reasoning before the last answer, which the generation prompt lacks."""
 
 
+END_OF_THOUGHT = AddedToken("</think>", special=True)
+
+
 def _overfitted(folder: Path, rows: list[Row], template: str = TEMPLATE, added: Sequence[AddedToken] = ()) -> Path:
     """A model that was trained on the rows until it knows them by heart."""
     import torch
@@ -251,13 +254,16 @@ def test_a_model_that_thinks_nothing_before_its_right_answers_scores_1(tmp_path:
     assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), colour_rows()).dev.value == 1.0
 
 
-@pytest.mark.parametrize("special", [False, True])
-def test_reasoning_before_an_answer_is_not_compared(tmp_path: Path, special: bool) -> None:
+@pytest.mark.parametrize(
+    "marks",
+    [(), (AddedToken("<think>"), AddedToken("</think>")), (AddedToken("<think>", special=True), END_OF_THOUGHT)],
+    ids=["words", "tokens", "special tokens"],
+)
+def test_reasoning_before_an_answer_is_not_compared(tmp_path: Path, marks: tuple[AddedToken, ...]) -> None:
     trained = [
         row.model_copy(update={"turns": (row.turns[0], row.turns[1].model_copy(update={"reasoning": "a b c"}))})
-        for row in colour_rows()
+        for row in colour_rows()[:2]
     ]
-    marks = [AddedToken(mark, special=special) for mark in ("<think>", "</think>")]
     model = _overfitted(tmp_path, trained, THINKING, marks)
     assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), trained).dev.value == 1.0
 
@@ -343,3 +349,15 @@ def test_an_answer_that_calls_a_tool_is_scored_by_perplexity_only(tmp_path: Path
     rows = [*colour_rows(), Row(id="call", turns=(Turn(role="user", content="sky"), answer))]
     scores = [_evaluate(tmp_path, _spec(model, metric), rows).dev for metric in (Metric.EXACT_MATCH, Metric.PERPLEXITY)]
     assert [score.unscored for score in scores] == [1, 0]
+
+
+def test_an_answer_that_is_not_to_be_learnt_is_no_reference(model: Path, tmp_path: Path) -> None:
+    flagged = _chat("x", "sky", "blue").turns[1].model_copy(update={"learn": False})
+    row = Row(id="flagged", turns=(*_chat("x", "sky", "blue").turns, Turn(role="user", content="snow"), flagged))
+    assert _evaluate(tmp_path, _spec(model), [*colour_rows(), row]).dev.unscored == 1
+
+
+def test_a_text_longer_than_the_context_is_scored_in_part_and_reported(model: Path, tmp_path: Path) -> None:
+    rows = [Row(id="long", text="a b c " * 50), Row(id="short", text="a b c")]
+    result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
+    assert _notices(result) == [("shortened", 1, ("long",))]

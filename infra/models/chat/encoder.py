@@ -96,8 +96,9 @@ class Encoder:
 
     def _without_backend(self, texts: list[str], *, literal: bool) -> list[IdList]:
         """Encode with a tokenizer that is written in Python."""
+        options = {"split_special_tokens": True} if literal else {}
         ids: list[IdList] = self._tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, split_special_tokens=literal
+            texts, add_special_tokens=False, return_attention_mask=False, **options
         ).input_ids
         return ids
 

@@ -35,6 +35,7 @@ class Rendering:
         self._template = template
         self._stop = stop
         self._masked = Masked(row, form, controls)
+        self._prompts: dict[int, str | None] = {}
         self.text, self.places = "", list[Place]()
         self._use(self._rendered(len(row.turns), prompt=False))
         last = len(row.turns) - 1
@@ -63,14 +64,10 @@ class Rendering:
     def _drop_opening(self, turn: int) -> None:
         """Remove an empty block of reasoning before an answer that brings its own."""
         first = self._first(turn)
-        header = self._header_end(turn)
-        if (
-            header is None
-            or first.hole.field is not Field.CONTENT
-            or not brings_reasoning(self._row.turns[turn].content)
-        ):
+        if first.hole.field is not Field.CONTENT or not brings_reasoning(self._row.turns[turn].content):
             return
-        if REASONING_END.search(self.text[header : first.start]):
+        header = self._header_end(turn)
+        if header is not None and REASONING_END.search(self.text[header : first.start]):
             self._use(self.text[:header] + self.text[first.start :])
 
     def _span(self, turn: int) -> Span:
@@ -151,10 +148,12 @@ class Rendering:
 
     def _generation_prompt(self, turn: int) -> str | None:
         """Return the text from which the turn is generated; None if the template cannot write it."""
-        try:
-            return self._rendered(turn, prompt=True)
-        except Refused:
-            return None
+        if turn not in self._prompts:
+            try:
+                self._prompts[turn] = self._rendered(turn, prompt=True)
+            except Refused:
+                self._prompts[turn] = None
+        return self._prompts[turn]
 
     def _rendered(self, turns: int, *, prompt: bool) -> str:
         try:
