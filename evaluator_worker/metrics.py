@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,9 +17,13 @@ PUNCTUATION = str.maketrans("", "", "!\"'()*,-./:;?[]_`{}")
 """Marks of sentences, lists and emphasis, which do not count; other symbols do, for example in C# or &&."""
 
 
+INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+"""Characters without width that no script needs; labels copied from web pages have them."""
+
+
 def normalize(text: str) -> str:
     """Normalize letter case, Unicode compatibility forms and white space, so that equal answers compare equal."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).casefold().split())
 
 
 def words(text: str) -> list[str]:

@@ -34,7 +34,7 @@ _SPACELESS = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 """Scripts without spaces, of which each character is a word."""
 _MARKS = _of_category("M") + r"\u200c\u200d"
 """Vowel signs, accents, variation selectors and joiners: they belong to the character before them."""
-_SYMBOLS = _of_category("S") + "#%&@\\\\\\\\"
+_SYMBOLS = _of_category("S") + "#%&@\\\\"
 """Symbols, emoji, and signs of programs that Unicode calls punctuation."""
 _WORD = re.compile(
     rf"[{_SPACELESS}][{_MARKS}]*"
