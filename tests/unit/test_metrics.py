@@ -9,7 +9,13 @@ from evaluator_worker.metrics import exact_match, normalize, rouge_l, token_f1, 
 
 @pytest.mark.parametrize(
     ("predicted", "expected"),
-    [("Card_Arrival", "card_arrival"), ("  a  b\n", "a b"), ("\uff21\uff42\uff43", "abc"), ("straße", "STRASSE"), ("no\u200b", "no")],
+    [
+        ("Card_Arrival", "card_arrival"),
+        ("  a  b\n", "a b"),
+        ("\uff21\uff42\uff43", "abc"),
+        ("straße", "STRASSE"),
+        ("no\u200b", "no"),
+    ],
 )
 def test_case_width_and_spaces_do_not_matter(predicted: str, expected: str) -> None:
     assert exact_match(predicted, expected) == 1.0
