@@ -70,9 +70,3 @@ class Row(Frozen):
     def response(self) -> str:
         """The expected answer; empty for plain text and for an answer that only calls tools."""
         return self.turns[-1].content if self.turns else ""
-
-    @property
-    def answer(self) -> str:
-        """The expected answer and, below it, its tool calls, one on each line; for comparisons."""
-        calls = self.turns[-1].tool_calls if self.turns else ()
-        return "\n".join((self.response, *(f"{call.name} {call.arguments}" for call in calls)))

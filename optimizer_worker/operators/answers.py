@@ -8,6 +8,7 @@ from contracts.notices import Notice, notice
 from contracts.options import Answers
 from contracts.rows import Row
 from optimizer_worker.similarity.normalization import normal, words
+from optimizer_worker.similarity.row_texts import compared_answer
 
 MAX_SHARE_OF_LABELS, MAX_LABEL_WORDS = 0.2, 8
 """Answers are labels if at most this share of the rows has different answers, and none has more words."""
@@ -16,7 +17,7 @@ MAX_SHARE_OF_LABELS, MAX_LABEL_WORDS = 0.2, 8
 def kind_of_answers(rows: Sequence[Row], option: Answers) -> tuple[Answers, Notice]:
     """Return LABELS or TEXT, as the option says or by the rows, with a notice that shows the decision."""
     conversations = [row for row in rows if row.text is None]
-    different = {normal(row.answer): row.answer for row in conversations}
+    different = {normal(compared_answer(row)): compared_answer(row) for row in conversations}
     longest = max((len(words(answer)) for answer in different.values()), default=0)
     found = f"{len(different)} different answers in {len(conversations)} rows, the longest of {longest} words"
     if option is not Answers.AUTO:

@@ -10,6 +10,7 @@ from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import Words, normal, signs
 from optimizer_worker.similarity.pairs import similar_pairs
+from optimizer_worker.similarity.row_texts import compared_answer
 from optimizer_worker.similarity.shared_text import prompt_words
 
 
@@ -28,7 +29,7 @@ def label_conflicts(rows: Sequence[Row]) -> list[list[Row]]:
     conversations = [row for row in rows if row.text is None]
     for row, prompt in zip(conversations, prompt_words(conversations), strict=True):
         groups[prompt].append(row)
-    return [group for group in groups.values() if len({normal(row.answer) for row in group}) > 1]
+    return [group for group in groups.values() if len({normal(compared_answer(row)) for row in group}) > 1]
 
 
 def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
@@ -39,7 +40,7 @@ def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
         one, other = rows[left], rows[right]
         near = prompts[left] != prompts[right] and signs(prompts[left]) == signs(prompts[right])
-        if near and normal(one.answer) != normal(other.answer):
+        if near and normal(compared_answer(one)) != normal(compared_answer(other)):
             conflicts.append(
                 NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4))
             )

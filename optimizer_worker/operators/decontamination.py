@@ -14,6 +14,7 @@ from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import Words, words
 from optimizer_worker.similarity.partial_copies import Match, long_copies, shared_shingles, short_copies
+from optimizer_worker.similarity.row_texts import compared_answer
 from optimizer_worker.similarity.shared_text import prompt_words
 from optimizer_worker.similarity.shingles import sizes, views
 
@@ -41,7 +42,7 @@ def _matches(
     yield from _same(prompts, protected)
     yield from _near_copies(prompts, protected, threshold)
     yield from short_copies(prompts, protected)
-    whole = [(*prompt, *words(row.response)) for prompt, row in zip(prompts, rows, strict=True)]
+    whole = [(*prompt, *words(compared_answer(row))) for prompt, row in zip(prompts, rows, strict=True)]
     yield from long_copies(whole, protected)
 
 

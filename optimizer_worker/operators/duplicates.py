@@ -16,6 +16,7 @@ from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
 from optimizer_worker.similarity.normalization import Words, normal, signs, words
 from optimizer_worker.similarity.pairs import Pairs, candidates, jaccard, merged
+from optimizer_worker.similarity.row_texts import compared_answer, compared_prompt
 from optimizer_worker.similarity.shared_text import prompt_words
 from optimizer_worker.similarity.shingles import WORDS_IN_SHINGLE, runs, views
 
@@ -28,7 +29,7 @@ def exact_duplicates(rows: Sequence[Row]) -> list[RuleDecision]:
     first: dict[tuple[str, str], str] = {}
     decisions = []
     for row in rows:
-        parent = first.setdefault((normal(row.prompt), normal(row.answer)), row.id)
+        parent = first.setdefault((normal(compared_prompt(row)), normal(compared_answer(row))), row.id)
         if parent != row.id:
             decisions.append(RuleDecision(row.id, Action.DROPPED, "exact_duplicate", 1.0, 1.0, parent))
     return decisions
@@ -37,10 +38,12 @@ def exact_duplicates(rows: Sequence[Row]) -> list[RuleDecision]:
 def near_duplicates(rows: Sequence[Row], threshold: float) -> list[RuleDecision]:
     """Drop rows that are similar to an earlier kept row and have the same numbers and symbols.
 
-    Prompt and answer must each reach a Jaccard similarity of `threshold`.
+    Prompt and answer must each reach a Jaccard similarity of `threshold`; a threshold of 1 turns the rule off.
     """
+    if threshold >= 1:
+        return []
     prompts = prompt_words(rows)
-    answers = [words(row.answer) for row in rows]
+    answers = [words(compared_answer(row)) for row in rows]
     pairs = _similar(prompts, answers, threshold)
     differing = [(signs(prompt), signs(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
     dropped: dict[int, RuleDecision] = {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.rows import Row
 from optimizer_worker.ledger import Action, RuleDecision
-from optimizer_worker.similarity.normalization import normal
+from optimizer_worker.similarity.normalization import normal, words
 from optimizer_worker.similarity.shared_text import prompt_words
 
 Labels = NDArray[np.int64]
@@ -23,6 +23,8 @@ MAX_CLASSES, MIN_ROWS, MIN_ROWS_PER_CLASS = 200, 40, 3
 """Labels are checked if there are at most this many classes, and at least this many rows and rows for each class."""
 MAX_ROWS = 20_000
 """Labels of more rows are not checked, because fitting the classifier would take minutes."""
+MIN_ACCURACY = 0.5
+"""Share of the labels that the classifier must predict; otherwise words do not decide the label, and it judges none."""
 MAX_OWN_PROBABILITY = 0.05
 """A label may be wrong only if the classifier gives it less than this."""
 MIN_OTHER_PROBABILITY = 0.35
@@ -58,6 +60,8 @@ def wrong_labels(rows: Sequence[Row], trusted: Sequence[Row], seed: int, classif
     predicted = classifier.out_of_fold(_texts((*rows, *trusted)), labels, len(rows), seed)
     own = predicted[np.arange(len(rows)), labels[: len(rows)]]
     best = predicted.argmax(axis=1)
+    if (best == labels[: len(rows)]).mean() < MIN_ACCURACY:
+        return []
     required = np.maximum(
         MIN_OTHER_PROBABILITY, MIN_SHARE_OF_MEAN * _self_confidence(own, labels[: len(rows)], len(classes))
     )[best]
@@ -94,8 +98,11 @@ def _classes(rows: Sequence[Row]) -> tuple[list[str], Labels]:
 
 
 def _texts(rows: Sequence[Row]) -> list[str]:
-    """Return the prompts without the text that many rows share."""
-    return [" ".join(prompt) for prompt in prompt_words(rows)]
+    """Return the prompts without the text that many rows share; the others as they are."""
+    return [
+        row.prompt if prompt == words(row.prompt) else " ".join(prompt)
+        for row, prompt in zip(rows, prompt_words(rows), strict=True)
+    ]
 
 
 def _self_confidence(own: Probabilities, labels: NDArray[np.int64], classes: int) -> Probabilities:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -12,9 +13,10 @@ from scipy.sparse.csgraph import connected_components
 
 from contracts.rows import Row
 from infra.errors import BadInput
-from optimizer_worker.similarity.normalization import Words
+from optimizer_worker.similarity.normalization import Words, words
 from optimizer_worker.similarity.pairs import similar_pairs
 from optimizer_worker.similarity.partial_copies import SHORT_PROMPT_WORDS, edit_similarity, long_copies
+from optimizer_worker.similarity.row_texts import compared_answer
 from optimizer_worker.similarity.shared_text import prompt_words
 from optimizer_worker.similarity.shingles import Indices
 from optimizer_worker.spec import REQUEST_FIELDS
@@ -51,8 +53,13 @@ def clusters(rows: Sequence[Row], threshold: float) -> list[Cluster]:
     These are the rules of decontamination, so that it finds almost nothing after a split by cluster.
     """
     keys: dict[Words, int] = {}
-    prompt_of = np.array([keys.setdefault(prompt, len(keys)) for prompt in prompt_words(rows)], dtype=np.int64)
-    left, right = _links(list(keys), threshold)
+    prompts = prompt_words(rows)
+    prompt_of = np.array([keys.setdefault(prompt, len(keys)) for prompt in prompts], dtype=np.int64)
+    answers: dict[Words, dict[Words, None]] = defaultdict(dict)
+    for prompt, row in zip(prompts, rows, strict=True):
+        answers[prompt].setdefault(words(compared_answer(row)))
+    whole = [(*prompt, *chain.from_iterable(answers[prompt])) for prompt in keys]
+    left, right = _links(list(keys), whole, threshold)
     links = coo_array((np.ones(left.size, np.int8), (left, right)), shape=(len(keys), len(keys)))
     _, component = connected_components(links, directed=False)
     groups: dict[int, Cluster] = defaultdict(list)
@@ -61,7 +68,7 @@ def clusters(rows: Sequence[Row], threshold: float) -> list[Cluster]:
     return list(groups.values())
 
 
-def _links(prompts: list[Words], threshold: float) -> tuple[Indices, Indices]:
+def _links(prompts: list[Words], whole: list[Words], threshold: float) -> tuple[Indices, Indices]:
     similar = similar_pairs(prompts, threshold)
     short = [i for i, prompt in enumerate(prompts) if len(prompt) <= SHORT_PROMPT_WORDS]
     edited = similar_pairs([prompts[i] for i in short], MIN_SIMILARITY_OF_EDITED)
@@ -69,7 +76,7 @@ def _links(prompts: list[Words], threshold: float) -> tuple[Indices, Indices]:
         (short[left], short[right]) for left, right in zip(edited.left.tolist(), edited.right.tolist(), strict=True)
     ]
     found = [(i, j) for i, j in pairs if edit_similarity(prompts[i], prompts[j]) is not None]
-    found += [(match.row, match.protected) for match in long_copies(prompts, prompts, MAX_TEXTS_OF_RUN)]
+    found += [(match.row, match.protected) for match in long_copies(whole, prompts, MAX_TEXTS_OF_RUN)]
     extra = np.array(found, dtype=np.int64).reshape(-1, 2)
     return np.concatenate([similar.left, extra[:, 0]]), np.concatenate([similar.right, extra[:, 1]])
 

@@ -12,7 +12,6 @@ from functools import lru_cache
 Words = tuple[str, ...]
 """The words, numbers and symbols of a text, in order."""
 
-_BRACKETS = frozenset("()[]{}")
 # Soft hyphens, zero-width characters, direction marks and variation selectors do not distinguish texts.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 # Compatibility folding would turn these into plain digits: "x²" is not "x2".
@@ -29,7 +28,8 @@ def _characters(kind: str) -> str:
 
 # Numbers keep their inner marks. Operators, brackets and symbols are words: "C" and "C#" are different languages.
 _NUMBER = r"(?<!\w)\.\d+|\d+(?:[.,:]\d+)*"
-_SIGN = r"!=|->|--+|(?<![^\W\d_])-(?=\s?\d)|[#$%&()*+/<=>@\[\\\]^{|}~]"
+# A mark inside a word is code, such as "!x", "[:1]" or "'5'"; at the end of a word it belongs to a sentence.
+_SIGN = r"[!?:;](?=[^\s!?.,;:)\]}'\"])|['\"](?=\d)|!=|->|--+|(?<![^\W\d_])-(?=\s?\d)|[#$%&()*+/<=>@\[\\\]^{|}~]"
 _ASCII_WORD = re.compile(rf"{_NUMBER}|[a-z]+|{_SIGN}")
 _WORD = re.compile(rf"{_NUMBER}|(?:[^\W\d_]|[{_characters('M')}])+|{_SIGN}|[{_characters('S')}\U0001f000-\U0001faff]")
 
@@ -47,8 +47,8 @@ def normal(text: str) -> str:
 
 
 def signs(tokens: Words) -> Words:
-    """Return the numbers and symbols in order, without brackets; texts that differ in them are different."""
-    return tuple(token for token in tokens if not token[0].isalpha() and token not in _BRACKETS)
+    """Return the numbers and symbols in order, brackets included; texts that differ in them are different."""
+    return tuple(token for token in tokens if not token[0].isalpha())
 
 
 def _fold(text: str) -> str:

@@ -7,7 +7,7 @@ run is shared text if many rows contain it and what follows it, or what precedes
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.rows import Row
-from optimizer_worker.similarity.normalization import Words, words
+from optimizer_worker.similarity.normalization import Words, normal, words
+from optimizer_worker.similarity.row_texts import compared_answer, compared_prompt
 from optimizer_worker.similarity.shingles import Indices, run_keys, run_starts, token_numbers
 from optimizer_worker.similarity.slots import name_of, without_frames
+from optimizer_worker.similarity.tasks import with_tasks
 
 Flags = NDArray[np.bool_]
 
@@ -41,61 +43,46 @@ SHORT = Rule(length=5, texts=20, continuations=8)
 """Ordinary language does not repeat 15 words, so a few rows are enough; it repeats 5 words, but not as often."""
 ROUNDS = 3
 """Most passes for long runs; each finds the runs that the removed ones had interrupted."""
-MIN_ROW_SHARE = 0.2
-"""Share of a small dataset's texts that is enough for a short run."""
+MIN_ROW_SHARE, MIN_TEXTS = 0.2, 3
+"""Share of a small dataset's texts that is enough for a run, and the least number of texts."""
 MAX_SHARE_OF_ONE = 0.5
 """Maximum share of the rows that continue a run with the same word; more are copies, each with few edits."""
 MAX_SHARE_ALONE = 0.05
 """Maximum share of the rows that continue with nothing; if more do, the other rows are copies with something added."""
 MIN_COUNTED = 0.5
 """Minimum share of a run's texts whose continuations are counted."""
-MAX_SHARE_OF_TASKS = 0.25
-"""Maximum share of the remaining texts that occur with several shared texts; more are inputs of several tasks."""
 MIN_REST = 3
 """Minimum words that distinguish a text without its shared runs; fewer may fill the gap of different templates."""
 
 
 def prompt_words(rows: Sequence[Row]) -> list[Words]:
-    """Return the distinguishing words of each row's prompt."""
-    return distinguishing([words(row.prompt) for row in rows])
+    """Return the distinguishing words of each row's prompt, its earlier tool calls and its tools included."""
+    texts = [words(compared_prompt(row)) for row in rows]
+    shortened, rest = _distinguishing(tuple(texts))
+    return with_tasks(texts, shortened, rest, [normal(compared_answer(row)) for row in rows])
 
 
 def distinguishing(texts: Sequence[Words]) -> list[Words]:
     """Return each text without the words that many different texts share.
 
     A text of which fewer than MIN_REST words would remain keeps one word for each removed run, so that it still differs
-    from texts with other runs; a text of which nothing would remain keeps its rarest run. If many texts differ only in
-    their shared words, those are different tasks for the same inputs, and each text keeps one word for its task.
+    from texts with other runs; a text of which nothing would remain keeps its rarest run.
     """
-    return list(_distinguishing(tuple(texts)))
+    return list(_distinguishing(tuple(texts))[1])
 
 
 @lru_cache(maxsize=2)
-def _distinguishing(texts: tuple[Words, ...]) -> list[Words]:
+def _distinguishing(texts: tuple[Words, ...]) -> tuple[list[Words], list[Words]]:
+    """Return the texts without long shared runs, and without any shared text."""
+    few = max(MIN_TEXTS, int(MIN_ROW_SHARE * len(texts)))
+    long = LONG._replace(texts=min(LONG.texts, few))
     rest, before = list(texts), list[Words]()
     for _ in range(ROUNDS):
         if rest == before:
             break
-        rest, before = _without_runs(rest, LONG), rest
-    few = max(LONG.texts, int(MIN_ROW_SHARE * len(texts)))
-    rest = _without_runs(rest, SHORT._replace(texts=min(SHORT.texts, few)))
-    return without_frames(_with_tasks(texts, rest))
-
-
-def _with_tasks(texts: Sequence[Words], rest: Sequence[Words]) -> Sequence[Words]:
-    inputs: dict[Words, set[Words]] = defaultdict(set)
-    for text, words_left in zip(texts, rest, strict=True):
-        if text != words_left:
-            inputs[words_left].add(text)
-    repeated = sum(len(found) > 1 for found in inputs.values())
-    if repeated <= MAX_SHARE_OF_TASKS * len(inputs):
-        return rest
-    return [_with_task(text, words_left) for text, words_left in zip(texts, rest, strict=True)]
-
-
-def _with_task(text: Words, rest: Words) -> Words:
-    removed = Counter(text) - Counter(rest)
-    return (name_of(tuple(removed)), *rest) if removed else rest
+        rest, before = _without_runs(rest, long), rest
+    short = SHORT._replace(texts=min(SHORT.texts, max(LONG.texts, few)))
+    return rest, without_frames(_without_runs(rest, short))
 
 
 def _without_runs(texts: Sequence[Words], rule: Rule) -> list[Words]:
@@ -108,7 +95,10 @@ def _without_runs(texts: Sequence[Words], rule: Rule) -> list[Words]:
 
 def _remaining(rows: Counter[Words], rule: Rule) -> Iterator[Words]:
     texts = list(rows)
-    windows = _Windows.of(texts, rule.length, np.array(list(rows.values())))
+    windows = _Windows.of(texts, rule, np.array(list(rows.values())))
+    if not windows.key.size:
+        yield from texts
+        return
     after, before = _open_ends(windows, rule)
     cuts = np.zeros(sum(map(len, texts)) + 1, dtype=bool)
     cuts[windows.start[after[windows.key]] + rule.length] = True
@@ -129,7 +119,7 @@ def _remaining(rows: Counter[Words], rule: Rule) -> Iterator[Words]:
 
 @dataclass(frozen=True, slots=True)
 class _Windows:
-    """All runs of `length` words of the texts; the arrays have shape (windows,), except `texts`."""
+    """The frequent runs of `length` words of the texts; the arrays have shape (windows,), except `texts`."""
 
     length: int
     start: Indices
@@ -149,19 +139,35 @@ class _Windows:
     """Number of different texts that contain each distinct run, of shape (distinct runs,)."""
 
     @classmethod
-    def of(cls, texts: Sequence[Words], length: int, rows: Indices) -> _Windows:
-        """Return the windows of different texts with at least `length` words; `rows` have each of them."""
+    def of(cls, texts: Sequence[Words], rule: Rule, rows: Indices) -> _Windows:
+        """Return the windows of different texts, `rows` of which have each; only those of runs that occur often."""
+        length = rule.length
         numbers = token_numbers(texts)
         counts = np.array([len(text) - length + 1 for text in texts], dtype=np.int64)
         start = run_starts(texts, counts)
+        keys = run_keys(numbers, length)[start]
+        often = _often(keys, rule.texts)
         text = np.repeat(np.arange(len(texts)), counts)
-        _, key = np.unique(run_keys(numbers, length)[start], return_inverse=True)
-        padded = np.concatenate([[-1], numbers.astype(np.int64), [-1]])
         is_first = np.concatenate([[True], text[1:] != text[:-1]])
+        is_last = np.concatenate([is_first[1:], [True]])[often]
+        start, text, is_first = start[often], text[often], is_first[often]
+        _, key = np.unique(keys[often], return_inverse=True)
+        padded = np.concatenate([[-1], numbers.astype(np.int64), [-1]])
         before = np.where(is_first, -1, padded[start])
-        after = np.where(np.concatenate([is_first[1:], [True]]), -1, padded[start + length + 1])
+        after = np.where(is_last, -1, padded[start + length + 1])
         once = np.unique(key * len(texts) + text, return_index=True)[1]
         return cls(length, start, key, before, after, is_first, once, rows[text], np.bincount(key[once]))
+
+
+def _often(keys: NDArray[np.uint64], least: int) -> Flags:
+    """Return for each key whether it occurs at least so often."""
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    begins = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    counts = np.diff(np.concatenate([begins, [keys.size]]))
+    often = np.empty(keys.size, dtype=bool)
+    often[order] = np.repeat(counts >= least, counts)
+    return often
 
 
 def _open_ends(windows: _Windows, rule: Rule) -> tuple[Flags, Flags]:

@@ -77,6 +77,11 @@ def test_the_words_of_a_template_are_no_likeness() -> None:
     assert near_duplicates(rows, 0.8) == []
 
 
+def test_a_threshold_of_1_turns_the_rule_off() -> None:
+    rows = labelled((STORY, ANSWER), (STORY + " please", ANSWER), (STORY + " please?", ANSWER))
+    assert near_duplicates(rows, 1.0) == []
+
+
 @given(st.lists(st.tuples(st.text("ab ?", max_size=6), st.text("xy", max_size=2)), max_size=12))
 def test_exact_deduplication_keeps_one_of_each_prompt_and_answer(pairs: list[tuple[str, str]]) -> None:
     rows = labelled(*pairs)

@@ -63,6 +63,23 @@ def test_a_row_with_another_spelling_of_its_label_is_not_wrong() -> None:
     assert wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) == []
 
 
+def test_a_classifier_that_cannot_predict_the_labels_judges_none() -> None:
+    choose = random.Random(5)
+    rows = [row(" ".join(choose.choices("abcdefgh", k=6)), choose.choice("xyz"), str(n)) for n in range(120)]
+    assert wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) == []
+
+
+def test_words_that_end_in_numbers_decide_labels() -> None:
+    choose = random.Random(5)
+    vocabulary = ["lamp", "river", "stone", "cloud", "apple", "train", "glass", "paper"]
+    rows = [
+        row(f"{' '.join(choose.choices(vocabulary, k=5))} topic{topic}", f"t{topic}", f"{topic}-{n}")
+        for topic in range(5)
+        for n in range(25)
+    ]
+    assert wrong_labels(rows, [], seed=1, classifier=CLASSIFIER) == []
+
+
 def test_twenty_rows_of_each_label_can_be_checked() -> None:
     assert can_be_checked(questions(20, 1, "train"))
 

@@ -222,9 +222,9 @@ def test_tasks_with_the_same_inputs_are_told_apart_by_their_instructions(banking
         "Is this message about a card that was lost?",
     )
     rows = [
-        row(f"{instruction}\n{each.prompt}", "yes" if n % 3 else "no", f"{task}-{each.id}")
+        row(f"{instruction}\n{each.prompt}", "yes" if n % (task + 2) else "no", f"{task}-{each.id}")
         for task, instruction in enumerate(instructions)
-        for n, each in enumerate(banking[: 60 + task])
+        for n, each in enumerate(banking[:60])
     ]
     assert label_conflicts(rows) == [] and near_duplicates(rows, 0.8) == []
 
@@ -258,3 +258,31 @@ def test_a_constant_prefix_changes_nothing_on_texts_that_share_no_run(texts: lis
     if len({text[0] for text in texts}) < 10 or shares_a_run(texts):
         return
     assert distinguishing([(*prefix, *text) for text in texts]) == texts
+
+
+def test_inputs_that_two_tasks_have_in_part_in_common_do_not_conflict(banking: list[Row]) -> None:
+    instructions = (
+        "Does the customer sound angry in this message to us? Answer yes or no.",
+        "Is this message spam? Say it.",
+    )
+    rows = [
+        row(f"{instruction}\n{each.prompt}", "yes" if n % (task + 2) else "no", f"{task}-{each.id}")
+        for task, instruction in enumerate(instructions)
+        for n, each in enumerate(banking[task * 160 : task * 160 + 200])
+    ]
+    assert label_conflicts(rows) == [] and near_duplicates(rows, 0.8) == []
+
+
+def test_questions_about_one_story_that_end_differently_do_not_conflict() -> None:
+    names = ("alice", "bob", "claire", "dave")
+    colours = ["red", "blue", "green", "pink", "white", "black", "brown", "grey"]
+    choose = random.Random(2)
+    rows = []
+    for number in range(80):
+        story = " and ".join(
+            f"{name} swaps a {choose.choice(colours)} ball with {choose.choice(names)}" for name in names
+        )
+        for name in choose.sample(names, 2):
+            question = f"Several people play a game at a party. {story}. At the end of the long game {name} has the"
+            rows.append(row(question, choose.choice(colours), f"{number}-{name}"))
+    assert label_conflicts(rows) == []

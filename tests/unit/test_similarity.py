@@ -88,6 +88,10 @@ def test_words_are_those_that_carry_meaning(text: str, expected: list[str]) -> N
         ("x\u00b2 + 1", "x2 + 1"),
         ("\u20ac50", "$50"),
         ("a != b", "a = b"),
+        ("if (x)", "if (!x)"),
+        ("a[1:]", "a[:1]"),
+        ("the type of 5", "the type of '5'"),
+        ("^v$", "^v?$"),
         ("1.5", "15"),
         (".5", "5"),
     ],
@@ -102,4 +106,4 @@ def test_case_white_space_invisible_characters_and_punctuation_do_not(text: str)
 
 
 def test_signs_are_the_numbers_and_symbols_in_order() -> None:
-    assert signs(words("7 of (12.5) + 10:30 \u20ac")) == ("7", "12.5", "+", "10:30", "\u20ac")
+    assert signs(words("7 of (12.5) + 10:30 \u20ac")) == ("7", "(", "12.5", ")", "+", "10:30", "\u20ac")

@@ -70,3 +70,15 @@ def test_too_few_clusters_cannot_be_split() -> None:
         BadInput, match="2 rows in 1 near-duplicate clusters cannot be split into train and dev and test"
     ):
         split_off([row("the same", "a", "1"), row("the same", "b", "2")], FRACTIONS, 0.8, 1)
+
+
+def test_the_rows_of_an_unrolled_conversation_stay_together() -> None:
+    turns = [f"{word} {word[::-1]} and what is the price of {word} per kilo in the old town" for word in WORDS]
+    rows = [
+        row(" ".join(turns[start : start + length]), turns[start + length], f"{start}-{length}")
+        for start in range(0, 8, 2)
+        for length in (1, 2)
+    ]
+    side = side_of([*rows, *corpus(20)])
+    for start in range(0, 8, 2):
+        assert len({side[f"{start}-{length}"] for length in (1, 2)}) == 1
