@@ -40,9 +40,7 @@ def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
         one, other = rows[left], rows[right]
         near = prompts[left] != prompts[right] and signs(prompts[left]) == signs(prompts[right])
         if near and normal(one.answer) != normal(other.answer):
-            conflicts.append(
-                NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4))
-            )
+            conflicts.append(NearConflict(one.prompt, (one.id, other.id), (one.answer, other.answer), round(value, 4)))
     return conflicts
 
 
@@ -56,5 +54,5 @@ def conflict_decisions(groups: Sequence[Sequence[Row]]) -> list[RuleDecision]:
 
 
 def _reason(group: Sequence[Row]) -> str:
-    answers = sorted({row.response[:80] for row in group})
+    answers = sorted({" ".join(row.answer.split())[:80] for row in group})
     return f"this prompt has {len(answers)} different answers: {'; '.join(answers[:4])}"

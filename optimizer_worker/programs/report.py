@@ -85,7 +85,7 @@ def _conflicts(work: Workspace) -> tuple[Conflict, ...]:
         Conflict(
             prompt=group[0].prompt,
             rows=tuple(row.id for row in group),
-            answers=tuple(sorted({row.response for row in group})),
+            answers=tuple(sorted({row.answer for row in group})),
             similarity=1.0,
         )
         for group in islice(work.conflicts, MAX_LISTED)
