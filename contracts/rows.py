@@ -59,7 +59,15 @@ class Row(Frozen):
     slice: str = "all"
     """The category by which scores are grouped."""
     weight: float = Field(default=1.0, gt=0, le=100)
+    """The weight that the file gives the row."""
+    slice_weight: float = Field(default=1.0, gt=0)
+    """The factor of the row's slice, which the optimizer sets anew in each iteration from the second on."""
     source: Source | None = None
+
+    @property
+    def training_weight(self) -> float:
+        """The weight of each learnt token: the row's own weight, multiplied by the factor of its slice."""
+        return self.weight * self.slice_weight
 
     @property
     def prompt(self) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infra.child.process import ProgressLine
     from infra.models.model_inputs import ModelLocation
 
-InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File with the rows.")]
+InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="One file with the rows.")]
 
 
 def check(
@@ -32,6 +32,12 @@ def check(
     max_loss: Annotated[
         float, typer.Option(min=0.01, max=1, help="Largest share of the rows that one rule may remove.")
     ] = 0.5,
+    tidy: Annotated[
+        bool, typer.Option("--tidy", help="Rewrite texts: composed Unicode, no surplus white space.")
+    ] = False,
+    merge_spellings: Annotated[
+        bool, typer.Option("--merge-spellings", help="Write each label in its most frequent spelling.")
+    ] = False,
     near_duplicate: Annotated[
         float, typer.Option(min=0.01, max=1, help="Similarity from which two prompts or answers count as the same.")
     ] = 0.8,
@@ -39,7 +45,7 @@ def check(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split, if --dev or --test is missing.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Check the rows of a file: print what a task would read, keep and set aside, and why.
+    """Check the rows of one file: print what a task would read, keep and set aside, and why.
 
     Nothing is uploaded and no service is needed. Without --dev or --test, these rows are split off the file, as in a
     task. The exit status is 1 if a task with these rows would fail.
@@ -54,7 +60,13 @@ def check(
     from cli.check.view import show_report
     from contracts.options import OptimizationOptions
 
-    options = OptimizationOptions(answers=answers, max_loss=max_loss, near_duplicate=near_duplicate)
+    options = OptimizationOptions(
+        answers=answers,
+        max_loss=max_loss,
+        near_duplicate=near_duplicate,
+        tidy=tidy,
+        merge_spellings=merge_spellings,
+    )
     files = {"train": file, "dev": dev, "test": test}
     given = {name: path.resolve() for name, path in files.items() if path is not None}
     with _progress_bar() as on_step:

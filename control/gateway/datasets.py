@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
 from control.gateway.errors import RequestRejected
+from control.gateway.integers import Digits
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
 from control.gateway.upload import FILE, DatasetForm, Upload
@@ -23,7 +24,7 @@ LARGEST_UPLOAD = 2**40
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
 DatasetId = Annotated[str, Path(alias="datasetId", min_length=1, max_length=100)]
-UserId = Annotated[int, Path(alias="userId", ge=0, le=LARGEST_ID)]
+UserId = Annotated[Digits, Path(alias="userId", ge=0, le=LARGEST_ID)]
 
 
 def _upload_schema() -> dict[str, Any]:

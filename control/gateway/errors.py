@@ -33,12 +33,13 @@ log = structlog.get_logger(__name__)
 
 
 class RequestRejected(TreadleError):
-    """A request that is refused because of the value of one field."""
+    """A request that is refused because of the value of one field; `retry_after` is in seconds, None without it."""
 
-    def __init__(self, status: HTTPStatus, field: str, message: str) -> None:
+    def __init__(self, status: HTTPStatus, field: str, message: str, retry_after: int | None = None) -> None:
         self.status = status
         self.field = field
         self.message = message
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         super().__init__(f"{field}: {message}")
 
 
@@ -90,7 +91,7 @@ async def _on_treadle_error(request: Request, error: Exception) -> Response:
     match error:
         case RequestRejected():
             field_error = FieldError(field=error.field, message=error.message)
-            return problem_response(request, status_problem(error.status, str(error), field_error))
+            return problem_response(request, status_problem(error.status, str(error), field_error), error.headers)
         case InvalidInput() | TaskNotFound() | IllegalTransition() | SubmissionConflict():
             return problem_response(request, problem_of(error))
         case StoreUnavailable() | ObjectStoreUnavailable():

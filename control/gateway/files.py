@@ -14,6 +14,7 @@ from contracts.tasks import ModelSource
 from control.gateway.artifact_files import list_files, send_file
 from control.gateway.datasets import DatasetId, find_dataset
 from control.gateway.errors import RequestRejected
+from control.gateway.integers import Digits
 from control.gateway.parts import Parts
 from control.gateway.tasks import TaskId
 from control.machine.task import Task
@@ -23,7 +24,7 @@ ARTIFACT = "artifact:"
 
 router = APIRouter(prefix="/api", tags=["files"])
 
-Iteration = Annotated[int, Path(ge=1, lt=2**31)]
+Iteration = Annotated[Digits, Path(ge=1, lt=2**31)]
 ByteRange = Annotated[str | None, Header(alias="Range", description="Only `bytes=N-` is honoured.")]
 
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from contracts.progress import PhaseProgress
 from control.consumers.progress_hub import Watcher
+from control.gateway.integers import Digits
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.tasks import TaskId
 from control.gateway.views import history_view
@@ -27,7 +28,7 @@ HISTORY_BATCH = 500
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
 
-LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
+LastEventId = Annotated[Digits, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 
 
 async def _history_start(task_id: TaskId, parts: Parts, last_event_id: LastEventId = 0) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,8 @@ MAX_BYTES = 256 * 2**20
 """Largest size of the datasets of one check, together."""
 TIMEOUT = 600.0
 """Seconds for one check."""
+WAITING_TIMEOUT = 30
+"""Seconds for which a check may wait for the one that runs; also the seconds after which a client may retry."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 """Endings of files that a check does not download from a model's artifact."""
 
@@ -43,13 +46,13 @@ class RowChecks:
     async def check(self, datasets: Mapping[str, Dataset], request: CheckRequest) -> CheckReport:
         """Check the datasets; `datasets` has `train` and, if given, `dev` and `test`.
 
-        Raises RequestRejected if they are too large or this process cannot run the program, and InvalidInput if the
-        model's name has no meaning.
+        Raises RequestRejected if they are too large, if this process cannot run the program, or if another check takes
+        long, and InvalidInput if the model's name has no meaning.
         """
         _require_small(datasets)
         program = self._require_program()
         model = await self._model(request.model_name) if request.model_name else None
-        async with self._one_at_a_time:
+        async with self._slot():
             with TemporaryDirectory(prefix="treadle-check-") as folder:
                 try:
                     async with asyncio.timeout(TIMEOUT):
@@ -57,6 +60,25 @@ class RowChecks:
                 except TimeoutError as error:
                     message = f"the check took more than {TIMEOUT:.0f} s; run `treadle check FILE` instead"
                     raise RequestRejected(HTTPStatus.GATEWAY_TIMEOUT, "datasetId", message) from error
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Hold the only slot. Raises RequestRejected if it does not become free in time."""
+        try:
+            async with asyncio.timeout(WAITING_TIMEOUT):
+                await self._one_at_a_time.acquire()
+        except TimeoutError as error:
+            message = (
+                "this server checks one dataset at a time, and another check is running; "
+                f"retry in {WAITING_TIMEOUT} s, or run `treadle check FILE` instead"
+            )
+            raise RequestRejected(
+                HTTPStatus.SERVICE_UNAVAILABLE, "datasetId", message, retry_after=WAITING_TIMEOUT
+            ) from error
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
 
     async def _run(
         self,

@@ -38,6 +38,7 @@ from contracts.submissions import (
 from contracts.tasks import TaskMode, TaskStatus
 from contracts.waiting import TaskDetail
 from control.gateway.errors import RequestRejected
+from control.gateway.integers import Digits
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.views import execution_view, history_view, task_detail, task_view
 from control.store.values import LARGEST_ID, WORKER_WINDOW, TaskFilter
@@ -68,17 +69,17 @@ class TaskQuery(Options):
     """Which tasks to list."""
 
     status: TaskStatus | None = None
-    user_id: int | None = Field(default=None, ge=0, le=LARGEST_ID)
+    user_id: Digits | None = Field(default=None, ge=0, le=LARGEST_ID)
     mode: TaskMode | None = None
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    page_size: int = Field(default=50, ge=1, le=200)
+    page: Digits = Field(default=1, ge=1, le=1_000_000)
+    page_size: Digits = Field(default=50, ge=1, le=200)
 
 
 class HistoryQuery(Options):
     """Which rows of the history to list."""
 
-    after: int = Field(default=0, ge=0, le=LARGEST_ID)
-    limit: int = Field(default=1000, ge=1, le=1000)
+    after: Digits = Field(default=0, ge=0, le=LARGEST_ID)
+    limit: Digits = Field(default=1000, ge=1, le=1000)
 
 
 @router.post("/standard", status_code=201)

@@ -21,6 +21,7 @@ from contracts.message import Text
 from contracts.options import Options
 from contracts.wire import field_errors
 from control.gateway.errors import RequestRejected
+from control.gateway.integers import Digits
 from control.gateway.multipart import FormPart
 from infra.objects import ObjectStore
 
@@ -51,7 +52,7 @@ class DatasetForm(Options):
     name: Text = Field(min_length=1, max_length=200)
     dataset_type: str = Field(default="training", pattern=r"^[\w-]{1,50}$")
     domain: Text | None = Field(default=None, max_length=200)
-    user_id: int = Field(ge=0, lt=2**63)
+    user_id: Digits = Field(ge=0, lt=2**63)
 
 
 class Upload:

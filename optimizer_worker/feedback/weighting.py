@@ -26,12 +26,16 @@ def slice_weights(report: DevReport, max_weight: float) -> dict[str, float]:
 
 
 def reweight(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[list[Row], list[RuleDecision]]:
-    """Return the rows with the weights of their slices, scaled to a mean of 1, and decisions for the weak slices."""
+    """Return the rows with the factors of their slices, and decisions for the weak slices.
+
+    The factors are scaled to a mean of 1 over the rows. They replace those of earlier iterations; `Row.weight` stays.
+    """
     mean = sum(weights.get(row.slice, 1.0) for row in rows) / len(rows)
     weighted, decisions = [], []
     for row in rows:
         slice_weight = weights.get(row.slice, 1.0)
-        weighted.append(row.model_copy(update={"weight": round(slice_weight / mean, 4)}))
+        factor = round(slice_weight / mean, 4)
+        weighted.append(row.model_copy(update={"slice_weight": factor}))
         if slice_weight > 1:
-            decisions.append(RuleDecision(row.id, Action.REWEIGHTED, "reweighted", round(slice_weight / mean, 4), 1.0))
+            decisions.append(RuleDecision(row.id, Action.REWEIGHTED, "reweighted", factor, 1.0))
     return weighted, decisions

@@ -40,10 +40,9 @@ def near_conflicts(rows: Sequence[Row], threshold: float) -> list[NearConflict]:
     for left, right, value in zip(pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True):
         one, other = rows[left], rows[right]
         near = prompts[left] != prompts[right] and signs(prompts[left]) == signs(prompts[right])
-        if near and normal(compared_answer(one)) != normal(compared_answer(other)):
-            conflicts.append(
-                NearConflict(one.prompt, (one.id, other.id), (one.response, other.response), round(value, 4))
-            )
+        answers = compared_answer(one), compared_answer(other)
+        if near and normal(answers[0]) != normal(answers[1]):
+            conflicts.append(NearConflict(one.prompt, (one.id, other.id), answers, round(value, 4)))
     return conflicts
 
 
@@ -57,5 +56,5 @@ def conflict_decisions(groups: Sequence[Sequence[Row]]) -> list[RuleDecision]:
 
 
 def _reason(group: Sequence[Row]) -> str:
-    answers = sorted({row.response[:80] for row in group})
+    answers = sorted({" ".join(compared_answer(row).split())[:80] for row in group})
     return f"this prompt has {len(answers)} different answers: {'; '.join(answers[:4])}"

@@ -8,6 +8,7 @@ from itertools import islice
 from contracts.message import Frozen
 from contracts.notices import MAX_NOTICES, Notices
 from contracts.options import Arm
+from optimizer_worker.similarity.row_texts import compared_answer
 from optimizer_worker.spec import Spec
 from optimizer_worker.workspace import Workspace
 
@@ -85,7 +86,7 @@ def _conflicts(work: Workspace) -> tuple[Conflict, ...]:
         Conflict(
             prompt=group[0].prompt,
             rows=tuple(row.id for row in group),
-            answers=tuple(sorted({row.response for row in group})),
+            answers=tuple(sorted({compared_answer(row) for row in group})),
             similarity=1.0,
         )
         for group in islice(work.conflicts, MAX_LISTED)

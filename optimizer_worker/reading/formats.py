@@ -120,7 +120,7 @@ _ROWS = _listed("Treadle rows", "turns")
 FORMATS: tuple[RecordFormat, ...] = (
     _listed("OpenAI messages", "messages"),
     _listed("ShareGPT", "conversations"),
-    RecordFormat(_ROWS.name, _ROWS.needs, _from_rows, _ROWS.uses | {"text", "version", "source"}),
+    RecordFormat(_ROWS.name, _ROWS.needs, _from_rows, _ROWS.uses | {"text", "version", "source", "slice_weight"}),
     *(_listed("conversation", name) for name in ("conversation", "dialogue", "dialog", "chat")),
     *_paired("alpaca", "instruction", "output", "response", "completion", "answer"),
     *_paired("question and answer", "prompt", "response", "completion", "output", "answer"),

@@ -23,8 +23,6 @@ def compared_answer(row: Row) -> str:
 
 
 def _lines(turn: Turn) -> Iterator[str]:
-    if turn.reasoning:
-        yield turn.reasoning
-    yield turn.content
+    yield from filter(None, (turn.reasoning, turn.content))
     for call in turn.tool_calls:
         yield f"{call.name} {call.arguments}"

@@ -64,6 +64,17 @@ def test_a_rule_that_takes_more_rows_than_allowed_is_a_problem() -> None:
     assert found["field"] == "maxLoss" and "label_conflict would remove 12 of 32 rows" in found["problem"]
 
 
+def test_labels_are_written_in_one_spelling_on_request() -> None:
+    found = report(CASES / "34-label-spelling" / "train.csv", "--merge-spellings")
+    assert found["rules"]["merged_spelling"] and not any(n["rule"] == "spellings" for n in found["notices"])
+
+
+def test_texts_are_tidied_on_request(tmp_path: Path) -> None:
+    questions = [{"prompt": f"Where  is my {chr(97 + n)} card?", "completion": f"It is at {n}."} for n in range(26)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    assert report(tmp_path / "rows.jsonl", "--tidy")["rules"]["tidied"]
+
+
 def test_rows_that_the_template_of_a_model_refuses_are_counted(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "model", template=NO_GREETING + TEMPLATE)
     case = CASES / "82-assistant-speaks-first"

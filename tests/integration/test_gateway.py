@@ -318,7 +318,16 @@ async def test_tasks_are_filtered(gateway: Gateway, query: dict[str, Any], count
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("page", 0), ("pageSize", 1000), ("status", "RUNNING"), ("mode", "TWICE"), ("userId", "me"), ("colour", "red")],
+    [
+        ("page", 0),
+        ("page", "1.0"),
+        ("pageSize", 1000),
+        ("userId", "1_0"),
+        ("status", "RUNNING"),
+        ("mode", "TWICE"),
+        ("userId", "me"),
+        ("colour", "red"),
+    ],
 )
 async def test_a_wrong_filter_is_named(gateway: Gateway, name: str, value: object) -> None:
     answer = await gateway.http.get("/api/tasks", params={name: value})

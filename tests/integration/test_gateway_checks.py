@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from control.gateway import row_checks
+from control.gateway.errors import CLIENT_CLOSED_REQUEST
 from control.gateway.row_checks import RowChecks
 from infra.settings import Settings
 from tests.gateway import Gateway
@@ -85,3 +87,33 @@ async def test_a_server_without_the_program_says_where_to_check(storing_gateway:
     app.state.parts = replace(parts, row_checks=RowChecks(parts.store, parts.objects, Settings(), None))
     answer = await check(storing_gateway, await uploaded(storing_gateway, QUESTIONS))
     assert answer.status_code == 501 and "treadle check FILE" in answer.json()["detail"]
+
+
+async def test_a_check_that_waits_too_long_for_another_one_is_503(
+    storing_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_checks, "WAITING_TIMEOUT", 0)
+    datasets = [await uploaded(storing_gateway, QUESTIONS) for _ in range(2)]
+    answers = await asyncio.gather(*(check(storing_gateway, dataset) for dataset in datasets))
+    done, refused = sorted(answers, key=lambda answer: answer.status_code)
+    assert (done.status_code, refused.status_code, refused.headers["Retry-After"]) == (200, 503, "0")
+    assert "another check is running" in refused.json()["detail"]
+
+
+async def test_a_check_ends_if_its_client_disconnects(storing_gateway: Gateway) -> None:
+    dataset = await uploaded(storing_gateway, QUESTIONS)
+    app = storing_gateway.http._transport.app  # type: ignore[attr-defined]
+    path = f"/api/datasets/{dataset}/check"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+    assert sent[0]["status"] == CLIENT_CLOSED_REQUEST
+    assert (await check(storing_gateway, dataset)).status_code == 200

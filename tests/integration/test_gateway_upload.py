@@ -66,6 +66,12 @@ async def test_fields_come_before_or_after_the_file(
     assert await objects.get(f"{body['storagePath']}/rows.jsonl") == ROWS
 
 
+@pytest.mark.parametrize("user", ["1.0", "1_000", "+1", "%201", "%D9%A1"])
+async def test_a_user_in_a_path_is_digits_only(gateway: Gateway, user: str) -> None:
+    answer = await gateway.http.get(f"/api/datasets/user/{user}")
+    assert (answer.status_code, fields(answer)) == (422, ["userId"])
+
+
 async def test_snake_case_fields_are_accepted(storing_gateway: Gateway) -> None:
     answer = await upload(storing_gateway, data={"name": "rows", "user_id": "1", "dataset_type": "dev"})
     assert answer.json()["datasetType"] == "dev"
@@ -121,6 +127,9 @@ async def test_an_extended_file_name_is_used_if_the_plain_one_is_not_utf_8(
         (raw(USER, FILE), 422, "name"),
         (raw(NAME, FILE), 422, "userId"),
         (raw(NAME, ('name="userId"', b"me"), FILE), 422, "userId"),
+        (raw(NAME, ('name="userId"', b"1_000"), FILE), 422, "userId"),
+        (raw(NAME, ('name="userId"', b"1.0"), FILE), 422, "userId"),
+        (raw(NAME, ('name="userId"', b" 1"), FILE), 422, "userId"),
         (raw(NAME, USER, ('name="colour"', b"red"), FILE), 422, "colour"),
         (raw(('name="name"', b"\xff"), USER, FILE), 422, "name"),
         (raw(('name="name"', b"x" * 20_000), USER, FILE), 413, "name"),

@@ -47,6 +47,12 @@ def test_the_loss_is_the_mean_over_scored_tokens_weighted_by_row(model: torch.nn
     assert loss_of(model, batch).item() == pytest.approx(expected / weight, rel=1e-5)
 
 
+def test_the_weight_of_a_row_is_multiplied_by_the_factor_of_its_slice(model: torch.nn.Module) -> None:
+    heavy, double = colour_row("sky", weight=6.0), colour_row("sky", weight=3.0).model_copy(update={"slice_weight": 2})
+    expected = loss_of(model, _batch([heavy, LONG])).item()
+    assert loss_of(model, _batch([double, LONG])).item() == pytest.approx(expected)
+
+
 def _summed_loss(model: torch.nn.Module, row: Row) -> float:
     """The summed loss of a row in a batch of its own, from the logits of all positions."""
     batch = _batch([row])

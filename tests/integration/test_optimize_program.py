@@ -228,7 +228,7 @@ def test_a_row_is_drawn_at_most_once_in_a_task(second: Path, tmp_path_factory: p
 
 def test_rows_of_weak_slices_have_larger_weights(second: Path) -> None:
     result(second, 2, label_budget=0)
-    weights = {row.slice: row.weight for row in rows(second / "out" / "train.jsonl")}
+    weights = {row.slice: row.slice_weight for row in rows(second / "out" / "train.jsonl")}
     assert weights[INTENTS[0]] > 1 > weights[INTENTS[2]]
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from contracts.rows import Row
+from contracts.rows import Row, ToolCall, Turn
 from optimizer_worker.operators.conflicts import conflict_decisions, label_conflicts, near_conflicts
 from tests.examples import labelled
 
@@ -36,3 +36,14 @@ def test_nearly_one_prompt_with_two_answers_is_a_near_conflict() -> None:
 
 def test_another_number_makes_another_question() -> None:
     assert near_conflicts(labelled((QUESTION + " 5", "late"), (QUESTION + " 6", "lost")), 0.8) == []
+
+
+def calling(row_id: str, prompt: str, city: str) -> Row:
+    call = ToolCall(name="weather", arguments=f'{{"city": "{city}"}}')
+    turns = (Turn(role="user", content=prompt), Turn(role="assistant", content="", tool_calls=(call,)))
+    return Row(id=row_id, turns=turns)
+
+
+def test_the_reason_names_answers_that_are_calls() -> None:
+    (verdict, _) = conflict_decisions([[calling("a", "q", "Rome"), calling("b", "q", "Oslo")]])
+    assert verdict.reason == 'this prompt has 2 different answers: weather {"city": "Oslo"}; weather {"city": "Rome"}'

@@ -74,6 +74,12 @@ def test_canonical_rows_are_read_back_as_they_were(tmp_path: Path, record: objec
     assert (again.rows, again.notices) == ([row], [])
 
 
+def test_the_factor_of_a_slice_ends_with_its_task(tmp_path: Path) -> None:
+    row = one_row(tmp_path, {**chat("q", "a"), "weight": 5})
+    weighted = row.model_copy(update={"slice_weight": 2.0})
+    assert read(tmp_path, a__jsonl=weighted.model_dump_json()).rows == [row]
+
+
 @QUICK
 @given(prompt=TEXT, answer=TEXT, form=st.sampled_from(["pair", "chat", "label", "text"]))
 def test_no_byte_of_a_kept_row_is_changed(tmp_path: Path, prompt: str, answer: str, form: str) -> None:

@@ -115,4 +115,4 @@ def _batched(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 def _example(row: Row, tokens: Rendered, stage: Stage) -> Example:
     everything = stage is Stage.PT and all(turn.learn for turn in row.turns)
     scored = np.ones_like(tokens.scored) if everything else tokens.scored
-    return Example(tokens.ids, scored * np.float32(row.weight))
+    return Example(tokens.ids, scored * np.float32(row.training_weight))
