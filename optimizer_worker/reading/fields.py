@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from optimizer_worker.reading.exact_json import Written
+
 Fields = Mapping[str, Any]
 
 MAX_LISTED = 300
@@ -71,10 +73,15 @@ def lined(text: str) -> str:
 
 
 def scalar(record: Fields, field: str) -> str:
-    """Return the text or number in `field` as text; JSON's true is `true`. Raises RecordError for other types."""
+    """Return the text in `field`, or the number as it is written; JSON's true is `true`.
+
+    Raises RecordError for other types.
+    """
     value = record.get(field)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Written):
+        return value.text
     return str(value) if isinstance(value, int | float) else required(record, field)
 
 

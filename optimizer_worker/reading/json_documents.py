@@ -14,7 +14,7 @@ from optimizer_worker.reading.encodings import encoding_problem
 from optimizer_worker.reading.fields import RecordError, listed
 from optimizer_worker.reading.formats import PREFERENCES, RecordFormat, detect
 from optimizer_worker.reading.json_lines import line_records
-from optimizer_worker.reading.json_text import parse, repeated_names, several
+from optimizer_worker.reading.json_text import IN_A_ROW, parse, several
 from optimizer_worker.reading.messages import is_message
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
@@ -42,14 +42,15 @@ def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
     try:
         value, notes = parse(data)
     except RecordError:
-        if b"\n" not in data.strip() and (items := several(data)):
+        if len(data.strip().splitlines()) == 1 and (items := several(data)):
+            file.note(1, IN_A_ROW, lines=0)
             return _items(items)
         _require_lines(data, file)
         return line_records(data, file)
     for note in notes:
         file.note(1, note, lines=0)
     if isinstance(value, list) and not _is_conversation(value):
-        return _items(repeated_names(value, data))
+        return _items(value)
     if isinstance(value, dict) and (rows := _rows(value, file)):
         return _items(rows)
     line = 1 + data[: len(data) - len(data.lstrip())].count(b"\n")

@@ -164,6 +164,19 @@ def test_a_label_is_the_text_that_json_has_for_it(tmp_path: Path, value: str, la
     assert (row.response, row.slice) == (label, label)
 
 
+@pytest.mark.parametrize("value", ["12345678901234567890123", "-98765432109876543210", "1e3", "0.10", "1E400"])
+@pytest.mark.parametrize("form", ['{{"text": "q", "label": {}}}', '[{{"text": "q", "label": {}}}]'])
+def test_a_label_that_is_a_number_stays_as_it_is_written(tmp_path: Path, value: str, form: str) -> None:
+    row = read(tmp_path, a__json=form.format(value)).rows[0]
+    assert (row.response, row.slice) == (value, value)
+
+
+def test_the_numbers_of_a_tool_stay_numbers(tmp_path: Path) -> None:
+    tool = {"name": "f", "parameters": {"minimum": 0.5, "maximum": 12345678901234567890123.0}}
+    row = one_row(tmp_path, {**chat("q", "a"), "tools": [tool]})
+    assert Row.model_validate_json(row.model_dump_json()).tools[0]["function"] == tool
+
+
 @pytest.mark.parametrize("value", [None, [], {"a": 1}])
 def test_a_label_that_is_no_text_or_number_sets_the_row_aside(tmp_path: Path, value: object) -> None:
     reading = read(tmp_path, a__jsonl=lines({"text": "q", "label": "x"}, {"text": "r", "label": value}))
