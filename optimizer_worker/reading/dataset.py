@@ -68,7 +68,7 @@ def read_dataset(folder: Path, name: str, dataset_id: str) -> ReadResult:
     if not reader.result.rows:
         raise BadInput(
             f"dataset {dataset_id} ({name}) holds no rows; expected JSON lines, a JSON array or CSV with a header, in "
-            f"one of the formats {KNOWN_FORMATS}",
+            f"one of the formats {KNOWN_FORMATS}{reader.excluded}",
             field=REQUEST_FIELDS[name],
         )
     return reader.finish()
@@ -121,6 +121,11 @@ class _Reader:
                 self._losses.add(record, problem, file)
         self._losses.end_file(file, len(self.result.rows) - before)
 
+    @property
+    def excluded(self) -> str:
+        """The end of an error text that counts the lines which are not to be learnt."""
+        return self._losses.excluded
+
     def finish(self) -> ReadResult:
         result = self.result
         result.unreadable = self._losses.quarantine
@@ -142,6 +147,8 @@ class _Reader:
         example = form.convert(fields)
         self._unused.update(unused_fields(fields, form))
         self._unused.update(example.unused)
+        for text in example.notes:
+            file.note(record.line, text)
         row_id = f"{file.location}:{record.line}"
         return Row(
             id=row_id,

@@ -33,6 +33,10 @@ class RecordError(ValueError):
         return _INDEX.sub("[…]", self._problem)
 
 
+class NotLearnt(RecordError):
+    """A record says itself that it is not to be learnt."""
+
+
 def required(record: Fields, field: str) -> str:
     """Return the string in `field`. Raises RecordError if there is none."""
     value = record.get(field)

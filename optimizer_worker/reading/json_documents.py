@@ -112,7 +112,7 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
         return []
     form = detect(document)
     lists = [name for name, value in document.items() if _is_objects(value)]
-    datasets = [name for name in lists if detect(document[name][0]) and not _is_chat(name, document, form)]
+    datasets = [name for name in lists if detect(document[name][0]) and not _is_of_row(name, document, form)]
     if len(datasets) > 1:
         names = "" if file.sealed else f" ({listed(datasets)})"
         raise BadInput(
@@ -131,9 +131,11 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
     return []
 
 
-def _is_chat(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
-    """Whether the list `name` is the conversation of one record, not a list of records."""
-    return form is not None and name in form.needs and is_message(document[name][0])
+def _is_of_row(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
+    """Whether the list `name` is a field of one record, such as its conversation, not a list of records."""
+    if form is None or name not in form.uses:
+        return False
+    return name not in form.needs or is_message(document[name][0])
 
 
 def _is_objects(value: object) -> bool:

@@ -221,11 +221,16 @@ def test_a_weight_that_cannot_be_used_sets_the_row_aside(tmp_path: Path, weight:
 
 
 @pytest.mark.parametrize("field", ["label", "kto_tag"])
-@pytest.mark.parametrize("ratings", [(True, False), ("True", "False"), ("true", "false")])
+@pytest.mark.parametrize("ratings", [(True, False), ("True", "False"), ("true", "false"), (1, 0), ("1", "0")])
 def test_an_answer_that_is_rated_bad_sets_the_row_aside(tmp_path: Path, field: str, ratings: tuple[object]) -> None:
     good, bad = ({"prompt": "q", "completion": "a", field: rating} for rating in ratings)
     reading = read(tmp_path, a__jsonl=lines(good, bad))
     assert (len(reading.rows), reading.unreadable[0].line, len(reading.notices)) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_label_of_a_text_is_no_rating(tmp_path: Path, label: int) -> None:
+    assert one_row(tmp_path, {"text": "q", "label": label}).response == str(label)
 
 
 @pytest.mark.parametrize(
