@@ -15,7 +15,7 @@ from contracts.notices import Notice, notice
 from contracts.rows import Row, Source
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.containers import records
+from optimizer_worker.reading.containers import JSON_ENDINGS, records
 from optimizer_worker.reading.fields import Fields, RecordError, listed
 from optimizer_worker.reading.formats import (
     KNOWN_FORMATS,
@@ -37,7 +37,9 @@ UNUSED = "unused_fields"
 MAX_UNUSED = 20
 """Maximum fields that the notice names."""
 DOCUMENTS = frozenset({"readme", "license", "licence"})
-"""Names, without their ends, of files that come with data and hold none."""
+"""Names, without their endings, of files that come with data and hold none."""
+DATA_ENDINGS = frozenset({*JSON_ENDINGS, ".csv", ".tsv"})
+"""Endings of files that hold rows, whatever their name is."""
 SAMPLE = 100
 """Records at the beginning of a file by which its format is recognised."""
 OTHER_CASE = "the names of fields were read in lower case"
@@ -107,7 +109,7 @@ class _Reader:
 
     def read(self, path: Path, location: str) -> None:
         file = SourceFile(path, location, self._sealed, self._notes)
-        if path.stem.lower() in DOCUMENTS:
+        if path.stem.lower() in DOCUMENTS and path.suffix.lower() not in DATA_ENDINGS:
             self._notes.add("a file about the data was not read", location, 0)
             return
         form, items = _detect_format(records(file), file)

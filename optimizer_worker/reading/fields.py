@@ -15,6 +15,7 @@ Fields = Mapping[str, Any]
 
 MAX_LISTED = 300
 """Maximum characters of the names of fields in an error text."""
+_PYTHON = re.compile(r"\s*[\[{][\[{\s]*'")
 _INDEX = re.compile(r"\[\d+\]")
 _NAMELESS = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of the characters that do not belong to the edges of a name."""
@@ -34,7 +35,7 @@ class RecordError(ValueError):
 
 
 class NotLearnt(RecordError):
-    """A record says itself that it is not to be learnt."""
+    """A record is marked as not to be learnt."""
 
 
 def required(record: Fields, field: str) -> str:
@@ -120,7 +121,8 @@ def decoded(value: object, field: str) -> object:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got other text") from error
+        got = "Python, with single quotes" if _PYTHON.match(value) else "other text"
+        raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got {got}") from error
 
 
 def listed(names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from optimizer_worker.reading.source_file import SourceFile
 
 UNREADABLE = "unreadable"
 NOT_LEARNT = "not_learnt"
-"""The rule of lines that say themselves that they are not to be learnt."""
+"""The rule of lines that are marked as not to be learnt."""
 MAX_KEPT_CHARACTERS = 500
 """Maximum characters of an unreadable line that are kept in the quarantine."""
 

@@ -291,6 +291,22 @@ def test_a_file_about_the_data_is_not_read(tmp_path: Path, name: str) -> None:
     assert (len(reading.rows), reading.notices[0].places) == (1, (f"train/{name}",))
 
 
+@pytest.mark.parametrize("name", ["license.jsonl", "README.json", "Licence.CSV"])
+def test_a_file_with_the_ending_of_data_is_read_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("prompt,response\nq,a\n" if name.endswith("CSV") else lines({"text": "a"}))
+    assert len(read(tmp_path).rows) == 1
+
+
+@pytest.mark.parametrize("first", ["null", "broken", "text,category", "- a", "3"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.NDJSON"])
+def test_a_file_of_json_lines_is_not_read_as_csv_if_its_first_line_is_broken(
+    tmp_path: Path, name: str, first: str
+) -> None:
+    (tmp_path / name).write_text(f"{first}\n" + lines(chat("q", "a"), chat("r", "b")))
+    reading = read(tmp_path)
+    assert ([item.line for item in reading.unreadable], len(reading.rows)) == ([1], 2)
+
+
 def test_only_the_training_rows_of_an_optimized_dataset_are_read(tmp_path: Path) -> None:
     row = read(tmp_path, train__jsonl=lines({"text": "a", "label": "b"})).rows[0]
     (tmp_path / "train.jsonl").write_text(row.model_dump_json())

@@ -221,7 +221,8 @@ def test_a_message_that_cannot_be_used_sets_the_row_aside(tmp_path: Path, messag
         ([ANSWERED], "expected a user turn before the answer"),
         ([], "expected a list of messages, got an empty list"),
         (5, "expected a list of messages, got int"),
-        ("[{'role': 'user'}]", "expected JSON, as json.dumps writes it, got other text"),
+        ("[{'role': 'user'}]", "expected JSON, as json.dumps writes it, got Python, with single quotes"),
+        ("[role: user]", "expected JSON, as json.dumps writes it, got other text"),
     ],
 )
 def test_a_list_that_is_no_conversation_sets_the_row_aside(tmp_path: Path, messages: object, found: str) -> None:
