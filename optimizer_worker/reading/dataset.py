@@ -106,11 +106,13 @@ class _Reader:
         self._losses = Losses(sealed=self._sealed)
         self._notes = Notes(READ_AS, sealed=self._sealed)
         self._unused: Counter[str] = Counter()
+        self._skipped: list[str] = []
 
     def read(self, path: Path, location: str) -> None:
         file = SourceFile(path, location, self._sealed, self._notes)
         if path.stem.lower() in DOCUMENTS and path.suffix.lower() not in DATA_ENDINGS:
             self._notes.add("a file about the data was not read", location, 0)
+            self._skipped.append(location)
             return
         form, items = _detect_format(records(file), file)
         if form is not None:
@@ -125,8 +127,11 @@ class _Reader:
 
     @property
     def excluded(self) -> str:
-        """The end of an error text that counts the lines which are not to be learnt."""
-        return self._losses.excluded
+        """The end of an error text that names files that were not read and counts lines that are not to be learnt."""
+        skipped = [
+            f"; {location} was not read, because its name is that of a file about data" for location in self._skipped
+        ]
+        return "".join(skipped) + self._losses.excluded
 
     def finish(self) -> ReadResult:
         result = self.result

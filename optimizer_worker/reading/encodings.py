@@ -39,7 +39,7 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (
         re.compile(rb"<!doctype html|<html", re.IGNORECASE),
         "a web page (HTML)",
-        "download the file itself, not its page",
+        "download the file, not its page",
     ),
     (re.compile(rb"<\?xml", re.IGNORECASE), "an XML file", _ROWS),
     (re.compile(rb"(?:%YAML[^\n]*\n)?(?:---\s+)?- [\w ]+:\s"), "a YAML file", _ROWS),

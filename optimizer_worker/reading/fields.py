@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from optimizer_worker.reading.exact_json import Written
+from optimizer_worker.reading.exact_json import Written, checked, repeated_field
 
 Fields = Mapping[str, Any]
 
@@ -119,10 +119,13 @@ def decoded(value: object, field: str) -> object:
     if not value.strip():
         return None
     try:
-        return orjson.loads(value)
+        found = checked(orjson.loads(value), value.encode())
     except orjson.JSONDecodeError as error:
         got = "Python, with single quotes" if _PYTHON.match(value) else "other text"
         raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got {got}") from error
+    if repeated := repeated_field(found):
+        raise RecordError(f"{field}: a field is given twice", f": {listed([repeated])}")
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

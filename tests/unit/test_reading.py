@@ -291,6 +291,12 @@ def test_a_file_about_the_data_is_not_read(tmp_path: Path, name: str) -> None:
     assert (len(reading.rows), reading.notices[0].places) == (1, (f"train/{name}",))
 
 
+def test_an_upload_that_is_not_read_because_of_its_name_says_so(tmp_path: Path) -> None:
+    (tmp_path / "license.txt").write_text("text,label\na,b\n")
+    with pytest.raises(BadInput, match=r"holds no rows; .*; train/license\.txt was not read, because its name"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["license.jsonl", "README.json", "Licence.CSV"])
 def test_a_file_with_the_ending_of_data_is_read_whatever_its_name_is(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("prompt,response\nq,a\n" if name.endswith("CSV") else lines({"text": "a"}))

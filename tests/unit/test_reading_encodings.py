@@ -16,7 +16,7 @@ FRENCH = [f"{{}}où est la clé n{i}?{{}}clés{{}}\n" for i in range(3)]
     ("content", "found"),
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS pointer.*`git lfs pull`"),
-        ("<!DOCTYPE html>\n<html>\n", "a web page .HTML.; download the file itself"),
+        ("<!DOCTYPE html>\n<html>\n", "a web page .HTML.; download the file"),
         ("\ufeff\n<HTML lang='en'>\n", "a web page .HTML."),
         ("<?xml version='1.0'?>\n<rows/>\n", "an XML file; write its rows as JSON lines"),
         ("- prompt: q\n  response: a\n", "a YAML file; write its rows as JSON lines"),

@@ -38,6 +38,11 @@ def test_messages_may_be_json_text_as_in_a_csv_column(tmp_path: Path) -> None:
     assert contents(one_row(tmp_path, {"messages": json.dumps([ASKED, ANSWERED])})) == BOTH
 
 
+def test_a_message_in_json_text_that_gives_a_field_twice_sets_the_row_aside(tmp_path: Path) -> None:
+    text = json.dumps([ASKED, ANSWERED]).replace('"Hi"', '"Hi", "content": "Ho"')
+    assert reason(tmp_path, {"messages": text}) == "messages: a field is given twice: content"
+
+
 def test_a_line_that_is_a_bare_list_of_messages_is_a_conversation(tmp_path: Path) -> None:
     rows = read(tmp_path, a__jsonl=lines([ASKED, ANSWERED], [ASKED, ANSWERED])).rows
     assert [contents(row) for row in rows] == [BOTH, BOTH]
