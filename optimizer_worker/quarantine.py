@@ -7,7 +7,7 @@ from contracts.rows import Row
 
 
 class Quarantined(Frozen):
-    """One line of `quarantine.jsonl`: a row that a rule removed, or an unreadable line of a file."""
+    """One line of `quarantine.jsonl`: a row that a rule removed, or a line of a file that is no row."""
 
     rule: str
     reason: str
@@ -16,4 +16,4 @@ class Quarantined(Frozen):
     line: int | None = None
     """Line of a CSV or JSONL file, or item of a JSON array, counted from 1."""
     content: str | None = None
-    """The beginning of the unreadable line; None if the line belongs to the sealed test split."""
+    """The beginning of the line; None if the line belongs to the sealed test split."""

@@ -19,7 +19,7 @@ from optimizer_worker.operators.spellings import preferred, with_slices
 from optimizer_worker.operators.splitting import split_off
 from optimizer_worker.quarantine import Quarantined
 from optimizer_worker.reading.dataset import ReadResult, read_dataset
-from optimizer_worker.reading.losses import UNREADABLE
+from optimizer_worker.reading.losses import NOT_LEARNT, UNREADABLE
 from optimizer_worker.spec import REQUEST_FIELDS, SEALED, Spec
 from optimizer_worker.workspace import Splits, Workspace
 
@@ -57,7 +57,7 @@ def _use_one_name_per_slice(parts: Collection[Corpus]) -> None:
 def _cleaned(reading: ReadResult, name: str, options: OptimizationOptions) -> Corpus:
     rows, rewritten = tidied(reading.rows) if options.tidy else (reading.rows, [])
     corpus = Corpus(rows, reading.unreadable)
-    corpus.add([], [*_unreadable(reading.unreadable), *rewritten])
+    corpus.add([], [*_set_aside(reading.unreadable), *rewritten])
     decisions = clean(rows)
     if len(decisions) == len(rows):
         raise BadInput(
@@ -69,8 +69,8 @@ def _cleaned(reading: ReadResult, name: str, options: OptimizationOptions) -> Co
     return corpus
 
 
-def _unreadable(lines: Sequence[Quarantined]) -> list[RuleDecision]:
-    return [RuleDecision(_place(line), Action.QUARANTINED, UNREADABLE, reason=line.reason) for line in lines]
+def _set_aside(lines: Sequence[Quarantined]) -> list[RuleDecision]:
+    return [RuleDecision(_place(line), Action.QUARANTINED, line.rule, reason=line.reason) for line in lines]
 
 
 def _place(line: Quarantined) -> str:
@@ -78,10 +78,10 @@ def _place(line: Quarantined) -> str:
 
 
 def _lost(lines: Sequence[Quarantined]) -> str:
-    """Return the end of an error text about too few rows that names the lines that could not be read."""
+    """Return the end of an error text about too few rows that names the lines that were set aside in reading."""
     if not lines:
         return ""
-    return f"; {len(lines)} lines could not be read, the first of which is {_place(lines[0])}: {lines[0].reason}"
+    return f"; {len(lines)} lines were set aside, the first of which is {_place(lines[0])}: {lines[0].reason}"
 
 
 def _split_missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, list[Row]]:
@@ -94,8 +94,8 @@ def _split_missing(corpus: Corpus, given: set[str], spec: Spec) -> dict[str, lis
     try:
         chosen = split_off(corpus.rows, wanted, options.near_duplicate, spec.seed)
     except BadInput as error:
-        unreadable = [item for item in corpus.quarantine if item.rule == UNREADABLE]
-        raise BadInput(f"{error}{_lost(unreadable)}", field=error.field) from error
+        lines = [item for item in corpus.quarantine if item.rule in (UNREADABLE, NOT_LEARNT)]
+        raise BadInput(f"{error}{_lost(lines)}", field=error.field) from error
     for name, rows in chosen.items():
         corpus.hold_out(rows, name, in_ledger=name != SEALED)
     return {name: _without_duplicates(rows) for name, rows in chosen.items()}

@@ -1,4 +1,4 @@
-"""Read files as numbered records: JSON lines, a JSON document or CSV, recognised by their first character."""
+"""Read files as numbered records: JSON lines, a JSON document or CSV, by their first character and their ending."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from optimizer_worker.reading.json_lines import COMMENTS, line_records
 from optimizer_worker.reading.records import Record
 from optimizer_worker.reading.source_file import SourceFile
 
+JSON_ENDINGS = frozenset({".json", ".jsonl", ".ndjson"})
+"""Endings of files that are never read as CSV."""
+
 
 def records(file: SourceFile) -> Iterator[Record]:
     """Yield the records of a file. Raises BadInput, which names the file, if the whole file cannot be read."""
     data = text_of(file)
-    if not _first_line(data).startswith((b"{", b"[")):
+    if not _first_line(data).startswith((b"{", b"[")) and file.path.suffix.lower() not in JSON_ENDINGS:
         return csv_records(data, file)
     return document_records(data, file) if is_document(data) else line_records(data, file)
 

@@ -7,9 +7,17 @@ from optimizer_worker.reading.tools import json_text
 
 MEDIA_FIELDS = ("images", "image", "image_url", "videos", "video", "audios", "audio")
 """Fields of a record or of a message that hold what no text can say."""
+_BLANK = frozenset({"", "[]", "[null]", '[""]', "null", "None", "[None]"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _OTHER_PARTS = ("image", "audio", "video", "file", "document", "tool", "refusal", "thinking", "reasoning")
 """Words in the types of parts that are no text."""
+_ELSEWHERE = {
+    "tool": "calls and results of tools are read from tool_calls and from messages of the role tool, not from parts",
+    "thinking": "thoughts are read from the message's field reasoning_content, not from parts",
+    "reasoning": "thoughts are read from the message's field reasoning_content, not from parts",
+    "refusal": "write a refusal that is to be learnt as a text part",
+}
+"""What to do about parts that are no image, video or sound."""
 
 
 def text_of(value: object, place: str) -> str:
@@ -33,8 +41,15 @@ def result_of(value: object, place: str) -> str:
 def require_text_only(holder: Fields, place: str = "") -> None:
     """Raise RecordError if a record or message has an image, a video or sound."""
     for name in MEDIA_FIELDS:
-        if holder.get(name) not in (None, "", [], "[]"):
+        if not _is_blank(holder.get(name)):
             raise RecordError(f"{place}{name}: has images, video or sound; Treadle trains on text only")
+
+
+def _is_blank(value: object) -> bool:
+    """Whether a field of images holds none: nothing, or a list of nothing, also as JSON text."""
+    if isinstance(value, list):
+        return all(map(_is_blank, value))
+    return value in (None, {}) or (isinstance(value, str) and value.strip() in _BLANK)
 
 
 def _is_part(part: object) -> bool:
@@ -51,7 +66,7 @@ def _part(part: object, part_place: str, place: str) -> str:
     if name not in _TEXT_PARTS:
         word = next((word for word in _OTHER_PARTS if word in str(name)), "unknown")
         article = "an" if word[0] in "aiu" else "a"
-        raise RecordError(f"{place}: has {article} {word} part; Treadle trains on text only")
+        raise RecordError(f"{place}: has {article} {word} part; {_ELSEWHERE.get(word, 'Treadle trains on text only')}")
     text = part.get("text", part.get("value"))
     if not isinstance(text, str):
         raise RecordError(f"{part_place}.text: expected a string, got {kind(text)}")

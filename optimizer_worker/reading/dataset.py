@@ -15,7 +15,7 @@ from contracts.notices import Notice, notice
 from contracts.rows import Row, Source
 from infra.errors import BadInput
 from optimizer_worker.quarantine import Quarantined
-from optimizer_worker.reading.containers import records
+from optimizer_worker.reading.containers import JSON_ENDINGS, records
 from optimizer_worker.reading.fields import Fields, RecordError, listed
 from optimizer_worker.reading.formats import (
     KNOWN_FORMATS,
@@ -37,7 +37,9 @@ UNUSED = "unused_fields"
 MAX_UNUSED = 20
 """Maximum fields that the notice names."""
 DOCUMENTS = frozenset({"readme", "license", "licence"})
-"""Names, without their ends, of files that come with data and hold none."""
+"""Names, without their endings, of files that come with data and hold none."""
+DATA_ENDINGS = frozenset({*JSON_ENDINGS, ".csv", ".tsv"})
+"""Endings of files that hold rows, whatever their name is."""
 SAMPLE = 100
 """Records at the beginning of a file by which its format is recognised."""
 OTHER_CASE = "the names of fields were read in lower case"
@@ -68,7 +70,7 @@ def read_dataset(folder: Path, name: str, dataset_id: str) -> ReadResult:
     if not reader.result.rows:
         raise BadInput(
             f"dataset {dataset_id} ({name}) holds no rows; expected JSON lines, a JSON array or CSV with a header, in "
-            f"one of the formats {KNOWN_FORMATS}",
+            f"one of the formats {KNOWN_FORMATS}{reader.excluded}",
             field=REQUEST_FIELDS[name],
         )
     return reader.finish()
@@ -104,11 +106,13 @@ class _Reader:
         self._losses = Losses(sealed=self._sealed)
         self._notes = Notes(READ_AS, sealed=self._sealed)
         self._unused: Counter[str] = Counter()
+        self._skipped: list[str] = []
 
     def read(self, path: Path, location: str) -> None:
         file = SourceFile(path, location, self._sealed, self._notes)
-        if path.stem.lower() in DOCUMENTS:
+        if path.stem.lower() in DOCUMENTS and path.suffix.lower() not in DATA_ENDINGS:
             self._notes.add("a file about the data was not read", location, 0)
+            self._skipped.append(location)
             return
         form, items = _detect_format(records(file), file)
         if form is not None:
@@ -120,6 +124,14 @@ class _Reader:
             except RecordError as problem:
                 self._losses.add(record, problem, file)
         self._losses.end_file(file, len(self.result.rows) - before)
+
+    @property
+    def excluded(self) -> str:
+        """The end of an error text that names files that were not read and counts lines that are not to be learnt."""
+        skipped = [
+            f"; {location} was not read, because its name is that of a file about data" for location in self._skipped
+        ]
+        return "".join(skipped) + self._losses.excluded
 
     def finish(self) -> ReadResult:
         result = self.result
@@ -142,6 +154,8 @@ class _Reader:
         example = form.convert(fields)
         self._unused.update(unused_fields(fields, form))
         self._unused.update(example.unused)
+        for text in example.notes:
+            file.note(record.line, text)
         row_id = f"{file.location}:{record.line}"
         return Row(
             id=row_id,

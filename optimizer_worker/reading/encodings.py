@@ -1,4 +1,4 @@
-"""Recognise files that are not UTF-8 text, and name them with the way to convert them."""
+"""Recognise files that are not UTF-8 text or no rows, and name them with what to do."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a PNG image", _TEXT),
     (b"\xff\xd8\xff", "a JPEG image", _TEXT),
 )
+_TEXTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer, not the file", "get the file with `git lfs pull`"),
+    (
+        re.compile(rb"<!doctype html|<html", re.IGNORECASE),
+        "a web page (HTML)",
+        "download the file, not its page",
+    ),
+    (re.compile(rb"<\?xml", re.IGNORECASE), "an XML file", _ROWS),
+    (re.compile(rb"(?:%YAML[^\n]*\n)?(?:---\s+)?- [\w ]+:\s"), "a YAML file", _ROWS),
+)
+"""Beginnings of text files that hold no rows."""
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x80-\x95c\]}(Xq]")
 _WIDE_MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -42,7 +53,7 @@ _WIDE_MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _SAMPLE = 200
-"""Bytes at the beginning in which the NUL bytes of UTF-16 and UTF-32 are counted."""
+"""Bytes at the beginning by which a kind of text file, UTF-16 and UTF-32 are recognised."""
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _FEW = 3
 """Fewer lines than these that are not UTF-8 are taken for damage, not for another encoding."""
@@ -72,7 +83,10 @@ def _other_file(data: bytes) -> str:
         return "an Excel workbook; save the sheet as 'CSV UTF-8'"
     if _PICKLE.match(data):
         return f"a Python pickle; {_ROWS}"
-    return next((f"{name}; {fix}" for start, name, fix in _SIGNATURES if data.startswith(start)), "")
+    if found := next((f"{name}; {fix}" for start, name, fix in _SIGNATURES if data.startswith(start)), ""):
+        return found
+    start = data[:_SAMPLE].removeprefix(codecs.BOM_UTF8).lstrip()
+    return next((f"{name}; {fix}" for begins, name, fix in _TEXTS if begins.match(start)), "")
 
 
 def _wide(data: bytes) -> str:

@@ -9,10 +9,13 @@ from typing import Any
 
 import orjson
 
+from optimizer_worker.reading.exact_json import Written, checked, repeated_field
+
 Fields = Mapping[str, Any]
 
 MAX_LISTED = 300
 """Maximum characters of the names of fields in an error text."""
+_PYTHON = re.compile(r"\s*[\[{][\[{\s]*'")
 _INDEX = re.compile(r"\[\d+\]")
 _NAMELESS = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 """Unicode categories of the characters that do not belong to the edges of a name."""
@@ -29,6 +32,10 @@ class RecordError(ValueError):
     def kind(self) -> str:
         """The same text for records with the same problem, without anything that a record holds."""
         return _INDEX.sub("[…]", self._problem)
+
+
+class NotLearnt(RecordError):
+    """A record is marked as not to be learnt."""
 
 
 def required(record: Fields, field: str) -> str:
@@ -71,10 +78,15 @@ def lined(text: str) -> str:
 
 
 def scalar(record: Fields, field: str) -> str:
-    """Return the text or number in `field` as text; JSON's true is `true`. Raises RecordError for other types."""
+    """Return the text in `field`, or the number as it is written; JSON's true is `true`.
+
+    Raises RecordError for other types.
+    """
     value = record.get(field)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Written):
+        return value.text
     return str(value) if isinstance(value, int | float) else required(record, field)
 
 
@@ -107,9 +119,13 @@ def decoded(value: object, field: str) -> object:
     if not value.strip():
         return None
     try:
-        return orjson.loads(value)
+        found = checked(orjson.loads(value), value.encode())
     except orjson.JSONDecodeError as error:
-        raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got other text") from error
+        got = "Python, with single quotes" if _PYTHON.match(value) else "other text"
+        raise RecordError(f"{field}: expected JSON, as json.dumps writes it, got {got}") from error
+    if repeated := repeated_field(found):
+        raise RecordError(f"{field}: a field is given twice", f": {listed([repeated])}")
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from optimizer_worker.reading.fields import Fields, RecordError
+from optimizer_worker.reading.fields import Fields, NotLearnt, RecordError
 
 LEARN_FIELDS = ("learn", "weight", "train", "training", "trainable", "do_train", "loss", "loss_weight")
 """Fields of a message: true or 1 to learn it, false or 0 to use it as context only, null for the default."""
 RATING_FIELDS = ("label", "kto_tag")
 """Fields of a record: whether its answer is a good one."""
+GOOD: tuple[object, ...] = (True, 1, "True", "true", "1")
+"""Ratings of a good answer."""
+_BAD: tuple[object, ...] = (False, 0, "False", "false", "0")
 MAX_WEIGHT = 100
 """Largest weight of a row."""
 
@@ -27,24 +30,23 @@ def _flag(value: object, place: str) -> bool | None:
 
 
 def row_weight(record: Fields) -> float:
-    """Return the row's weight, 1 by default. Raises RecordError if the row is not to be learnt, or for other values."""
+    """Return the row's weight, 1 by default. Raises NotLearnt for 0, and RecordError for other values."""
     value = record.get("weight")
     if value is None or value == "":
         return 1.0
     weight = _number(value)
     if weight == 0:
-        raise RecordError("weight: is 0, so this row is not to be learnt")
+        raise NotLearnt("weight: is 0, so this row is not to be learnt")
     if weight is None or not 0 < weight <= MAX_WEIGHT:
         raise RecordError(f"weight: expected a number above 0, at most {MAX_WEIGHT}", f", got {value!r:.40}")
     return weight
 
 
 def require_good(record: Fields) -> None:
-    """Raise RecordError if the record says that its answer is a bad one."""
+    """Raise NotLearnt if the record says that its answer is a bad one."""
     for name in RATING_FIELDS:
-        value = record.get(name)
-        if value is False or value in ("False", "false"):
-            raise RecordError(f"{name}: is false, so the answer is a bad one; only good answers are learnt")
+        if record.get(name) in _BAD:
+            raise NotLearnt(f"{name}: is false or 0, so the answer is a bad one; only good answers are learnt")
 
 
 def _number(value: object) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from contracts.rows import Turn
 from optimizer_worker.reading.contents import MEDIA_FIELDS, require_text_only
 from optimizer_worker.reading.fields import Fields, category, display_name, required
-from optimizer_worker.reading.flags import RATING_FIELDS, require_good, row_weight
+from optimizer_worker.reading.flags import GOOD, RATING_FIELDS, require_good, row_weight
 from optimizer_worker.reading.messages import SYSTEM_FIELDS, Conversation, conversation
 from optimizer_worker.reading.pairs import GIVEN_FIELDS, calling, labelled, pair
 from optimizer_worker.reading.tools import TOOL_FIELDS, tools_of
@@ -35,6 +35,8 @@ class ParsedRecord(NamedTuple):
     weight: float = 1.0
     unused: frozenset[str] = frozenset()
     """Names of the messages' fields that were not used."""
+    notes: tuple[str, ...] = ()
+    """How the turns were read, if not as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,13 @@ def folded(name: str) -> str:
 
 def _chat(name: str, *needs: str, turns: Callable[[Fields], Conversation], uses: Iterable[str]) -> RecordFormat:
     def convert(record: Fields) -> ParsedRecord:
-        found, unused = turns(record)
+        found, unused, notes = turns(record)
         if _RARE.isdisjoint(record):
-            return ParsedRecord(found, unused=unused)
+            return ParsedRecord(found, unused=unused, notes=notes)
         require_text_only(record)
         require_good(record)
         weight, tools = row_weight(record), tools_of(record)
-        return ParsedRecord(found, slice=category(record), tools=tools, weight=weight, unused=unused)
+        return ParsedRecord(found, slice=category(record), tools=tools, weight=weight, unused=unused, notes=notes)
 
     return RecordFormat(name, needs, convert, frozenset({*needs, *uses}))
 
@@ -172,4 +174,4 @@ HARMLESS = frozenset(
 
 def _says_something(fields: Fields, name: str) -> bool:
     value = fields[name]
-    return value not in (None, "", [], {}) and not (name in RATING_FIELDS and value in (True, "True", "true"))
+    return value not in (None, "", [], {}) and not (name in RATING_FIELDS and value in GOOD)

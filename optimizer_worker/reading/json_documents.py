@@ -14,7 +14,7 @@ from optimizer_worker.reading.encodings import encoding_problem
 from optimizer_worker.reading.fields import RecordError, listed
 from optimizer_worker.reading.formats import PREFERENCES, RecordFormat, detect
 from optimizer_worker.reading.json_lines import line_records
-from optimizer_worker.reading.json_text import parse, repeated_names, several
+from optimizer_worker.reading.json_text import IN_A_ROW, parse, several
 from optimizer_worker.reading.messages import is_message
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
@@ -42,14 +42,15 @@ def document_records(data: bytes, file: SourceFile) -> Iterator[Record]:
     try:
         value, notes = parse(data)
     except RecordError:
-        if b"\n" not in data.strip() and (items := several(data)):
+        if len(data.strip().splitlines()) == 1 and (items := several(data)):
+            file.note(1, IN_A_ROW, lines=0)
             return _items(items)
         _require_lines(data, file)
         return line_records(data, file)
     for note in notes:
         file.note(1, note, lines=0)
     if isinstance(value, list) and not _is_conversation(value):
-        return _items(repeated_names(value, data))
+        return _items(value)
     if isinstance(value, dict) and (rows := _rows(value, file)):
         return _items(rows)
     line = 1 + data[: len(data) - len(data.lstrip())].count(b"\n")
@@ -111,7 +112,7 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
         return []
     form = detect(document)
     lists = [name for name, value in document.items() if _is_objects(value)]
-    datasets = [name for name in lists if detect(document[name][0]) and not _is_chat(name, document, form)]
+    datasets = [name for name in lists if detect(document[name][0]) and not _is_of_row(name, document, form)]
     if len(datasets) > 1:
         names = "" if file.sealed else f" ({listed(datasets)})"
         raise BadInput(
@@ -130,9 +131,11 @@ def _rows(document: dict[str, Any], file: SourceFile) -> list[Any]:
     return []
 
 
-def _is_chat(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
-    """Whether the list `name` is the conversation of one record, not a list of records."""
-    return form is not None and name in form.needs and is_message(document[name][0])
+def _is_of_row(name: str, document: dict[str, Any], form: RecordFormat | None) -> bool:
+    """Whether the list `name` is a field of one record, such as its conversation, not a list of records."""
+    if form is None or name not in form.uses:
+        return False
+    return name not in form.needs or is_message(document[name][0])
 
 
 def _is_objects(value: object) -> bool:

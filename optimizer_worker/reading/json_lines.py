@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import orjson
 
+from optimizer_worker.reading.exact_json import checked
 from optimizer_worker.reading.fields import RecordError
-from optimizer_worker.reading.json_text import checked_names, parse
+from optimizer_worker.reading.json_text import parse
 from optimizer_worker.reading.records import Record, record_of
 from optimizer_worker.reading.source_file import SourceFile
 
@@ -50,9 +51,7 @@ class _Lines:
             except orjson.JSONDecodeError:
                 yield from self._odd_line(number, line)
                 continue
-            if type(value) is dict:
-                value = checked_names(value, text)
-            yield record_of(number, value, text.decode())
+            yield record_of(number, checked(value, text), text.decode())
 
     def _lines(self) -> Iterator[Line]:
         while True:

@@ -6,29 +6,31 @@ from typing import Any, NamedTuple
 
 from contracts.rows import Turn
 from optimizer_worker.reading.contents import text_of
-from optimizer_worker.reading.fields import Fields, RecordError, decoded, first_text, kind
+from optimizer_worker.reading.fields import Fields, NotLearnt, RecordError, decoded, first_text, kind
 from optimizer_worker.reading.flags import LEARN_FIELDS, learns
 from optimizer_worker.reading.turns import ROLE_FIELDS, filled_fields, plain_turn, turn_of, unused_fields
 
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
 EXCHANGES = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("prompt", "response"))
 """Fields of an item that is not one message, but a question with its answer."""
+UNANSWERED = "turns after the last answer are left out"
 
 
 class Conversation(NamedTuple):
-    """Turns, and the names of the messages' fields that were not used."""
+    """Turns, the names of the messages' fields that were not used, and how the turns were read, if not as they are."""
 
     turns: tuple[Turn, ...]
     unused: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def conversation(record: Fields, field: str) -> Conversation:
     """Convert the messages in `field`, and the record's system prompt.
 
-    Raises RecordError if a message is invalid or the list does not end with a learnt answer to a user.
+    Raises RecordError if a message is invalid or no answer to a user is to be learnt.
     """
     listed = message_list(record, field)
-    return Conversation(answered(with_system(record, listed.turns), field), listed.unused)
+    return answered(with_system(record, listed.turns), field, listed.unused)
 
 
 def message_list(record: Fields, field: str) -> Conversation:
@@ -58,7 +60,8 @@ def is_message(item: object) -> bool:
 
 def with_system(record: Fields, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """Return the turns behind the record's system prompt. Raises RecordError if the messages have another one."""
-    if not any(name in record for name in SYSTEM_FIELDS) or not (text := first_text(record, SYSTEM_FIELDS)):
+    given = {name: text_of(record[name], name) for name in SYSTEM_FIELDS if record.get(name) is not None}
+    if not (text := first_text(given, SYSTEM_FIELDS)):
         return turns
     if turns[0].role != "system":
         return (Turn(role="system", content=text), *turns)
@@ -67,22 +70,22 @@ def with_system(record: Fields, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return turns
 
 
-def answered(turns: tuple[Turn, ...], field: str) -> tuple[Turn, ...]:
-    """Return the turns up to the last answer that is to be learnt; later turns teach nothing.
+def answered(turns: tuple[Turn, ...], field: str, unused: frozenset[str]) -> Conversation:
+    """Return the turns up to the last answer that is to be learnt, with a note if they do not end with an answer.
 
-    Raises RecordError if the turns do not end with an answer, or no answer to a user is to be learnt.
+    Raises NotLearnt if no answer is to be learnt, and RecordError if there is none or no user before it.
     """
     last = turns[-1]
     if last.role == "assistant" and last.learn and (turns[-2:-1] and turns[-2].role == "user"):
-        return turns
-    if last.role != "assistant":
+        return Conversation(turns, unused)
+    if all(turn.role != "assistant" for turn in turns):
         raise RecordError(f"{field}: expected the assistant's answer at the end, got a {last.role} turn")
     end = next((i for i in range(len(turns), 0, -1) if turns[i - 1].role == "assistant" and turns[i - 1].learn), 0)
     if not end:
-        raise RecordError(f"{field}: no message of this row is to be learnt")
+        raise NotLearnt(f"{field}: no message of this row is to be learnt")
     if all(turn.role != "user" for turn in turns[:end]):
         raise RecordError(f"{field}: expected a user turn before the answer")
-    return turns[:end]
+    return Conversation(turns[:end], unused, () if last.role == "assistant" else (UNANSWERED,))
 
 
 def _turns(item: object, place: str) -> Conversation:

@@ -23,7 +23,7 @@ def pair(record: Fields, question: str, answer: str) -> Conversation:
     if not _BESIDE.isdisjoint(record):
         before = _history(record)
         turns, unused = with_system(record, (*before.turns, *turns)), unused | before.unused
-    return Conversation(answered(turns, answer), unused)
+    return answered(turns, answer, unused)
 
 
 def labelled(record: Fields, text: str, label: str) -> Conversation:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from optimizer_worker.reading.exact_json import repeated_field
 from optimizer_worker.reading.fields import Fields, RecordError, kind, listed
-from optimizer_worker.reading.json_text import Repeated
 
 
 class Record(NamedTuple):
@@ -27,8 +27,8 @@ def shown(value: object) -> str:
 
 def record_of(line: int, value: object, raw: str) -> Record:
     """Return the record of a parsed JSON value; a bare list of messages counts as a conversation."""
-    if isinstance(value, Repeated):
-        return Record(line, None, raw, RecordError("a field is given twice", f": {listed([value.field])}"))
+    if field := repeated_field(value):
+        return Record(line, None, raw or shown(value), RecordError("a field is given twice", f": {listed([field])}"))
     if isinstance(value, dict):
         return Record(line, value, raw)
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -46,7 +46,7 @@ def tools_of(record: Fields) -> tuple[dict[str, Any], ...]:
 def json_text(value: object, place: str) -> str:
     """Return `value` as JSON text. Raises RecordError if it holds text that is not valid Unicode."""
     try:
-        orjson.dumps(value)
+        orjson.dumps(value, default=float)
     except TypeError as error:
         raise RecordError(f"{place}: holds text that is not valid Unicode, or is nested too deeply") from error
     return json.dumps(value, ensure_ascii=False)

@@ -102,7 +102,9 @@ def test_several_answers_to_a_prompt_are_reported_as_text(run: Any) -> None:
 
 def test_the_delimiter_of_a_sep_line_is_used_and_noted(run: Any) -> None:
     case = run("02-excel-sep-line")
-    assert case.failed is None or "sep=" in case.failed["message"]
+    written = [line.split(";") for line in (CASES / "02-excel-sep-line" / "train.csv").read_text().splitlines()[2:]]
+    assert {(row.prompt, row.response) for row in case.rows} == {(text, label) for text, label in written}
+    assert "sep=" in case.notices
 
 
 def test_a_file_in_another_encoding_is_named(run: Any) -> None:

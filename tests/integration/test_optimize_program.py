@@ -160,13 +160,23 @@ def test_unreadable_lines_are_in_the_ledger_the_quarantine_the_report_and_the_re
     ]
 
 
+def test_lines_that_are_not_to_be_learnt_are_in_the_ledger_and_the_quarantine_by_their_rule(tmp_path: Path) -> None:
+    upload(tmp_path, "train", questions("train.csv", 10))
+    records = [{"prompt": "q", "completion": "a", "label": label} for label in (True, False)]
+    (tmp_path / "input" / "train" / "more.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    done, out = result(tmp_path), tmp_path / "out"
+    found = [line["row"] for line in lines(out / "ledger.jsonl") if line["rule"] == "not_learnt"]
+    assert found == ["train/more.jsonl:2"] and done.actions["not_learnt"] == 1
+    assert [item["line"] for item in lines(out / "quarantine.jsonl") if item["rule"] == "not_learnt"] == [2]
+
+
 def test_too_few_rows_to_split_name_the_lines_that_could_not_be_read(tmp_path: Path) -> None:
     upload(tmp_path, "train", [("only", "one"), ("row", "two")])
     with (tmp_path / "input" / "train" / "rows.csv").open("a") as file:
         file.write("a,b,c\n" * 2)
     failed = run_optimize(tmp_path)
     assert isinstance(failed, dict) and failed["failure"] == "bad_input"
-    assert "; 2 lines could not be read, the first of which is train/rows.csv:4: expected 2 fields" in failed["message"]
+    assert "; 2 lines were set aside, the first of which is train/rows.csv:4: expected 2 fields" in failed["message"]
 
 
 def test_texts_are_written_as_they_were_uploaded(tmp_path: Path) -> None:

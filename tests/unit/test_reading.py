@@ -170,6 +170,19 @@ def test_a_label_is_the_text_that_json_has_for_it(tmp_path: Path, value: str, la
     assert (row.response, row.slice) == (label, label)
 
 
+@pytest.mark.parametrize("value", ["12345678901234567890123", "-98765432109876543210", "1e3", "0.10", "1E400"])
+@pytest.mark.parametrize("form", ['{{"text": "q", "label": {}}}', '[{{"text": "q", "label": {}}}]'])
+def test_a_label_that_is_a_number_stays_as_it_is_written(tmp_path: Path, value: str, form: str) -> None:
+    row = read(tmp_path, a__json=form.format(value)).rows[0]
+    assert (row.response, row.slice) == (value, value)
+
+
+def test_the_numbers_of_a_tool_stay_numbers(tmp_path: Path) -> None:
+    tool = {"name": "f", "parameters": {"minimum": 0.5, "maximum": 12345678901234567890123.0}}
+    row = one_row(tmp_path, {**chat("q", "a"), "tools": [tool]})
+    assert Row.model_validate_json(row.model_dump_json()).tools[0]["function"] == tool
+
+
 @pytest.mark.parametrize("value", [None, [], {"a": 1}])
 def test_a_label_that_is_no_text_or_number_sets_the_row_aside(tmp_path: Path, value: object) -> None:
     reading = read(tmp_path, a__jsonl=lines({"text": "q", "label": "x"}, {"text": "r", "label": value}))
@@ -214,11 +227,16 @@ def test_a_weight_that_cannot_be_used_sets_the_row_aside(tmp_path: Path, weight:
 
 
 @pytest.mark.parametrize("field", ["label", "kto_tag"])
-@pytest.mark.parametrize("ratings", [(True, False), ("True", "False"), ("true", "false")])
+@pytest.mark.parametrize("ratings", [(True, False), ("True", "False"), ("true", "false"), (1, 0), ("1", "0")])
 def test_an_answer_that_is_rated_bad_sets_the_row_aside(tmp_path: Path, field: str, ratings: tuple[object]) -> None:
     good, bad = ({"prompt": "q", "completion": "a", field: rating} for rating in ratings)
     reading = read(tmp_path, a__jsonl=lines(good, bad))
     assert (len(reading.rows), reading.unreadable[0].line, len(reading.notices)) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_label_of_a_text_is_no_rating(tmp_path: Path, label: int) -> None:
+    assert one_row(tmp_path, {"text": "q", "label": label}).response == str(label)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +295,28 @@ def test_a_file_about_the_data_is_not_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("# A dataset\n")
     reading = read(tmp_path, a__jsonl=lines(chat("q", "a")))
     assert (len(reading.rows), reading.notices[0].places) == (1, (f"train/{name}",))
+
+
+def test_an_upload_that_is_not_read_because_of_its_name_says_so(tmp_path: Path) -> None:
+    (tmp_path / "license.txt").write_text("text,label\na,b\n")
+    with pytest.raises(BadInput, match=r"holds no rows; .*; train/license\.txt was not read, because its name"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["license.jsonl", "README.json", "Licence.CSV"])
+def test_a_file_with_the_ending_of_data_is_read_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("prompt,response\nq,a\n" if name.endswith("CSV") else lines({"text": "a"}))
+    assert len(read(tmp_path).rows) == 1
+
+
+@pytest.mark.parametrize("first", ["null", "broken", "text,category", "- a", "3"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.NDJSON"])
+def test_a_file_of_json_lines_is_not_read_as_csv_if_its_first_line_is_broken(
+    tmp_path: Path, name: str, first: str
+) -> None:
+    (tmp_path / name).write_text(f"{first}\n" + lines(chat("q", "a"), chat("r", "b")))
+    reading = read(tmp_path)
+    assert ([item.line for item in reading.unreadable], len(reading.rows)) == ([1], 2)
 
 
 def test_only_the_training_rows_of_an_optimized_dataset_are_read(tmp_path: Path) -> None:

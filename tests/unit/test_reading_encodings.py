@@ -12,6 +12,24 @@ from tests.uploads import lines, read
 FRENCH = [f"{{}}où est la clé n{i}?{{}}clés{{}}\n" for i in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS pointer.*`git lfs pull`"),
+        ("<!DOCTYPE html>\n<html>\n", "a web page .HTML.; download the file"),
+        ("\ufeff\n<HTML lang='en'>\n", "a web page .HTML."),
+        ("<?xml version='1.0'?>\n<rows/>\n", "an XML file; write its rows as JSON lines"),
+        ("- prompt: q\n  response: a\n", "a YAML file; write its rows as JSON lines"),
+        ("---\n- prompt: q\n", "a YAML file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_text_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str, content: str, found: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=rf"^train/{name} is (a )?{found}"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbftext,category\na,b\n", b'\xef\xbb\xbf{"text": "a", "label": "b"}'])
 def test_a_byte_order_mark_is_tolerated(tmp_path: Path, content: bytes) -> None:
     assert read(tmp_path, a=content).rows[0].prompt == "a"

@@ -9,7 +9,7 @@ from infra.errors import BadInput
 from optimizer_worker.reading.dataset import ReadResult
 from optimizer_worker.reading.json_documents import COLUMNS
 from optimizer_worker.reading.json_lines import BRACKETS, COMMENT, SPREAD
-from optimizer_worker.reading.json_text import COMMA, CONTROL, NO_NUMBER
+from optimizer_worker.reading.json_text import COMMA, CONTROL, IN_A_ROW, NO_NUMBER
 from tests.uploads import lines, notes, read
 
 RECORDS = [{"prompt": f"q{i}", "response": f"a{i}"} for i in range(4)]
@@ -45,8 +45,8 @@ def numbers(reading: ReadResult) -> list[int]:
         ("[" + ",\n".join(LINES) + "]", [1, 2, 3, 4], []),
         ("[" + ",\n".join(LINES) + ",\n]", [1, 2, 3, 4], [COMMA]),
         (json.dumps(RECORDS, indent=1), [1, 2, 3, 4], []),
-        ("".join(LINES), [1, 2, 3, 4], []),
-        (", ".join(LINES), [1, 2, 3, 4], []),
+        ("".join(LINES), [1, 2, 3, 4], [IN_A_ROW]),
+        (", ".join(LINES), [1, 2, 3, 4], [IN_A_ROW]),
     ],
 )
 def test_what_is_almost_json_lines_is_read_with_a_note(
@@ -162,6 +162,40 @@ def test_a_field_that_an_array_gives_twice_costs_one_row(tmp_path: Path) -> None
     twice = '{"prompt": "a", "prompt": "b", "response": "c"}'
     reading = read(tmp_path, a__json=f"[{twice}, {LINES[0]}]")
     assert (pairs(reading), reading.unreadable[0].reason) == (PAIRS[:1], "a field is given twice: prompt")
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        '{"messages": [{"role": "user", "content": "q", "content": "r"}, {"role": "assistant", "content": "a"}]}',
+        '[{"role": "user", "content": "q", "content": "r"}, {"role": "assistant", "content": "a"}]',
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "content": "b"},]}',
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", '
+        '"tool_calls": [{"function": {"name": "f", "arguments": {"content": 1, "content": 2}}}]}]}',
+    ],
+)
+@pytest.mark.parametrize("form", ["{}\n{}", "[{}, {}]"])
+def test_a_field_that_a_message_gives_twice_costs_one_row(tmp_path: Path, twice: str, form: str) -> None:
+    good = json.dumps({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]})
+    reading = read(tmp_path, a__json=form.format(twice, good))
+    assert (pairs(reading), reading.unreadable[0].reason) == ([("x", "y")], "a field is given twice: content")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{\\"prompt\\": \\"' + "word " * 200_000 + '\\"}',
+        '{\\"a\\": \\"x\\", ' * 70_000 + "}",
+        '{"prompt": ' + ", " * 500_000 + "}",
+        '{"a": 1}' * 125_000 + '{"a"}',
+        "{" + ", ".join(f'"k{i}": 1' for i in range(100_000)) + ', "k1": 2}',
+        "[ " * 500_000 + "{",
+    ],
+    ids=["escaped", "escaped quotes", "commas", "objects", "many names", "brackets"],
+)
+def test_a_very_long_broken_line_is_set_aside(tmp_path: Path, broken: str) -> None:
+    reading = read(tmp_path, a__jsonl=f"{lines(*RECORDS)}{broken}\n")
+    assert (pairs(reading), [item.line for item in reading.unreadable]) == (PAIRS, [5])
 
 
 def test_a_field_in_a_field_of_the_same_name_is_not_given_twice(tmp_path: Path) -> None:

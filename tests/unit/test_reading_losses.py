@@ -73,6 +73,28 @@ def test_many_reasons_have_few_notices_that_count_all_lines(tmp_path: Path) -> N
     assert len(unreadable) == 6 and sum(unreadable) == len(reading.unreadable)
 
 
+EXCLUDED = [{**GOOD, "weight": 0}, {**GOOD, "label": False}, chat("q", "a", weight=0)]
+
+
+@pytest.mark.parametrize("record", EXCLUDED)
+def test_lines_that_are_not_to_be_learnt_have_a_rule_of_their_own(tmp_path: Path, record: object) -> None:
+    good = chat("q", "a") if "messages" in record else GOOD  # type: ignore[operator]
+    reading = read(tmp_path, a__jsonl=lines(good, *[record] * 3))
+    assert ([item.rule for item in reading.unreadable], len(reading.rows)) == (["not_learnt"] * 3, 1)
+    (found,) = reading.notices
+    assert (found.rule, found.rows) == ("not_learnt", 3)
+    assert found.text.startswith("3 of 4 lines of train are not to be learnt and were set aside: ")
+
+
+def test_lines_that_are_not_to_be_learnt_do_not_make_a_file_broken(tmp_path: Path) -> None:
+    assert len(read(tmp_path, a__jsonl=lines(GOOD, BAD, BAD, *[EXCLUDED[0]] * 3)).rows) == 1
+
+
+def test_a_dataset_of_which_nothing_is_to_be_learnt_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"holds no rows; .*; 2 lines are not to be learnt, most .* of weight: is 0"):
+        read(tmp_path, a__jsonl=lines(EXCLUDED[0], EXCLUDED[0]))
+
+
 def test_nothing_of_an_unreadable_test_line_is_kept(tmp_path: Path) -> None:
     reading = read(tmp_path, "test", a__jsonl=lines({"text": "a", "label": "b"}) + '{"secret": "secret"}\n')
     found = reading.unreadable[0].model_dump_json() + reading.notices[0].model_dump_json()

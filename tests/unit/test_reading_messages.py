@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from contracts.rows import Row
-from tests.uploads import chat, lines, one_row, read, reason, said, turns
+from optimizer_worker.reading.messages import UNANSWERED
+from tests.uploads import chat, lines, notes, one_row, read, reason, said, turns
 
 ASKED, ANSWERED = said("user", "Hi"), said("assistant", "Hello")
 BOTH = [("user", "Hi"), ("assistant", "Hello")]
@@ -37,6 +38,11 @@ def test_messages_may_be_json_text_as_in_a_csv_column(tmp_path: Path) -> None:
     assert contents(one_row(tmp_path, {"messages": json.dumps([ASKED, ANSWERED])})) == BOTH
 
 
+def test_a_message_in_json_text_that_gives_a_field_twice_sets_the_row_aside(tmp_path: Path) -> None:
+    text = json.dumps([ASKED, ANSWERED]).replace('"Hi"', '"Hi", "content": "Ho"')
+    assert reason(tmp_path, {"messages": text}) == "messages: a field is given twice: content"
+
+
 def test_a_line_that_is_a_bare_list_of_messages_is_a_conversation(tmp_path: Path) -> None:
     rows = read(tmp_path, a__jsonl=lines([ASKED, ANSWERED], [ASKED, ANSWERED])).rows
     assert [contents(row) for row in rows] == [BOTH, BOTH]
@@ -45,6 +51,11 @@ def test_a_line_that_is_a_bare_list_of_messages_is_a_conversation(tmp_path: Path
 @pytest.mark.parametrize("field", ["system", "system_prompt"])
 def test_a_system_prompt_beside_the_messages_is_their_first_turn(tmp_path: Path, field: str) -> None:
     assert turns(tmp_path, ASKED, ANSWERED, **{field: "Be brief."})[0].content == "Be brief."
+
+
+def test_a_system_prompt_may_be_text_parts(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]
+    assert turns(tmp_path, ASKED, ANSWERED, system=parts)[0].content == "Be\nbrief."
 
 
 def test_a_system_prompt_given_twice_is_used_once(tmp_path: Path) -> None:
@@ -86,6 +97,26 @@ def test_a_flag_that_is_neither_yes_nor_no_sets_the_row_aside(tmp_path: Path, fl
 def test_a_conversation_ends_with_its_last_learnt_answer(tmp_path: Path) -> None:
     kept = turns(tmp_path, ASKED, ANSWERED, said("user", "More"), said("assistant", "bad", weight=0))
     assert [turn.content for turn in kept] == ["Hi", "Hello"]
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ([said("user", "More")], ["Hi", "Hello"]),
+        ([said("user", "More"), said("user", "More?")], ["Hi", "Hello"]),
+        ([said("user", "More"), said("assistant", "bad", weight=0), said("user", "Why?")], ["Hi", "Hello"]),
+        ([said("assistant", "", tool_calls=[{"name": "f"}]), said("tool", "7")], ["Hi", "Hello", ""]),
+    ],
+)
+def test_turns_after_the_last_answer_are_left_out_with_a_notice(tmp_path: Path, end: list[Any], kept: object) -> None:
+    reading = read(tmp_path, a__jsonl=lines({"messages": [ASKED, ANSWERED, *end]}, chat("q", "a")))
+    assert [turn.content for turn in reading.rows[0].turns] == kept
+    assert [(found.text, found.rows) for found in reading.notices] == [(f"train: {UNANSWERED}", 1)]
+
+
+def test_an_answer_of_messages_that_ends_with_a_question_is_cut(tmp_path: Path) -> None:
+    reading = read(tmp_path, a__jsonl=lines({"prompt": [ASKED], "completion": [ANSWERED, said("user", "More")]}))
+    assert (contents(reading.rows[0]), notes(reading)) == (BOTH, [f"train: {UNANSWERED}"])
 
 
 def test_a_row_without_an_answer_to_learn_is_set_aside(tmp_path: Path) -> None:
@@ -137,16 +168,25 @@ def test_text_parts_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "found"),
     [
-        ({"type": "image_url", "image_url": {"url": "x"}}, "has an image part"),
-        ({"type": "input_audio", "input_audio": {}}, "has an audio part"),
-        ({"type": "video"}, "has a video part"),
-        ({"type": "tool_use", "name": "f"}, "has a tool part"),
-        ({"type": "hologram"}, "has an unknown part"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "has an image part; Treadle trains on text only"),
+        ({"type": "input_audio", "input_audio": {}}, "has an audio part; Treadle trains on text only"),
+        ({"type": "video"}, "has a video part; Treadle trains on text only"),
+        (
+            {"type": "tool_use"},
+            "has a tool part; calls and results of tools are read from tool_calls and from "
+            "messages of the role tool, not from parts",
+        ),
+        (
+            {"type": "thinking"},
+            "has a thinking part; thoughts are read from the message's field reasoning_content, not from parts",
+        ),
+        ({"type": "refusal"}, "has a refusal part; write a refusal that is to be learnt as a text part"),
+        ({"type": "hologram"}, "has an unknown part; Treadle trains on text only"),
     ],
 )
 def test_a_part_that_is_no_text_sets_the_row_aside(tmp_path: Path, part: object, found: str) -> None:
     record = {"messages": [said("user", [{"type": "text", "text": "a"}, part]), ANSWERED]}
-    assert reason(tmp_path, record) == f"messages[0].content: {found}; Treadle trains on text only"
+    assert reason(tmp_path, record) == f"messages[0].content: {found}"
 
 
 @pytest.mark.parametrize("field", ["images", "image", "videos", "audios", "audio"])
@@ -154,7 +194,7 @@ def test_a_column_of_images_or_sound_sets_the_row_aside(tmp_path: Path, field: s
     assert reason(tmp_path, {**chat("<image>", "a"), field: ["x"]}).startswith(f"{field}: has images, video or sound")
 
 
-@pytest.mark.parametrize("value", [None, [], ""])
+@pytest.mark.parametrize("value", [None, [], "", [None], [""], [[]], {}, "[null]"])
 def test_an_empty_column_of_images_does_no_harm(tmp_path: Path, value: object) -> None:
     assert contents(one_row(tmp_path, {**chat("Hi", "Hello"), "images": value})) == BOTH
 
@@ -186,7 +226,8 @@ def test_a_message_that_cannot_be_used_sets_the_row_aside(tmp_path: Path, messag
         ([ANSWERED], "expected a user turn before the answer"),
         ([], "expected a list of messages, got an empty list"),
         (5, "expected a list of messages, got int"),
-        ("[{'role': 'user'}]", "expected JSON, as json.dumps writes it, got other text"),
+        ("[{'role': 'user'}]", "expected JSON, as json.dumps writes it, got Python, with single quotes"),
+        ("[role: user]", "expected JSON, as json.dumps writes it, got other text"),
     ],
 )
 def test_a_list_that_is_no_conversation_sets_the_row_aside(tmp_path: Path, messages: object, found: str) -> None:

@@ -88,7 +88,7 @@ def test_a_system_prompt_comes_before_a_text_with_a_category(tmp_path: Path) -> 
         ({"output": "a", "history": "junk"}, "history: expected JSON, as json.dumps writes it, got other text"),
         ({"output": "a", "history": [["x"]]}, "history[0]: expected a [question, answer] pair of strings"),
         ({"output": "a", "history": 5}, "history: expected a list of [question, answer] pairs, got int"),
-        ({"output": "a", "system": 5}, "system: expected a string, got int"),
+        ({"output": "a", "system": 5}, "system: expected a string or a list of text parts, got int"),
         (
             {"output": [said("user", "a")]},
             "output: expected the assistant's answer at the end, got a user turn",
