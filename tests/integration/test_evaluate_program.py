@@ -227,12 +227,18 @@ THINKING = (
 END_OF_THOUGHT = AddedToken("</think>", special=True)
 
 
-def _overfitted(folder: Path, rows: list[Row], template: str = TEMPLATE, added: Sequence[AddedToken] = ()) -> Path:
+def _overfitted(
+    folder: Path,
+    rows: list[Row],
+    template: str = TEMPLATE,
+    added: Sequence[AddedToken] = (),
+    words: Sequence[str] = ("<", ">", "</", "think"),
+) -> Path:
     """A model that was trained on the rows until it knows them by heart."""
     import torch
 
     torch.set_num_threads(1)
-    tokenizer = tiny_tokenizer(template=template, words=("<", ">", "</", "think"))
+    tokenizer = tiny_tokenizer(template=template, words=tuple(words))
     tokenizer.add_tokens(list(added), special_tokens=any(token.special for token in added))
     base = folder / "base"
     tiny_model(len(tokenizer)).save_pretrained(base)
@@ -361,3 +367,32 @@ def test_a_text_longer_than_the_context_is_scored_in_part_and_reported(model: Pa
     rows = [Row(id="long", text="a b c " * 50), Row(id="short", text="a b c")]
     result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
     assert _notices(result) == [("shortened", 1, ("long",))]
+
+
+def _tagged(label: str, reason: str) -> str:
+    return f"<label> {label} </label> <reason> {reason} </reason>"
+
+
+def test_an_answer_in_tags_of_its_own_is_compared_as_a_whole(tmp_path: Path) -> None:
+    words = ("<", ">", "</", "label", "reason")
+    model = _overfitted(tmp_path, [_chat("r", "sky", _tagged("red", "a"))], words=words)
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [_chat("r", "sky", _tagged("blue", "a"))])
+    assert (result.dev.value, _predictions(tmp_path)["r"].split()[:4]) == (0.0, ["<", "label", ">", "red"])
+
+
+BEGUN = THINKING.replace("<|assistant|> {% endif %}", "<|assistant|> <think> {% endif %}")
+
+
+@pytest.mark.parametrize("marks", [(), (AddedToken("<think>", special=True), END_OF_THOUGHT)], ids=["words", "tokens"])
+def test_reasoning_that_the_prompt_begins_is_not_compared(tmp_path: Path, marks: tuple[AddedToken, ...]) -> None:
+    turns = [row.turns for row in colour_rows()[:2]]
+    trained = [
+        Row(id=str(i), turns=(question, answer.model_copy(update={"reasoning": "a b c"})))
+        for i, (question, answer) in enumerate(turns)
+    ]
+    model = _overfitted(tmp_path, trained, BEGUN, marks)
+    asked = [
+        row.model_copy(update={"turns": (row.turns[0], row.turns[1].model_copy(update={"reasoning": "c"}))})
+        for row in trained
+    ]
+    assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), asked).dev.value == 1.0
