@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 NO_CONTEXT_LIMIT = 1 << 30
 NO_PROBABILITY = "the model gives it no finite probability"
 NO_PROMPT = "it has no prompt"
-TOO_LONG = "it is longer than the model's context"
+TOO_LONG = (
+    "with its prompt it is longer than the model's context of {} tokens (shorten it, or use a model with a longer one)"
+)
 TOO_SHORT = "it has no token that could be predicted"
 
 
@@ -68,8 +70,10 @@ class Scorer:
     def _score_answers(self, rows: Sequence[Question], limit: int, job: Job, split: str) -> RowResults:
         unscored = [Unscored(q.row, NO_PROMPT) for q in rows if not q.rendered.prompt]
         prompted = [q for q in rows if q.rendered.prompt]
-        unscored += [Unscored(q.row, TOO_LONG) for q in prompted if not fits(q, self._context, limit)]
-        fitting = [q for q in prompted if fits(q, self._context, limit)]
+        chosen = self._options.max_new_tokens
+        fitting = [q for q in prompted if fits(q, self._context, chosen)]
+        too_long = TOO_LONG.format(self._context)
+        unscored += [Unscored(q.row, too_long) for q in prompted if not fits(q, self._context, chosen)]
         generator = GreedyGenerator(self._model, self._chat, batch_size=self._options.batch_size)
         limits = [room(question, self._context, limit) for question in fitting]
         answers = generator.answers([question.prompt for question in fitting], limits, job, f"answering {split}")

@@ -12,7 +12,9 @@ from tokenizers import AddedToken
 from contracts.options import EvaluationOptions, Hyperparameters, Metric
 from contracts.report import DevReport, TestReport
 from contracts.rows import Row, Source, ToolCall, Turn
+from evaluator_worker.notices import limit_notices
 from evaluator_worker.programs import evaluate
+from evaluator_worker.row_results import RowResult, RowResults
 from evaluator_worker.spec import Result, Spec
 from infra.child.program import Job, run
 from infra.errors import BadConfiguration, BadInput
@@ -304,6 +306,28 @@ def test_answers_that_are_cut_and_longer_references_are_counted(tmp_path: Path) 
     assert json.loads(line)["cut"] is True
 
 
+TOO_LONG = [_chat(f"too long {i}", "sky", "a " * 800) for i in range(4)]
+
+
+def test_a_reference_longer_than_the_context_is_not_scored(model: Path, tmp_path: Path) -> None:
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [*colour_rows(), *TOO_LONG])
+    assert (result.dev.scored, result.dev.unscored) == (6, 4)
+    assert "references_too_long" not in {notice.rule for notice in result.notices}
+
+
+def test_a_reference_longer_than_a_chosen_limit_is_scored_and_reported(model: Path, tmp_path: Path) -> None:
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=5), [*colour_rows(), *TOO_LONG])
+    assert (result.dev.scored, result.dev.unscored) == (10, 0)
+    (longer,) = [notice.text for notice in result.notices if notice.rule == "references_too_long"]
+    assert longer.endswith("longer than maxNewTokens (5), so their answers are cut; raise maxNewTokens")
+
+
+def test_references_longer_than_an_automatic_limit_are_told_to_set_one() -> None:
+    row = RowResult(_chat("long", "sky", "a"), 0.0, metrics={}, cut=True, reference=9000)
+    *_, longer = limit_notices("dev", RowResults(Metric.EXACT_MATCH, (row,)), 8192, chosen=False)
+    assert longer.text.endswith("longer than the automatic limit (8192), so their answers are cut; set maxNewTokens")
+
+
 def test_an_answer_near_the_end_of_the_context_has_the_room_that_is_left(tmp_path: Path) -> None:
     rows = [_chat("long prompt", "a " * 112, "blue"), *colour_rows(), LONG]
     model = _overfitted(tmp_path, rows)
@@ -316,7 +340,10 @@ def test_rows_that_are_not_scored_are_reported_with_their_places(model: Path, tm
     result = _evaluate(tmp_path, _spec(model), [*colour_rows(), placed], [*colour_rows(), placed])
     notices = [notice for notice in result.notices if notice.rule == "unscored"]
     assert [(notice.rows, notice.places) for notice in notices] == [(1, ("dev/rows.jsonl:3",)), (1, ())]
-    assert notices[0].text == "dev: not scored, because it is longer than the model's context"
+    assert notices[0].text == (
+        "dev: not scored, because with its prompt it is longer than the model's context of 128 tokens "
+        "(shorten it, or use a model with a longer one)"
+    )
 
 
 def test_the_templates_words_about_a_sealed_row_are_not_written(tmp_path: Path) -> None:
