@@ -35,7 +35,7 @@ def limit_notices(split: str, results: RowResults, limit: int, *, chosen: bool) 
     `chosen` tells whether a person set the limit, or it follows from the references.
     """
     name = f"maxNewTokens ({limit})" if chosen else f"{limit} tokens or the end of the model's context"
-    advice = "raise maxNewTokens" if chosen else "set maxNewTokens if a longer answer can be right"
+    advice = "raise maxNewTokens" if chosen else "set maxNewTokens if a longer answer can be right and fits"
     bound, longer_advice = (name, advice) if chosen else (f"the automatic limit ({limit})", "set maxNewTokens")
     if cut := [result.row for result in results.cut()]:
         text = f"{len(cut)} of {len(results.scored)} answers were cut at {name}; {advice}"
