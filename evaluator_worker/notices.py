@@ -35,12 +35,13 @@ def limit_notices(split: str, results: RowResults, limit: int, *, chosen: bool) 
     `chosen` tells whether a person set the limit, or it follows from the references.
     """
     name = f"maxNewTokens ({limit})" if chosen else f"{limit} tokens or the end of the model's context"
-    advice = "raise maxNewTokens" if chosen else "set maxNewTokens if a longer answer can be right"
+    advice = "raise maxNewTokens" if chosen else "set maxNewTokens if a longer answer can be right and fits"
+    bound, longer_advice = (name, advice) if chosen else (f"the automatic limit ({limit})", "set maxNewTokens")
     if cut := [result.row for result in results.cut()]:
         text = f"{len(cut)} of {len(results.scored)} answers were cut at {name}; {advice}"
         yield _notice("answers_cut", split, cut, text)
     if longer := [result.row for result in results.scored if result.reference > limit]:
-        text = f"{len(longer)} references are longer than maxNewTokens ({limit}), so their answers are cut; raise it"
+        text = f"{len(longer)} references are longer than {bound}, so their answers are cut; {longer_advice}"
         yield _notice("references_too_long", split, longer, text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from contracts.options import EvaluationOptions, Metric
 from contracts.report import BadCase, Confusion, DevReport, TestReport
-from evaluator_worker.metrics import normalize
+from evaluator_worker.metrics import label_key
 from evaluator_worker.row_results import RowResult, RowResults
 from evaluator_worker.slices import by_slice
 from evaluator_worker.suggestions import suggest
@@ -69,10 +69,10 @@ def _confusions(wrong: Iterable[RowResult], scored: Iterable[RowResult]) -> tupl
     """Count the wrong answers that are the reference answer of another row: one label taken for another."""
     references: dict[str, str] = {}
     for outcome in scored:
-        references.setdefault(normalize(outcome.row.response), outcome.row.response)
+        references.setdefault(label_key(outcome.row.response), outcome.row.response)
     pairs = Counter(
-        (references[normalize(o.row.response)], references[normalize(o.predicted)])
+        (references[label_key(o.row.response)], references[label_key(o.predicted)])
         for o in wrong
-        if o.row.response and normalize(o.predicted) in references
+        if o.row.response and label_key(o.predicted) in references
     )
     return tuple(Confusion(expected=e, predicted=p, rows=n) for (e, p), n in pairs.most_common() if e != p)

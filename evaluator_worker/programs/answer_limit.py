@@ -35,9 +35,10 @@ def answer_limit(options: EvaluationOptions, context: int, questions: Iterable[Q
     return chosen
 
 
-def fits(question: Question, context: int, limit: int) -> bool:
-    """Whether the prompt leaves room for the reference, or for the part of it that the limit allows."""
-    return question.rendered.prompt + min(question.reference, limit) <= context
+def fits(question: Question, context: int, chosen: int | None) -> bool:
+    """Whether the prompt leaves room for the reference, or for the part of it that a person's limit allows."""
+    needed = question.reference if chosen is None else min(question.reference, chosen)
+    return question.rendered.prompt + needed <= context
 
 
 def room(question: Question, context: int, limit: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from contracts.options import EvaluationOptions, Metric
@@ -15,7 +16,7 @@ from evaluator_worker.programs.perplexity import log_probabilities, scored_token
 from evaluator_worker.programs.questions import Question, Questions, questions
 from evaluator_worker.row_results import RowResult, RowResults, Unscored
 from infra.child.program import Job
-from infra.models.chat.reasoning import REASONING_END, after_reasoning
+from infra.models.chat.reasoning import after_reasoning, is_reasoning_mark
 from infra.models.chat_format import ChatFormat
 from infra.models.embeddings import known_tokens
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 NO_CONTEXT_LIMIT = 1 << 30
 NO_PROBABILITY = "the model gives it no finite probability"
 NO_PROMPT = "it has no prompt"
-TOO_LONG = "it is longer than the model's context"
+TOO_LONG = (
+    "with its prompt it is longer than the model's context of {} tokens (shorten it, or use a model with a longer one)"
+)
 TOO_SHORT = "it has no token that could be predicted"
 
 
@@ -42,7 +45,7 @@ class Scorer:
         self._chat = ChatFormat(tokenizer, known_tokens(model))
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or NO_CONTEXT_LIMIT
         added = tokenizer.added_tokens_decoder
-        self._reasoning_ends = {token for token, how in added.items() if REASONING_END.fullmatch(how.content)}
+        self._reasoning_marks = {token: how.content for token, how in added.items() if is_reasoning_mark(how.content)}
 
     def prepare(self, rows: Sequence[Row]) -> Questions:
         """Return the rows as tokens, and those that have none."""
@@ -67,8 +70,10 @@ class Scorer:
     def _score_answers(self, rows: Sequence[Question], limit: int, job: Job, split: str) -> RowResults:
         unscored = [Unscored(q.row, NO_PROMPT) for q in rows if not q.rendered.prompt]
         prompted = [q for q in rows if q.rendered.prompt]
-        unscored += [Unscored(q.row, TOO_LONG) for q in prompted if not fits(q, self._context, limit)]
-        fitting = [q for q in prompted if fits(q, self._context, limit)]
+        chosen = self._options.max_new_tokens
+        fitting = [q for q in prompted if fits(q, self._context, chosen)]
+        too_long = TOO_LONG.format(self._context)
+        unscored += [Unscored(q.row, too_long) for q in prompted if not fits(q, self._context, chosen)]
         generator = GreedyGenerator(self._model, self._chat, batch_size=self._options.batch_size)
         limits = [room(question, self._context, limit) for question in fitting]
         answers = generator.answers([question.prompt for question in fitting], limits, job, f"answering {split}")
@@ -76,7 +81,8 @@ class Scorer:
         return RowResults(self._metric, scored, tuple(unscored))
 
     def _answered(self, question: Question, answer: Answer) -> RowResult:
-        predicted, expected = self._text(answer.tokens), after_reasoning(question.row.response)
+        predicted = self._text(answer.tokens, question.rendered.begun)
+        expected = _reference(question)
         metrics = {name.value: compare(predicted, expected) for name, compare in ANSWER_METRICS.items()}
         return RowResult(
             question.row,
@@ -87,11 +93,19 @@ class Scorer:
             reference=question.reference,
         )
 
-    def _text(self, tokens: list[int]) -> str:
-        """Decode an answer without its reasoning, the end of which may be a special token that decoding drops."""
-        ends = [index + 1 for index, token in enumerate(tokens) if token in self._reasoning_ends]
-        text = self._tokenizer.decode(tokens[max(ends, default=0) :], skip_special_tokens=True)
-        return after_reasoning(str(text)).strip()
+    def _text(self, tokens: list[int], begun: str) -> str:
+        """Decode an answer without its reasoning, the marks of which may be special tokens that decoding drops."""
+        text = "".join(self._pieces(tokens))
+        answer = after_reasoning(text, begun)
+        return (self._decoded(tokens) if answer == text else answer).strip()
+
+    def _pieces(self, tokens: list[int]) -> Iterator[str]:
+        """Yield the texts of the marks of reasoning, and what stands between them."""
+        for mark, group in groupby(tokens, key=self._reasoning_marks.get):
+            yield self._decoded(list(group)) if mark is None else mark
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _score_likelihood(self, rows: Sequence[Question], _: int, job: Job, split: str) -> RowResults:
         unscored = [Unscored(q.row, TOO_SHORT) for q in rows if not scored_tokens(q.rendered)]
@@ -106,3 +120,9 @@ class Scorer:
         unscored += [Unscored(result.row, NO_PROBABILITY) for result in results if not math.isfinite(result.total)]
         scored = tuple(result for result in results if math.isfinite(result.total))
         return RowResults(self._metric, scored, tuple(unscored))
+
+
+def _reference(question: Question) -> str:
+    """Return the reference without its reasoning; reasoning in a field of its own is no part of the response."""
+    begun = "" if question.row.turns[-1].reasoning else question.rendered.begun
+    return after_reasoning(question.row.response, begun)

@@ -45,6 +45,8 @@ class Rendered:
     """Whether the row was longer: a conversation lost its start, or plain text its end."""
     reasoning_left_out: bool = False
     """Whether the template leaves out the reasoning of an earlier turn."""
+    begun: str = ""
+    """The mark of reasoning with which the prompt ends, for example `<think>`, so that the answer continues it."""
 
 
 class ChatFormat:
@@ -124,7 +126,7 @@ class ChatFormat:
             scored[start:stop] = True
         ids = self._shorten(np.asarray(encoded.ids[:end], dtype=np.int32), max_length)
         cut = end - len(ids)
-        return Rendered(ids, scored[cut:], prompt - cut, cut > 0, encoded.reasoning_left_out)
+        return Rendered(ids, scored[cut:], prompt - cut, cut > 0, encoded.reasoning_left_out, encoded.begun)
 
     def _shorten(self, ids: Ids, max_length: int | None) -> Ids:
         """The last `max_length` tokens; if `ids` starts with the bos token, the result does too."""

@@ -1,4 +1,4 @@
-"""Reads how a base is saved: its configuration, and its floating-point type, which is not always that of computing."""
+"""Reads how a base is saved: its configuration, and its floating-point types, not always those of computing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,15 @@ def saved_config(base: Source) -> dict[str, Any]:
 def saved_dtype(base: Source) -> torch.dtype:
     """The type of most bytes among the floating-point tensors; if there are none, that of config.json, else float32."""
     sizes = Counter[str]()
-    for file in _weights(_folder(base)):
-        sizes.update(_sizes(file))
+    for tensor in _tensors(base).values():
+        start, end = tensor["data_offsets"]
+        sizes[tensor["dtype"]] += end - start
     return TYPES[max(sizes, key=lambda name: sizes[name])] if sizes else _configured(saved_config(base))
+
+
+def tensor_dtypes(base: Source) -> dict[str, torch.dtype]:
+    """The type of each floating-point tensor, by its name in the base's files."""
+    return {name: TYPES[tensor["dtype"]] for name, tensor in _tensors(base).items()}
 
 
 def _folder(base: Source) -> Path:
@@ -51,16 +57,16 @@ def _weights(folder: Path) -> Iterable[Path]:
     return folder.glob("*.safetensors")
 
 
-def _sizes(file: Path) -> dict[str, int]:
-    """The bytes of each floating-point type, from the header of a safetensors file."""
+def _tensors(base: Source) -> dict[str, dict[str, Any]]:
+    """The headers of all floating-point tensors in the base's safetensors files, by name."""
+    headers = [header for file in _weights(_folder(base)) for header in _header(file).items()]
+    return {name: tensor for name, tensor in headers if tensor.get("dtype") in TYPES}
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
     with file.open("rb") as stream:
         header: dict[str, dict[str, Any]] = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    sizes = Counter[str]()
-    for tensor in header.values():
-        if tensor.get("dtype") in TYPES:
-            start, end = tensor["data_offsets"]
-            sizes[tensor["dtype"]] += end - start
-    return sizes
+    return header
 
 
 def _configured(config: dict[str, Any]) -> torch.dtype:

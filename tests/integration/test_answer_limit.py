@@ -30,12 +30,19 @@ def test_a_chosen_limit_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "reference", "limit", "expected"), [(900, 100, 200, True), (901, 100, 200, False), (901, 200, 50, True)]
+    ("prompt", "reference", "chosen", "expected"),
+    [
+        (900, 100, 200, True),
+        (901, 100, 200, False),
+        (901, 200, 50, True),
+        (900, 100, None, True),
+        (10, 991, None, False),
+    ],
 )
-def test_a_row_fits_if_its_prompt_leaves_room_for_the_reference(
-    prompt: int, reference: int, limit: int, expected: bool
+def test_a_row_fits_if_its_prompt_leaves_room_for_what_is_scored_of_the_reference(
+    prompt: int, reference: int, chosen: int | None, expected: bool
 ) -> None:
-    assert fits(_question(prompt, reference), CONTEXT, limit) is expected
+    assert fits(_question(prompt, reference), CONTEXT, chosen) is expected
 
 
 @pytest.mark.parametrize("prompt", range(1, 1000, 37))

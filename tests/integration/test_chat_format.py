@@ -219,6 +219,25 @@ def test_a_prompt_that_begins_reasoning_ends_it_before_an_answer_without(templat
     assert _learnt(_conversation("q", "a"), tokenizer) == "a<|im_end|>"
 
 
+@pytest.mark.parametrize("answer", ["<think>hm</think>x", "\n<think>hm</think>x", "<think> hm</think>x"])
+@pytest.mark.parametrize("template", [templates.BEGUN, templates.CLOSED])
+def test_the_mark_that_the_prompt_ends_with_is_not_learnt_again(template: str, answer: str) -> None:
+    tokenizer = byte_level(template)
+    assert _prompt(_conversation("q", answer), tokenizer).endswith("assistant\n<think>\n")
+    assert _learnt(_conversation("q", answer), tokenizer) == "hm</think>x<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [(templates.BEGUN, "<think>\n"), (templates.CLOSED, "<think>\n"), (templates.THINKING, ""), (templates.CHATML, "")],
+)
+def test_an_answer_with_only_the_closing_mark_follows_no_closed_block(template: str, prompt: str) -> None:
+    tokenizer = byte_level(template)
+    row = _conversation("q", "hm\n</think>\n\nx")
+    assert _prompt(row, tokenizer).endswith(f"<|im_start|>assistant\n{prompt}")
+    assert _learnt(row, tokenizer) == "hm\n</think>\n\nx<|im_end|>"
+
+
 @pytest.mark.parametrize("template", [templates.BEGUN, templates.CLOSED])
 def test_an_answer_continues_the_reasoning_that_the_prompt_begins(template: str) -> None:
     tokenizer = byte_level(template)

@@ -12,7 +12,9 @@ from tokenizers import AddedToken
 from contracts.options import EvaluationOptions, Hyperparameters, Metric
 from contracts.report import DevReport, TestReport
 from contracts.rows import Row, Source, ToolCall, Turn
+from evaluator_worker.notices import limit_notices
 from evaluator_worker.programs import evaluate
+from evaluator_worker.row_results import RowResult, RowResults
 from evaluator_worker.spec import Result, Spec
 from infra.child.program import Job, run
 from infra.errors import BadConfiguration, BadInput
@@ -227,12 +229,18 @@ THINKING = (
 END_OF_THOUGHT = AddedToken("</think>", special=True)
 
 
-def _overfitted(folder: Path, rows: list[Row], template: str = TEMPLATE, added: Sequence[AddedToken] = ()) -> Path:
+def _overfitted(
+    folder: Path,
+    rows: list[Row],
+    template: str = TEMPLATE,
+    added: Sequence[AddedToken] = (),
+    words: Sequence[str] = ("<", ">", "</", "think"),
+) -> Path:
     """A model that was trained on the rows until it knows them by heart."""
     import torch
 
     torch.set_num_threads(1)
-    tokenizer = tiny_tokenizer(template=template, words=("<", ">", "</", "think"))
+    tokenizer = tiny_tokenizer(template=template, words=tuple(words))
     tokenizer.add_tokens(list(added), special_tokens=any(token.special for token in added))
     base = folder / "base"
     tiny_model(len(tokenizer)).save_pretrained(base)
@@ -298,6 +306,28 @@ def test_answers_that_are_cut_and_longer_references_are_counted(tmp_path: Path) 
     assert json.loads(line)["cut"] is True
 
 
+TOO_LONG = [_chat(f"too long {i}", "sky", "a " * 800) for i in range(4)]
+
+
+def test_a_reference_longer_than_the_context_is_not_scored(model: Path, tmp_path: Path) -> None:
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [*colour_rows(), *TOO_LONG])
+    assert (result.dev.scored, result.dev.unscored) == (6, 4)
+    assert "references_too_long" not in {notice.rule for notice in result.notices}
+
+
+def test_a_reference_longer_than_a_chosen_limit_is_scored_and_reported(model: Path, tmp_path: Path) -> None:
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=5), [*colour_rows(), *TOO_LONG])
+    assert (result.dev.scored, result.dev.unscored) == (10, 0)
+    (longer,) = [notice.text for notice in result.notices if notice.rule == "references_too_long"]
+    assert longer.endswith("longer than maxNewTokens (5), so their answers are cut; raise maxNewTokens")
+
+
+def test_references_longer_than_an_automatic_limit_are_told_to_set_one() -> None:
+    row = RowResult(_chat("long", "sky", "a"), 0.0, metrics={}, cut=True, reference=9000)
+    *_, longer = limit_notices("dev", RowResults(Metric.EXACT_MATCH, (row,)), 8192, chosen=False)
+    assert longer.text.endswith("longer than the automatic limit (8192), so their answers are cut; set maxNewTokens")
+
+
 def test_an_answer_near_the_end_of_the_context_has_the_room_that_is_left(tmp_path: Path) -> None:
     rows = [_chat("long prompt", "a " * 112, "blue"), *colour_rows(), LONG]
     model = _overfitted(tmp_path, rows)
@@ -310,7 +340,10 @@ def test_rows_that_are_not_scored_are_reported_with_their_places(model: Path, tm
     result = _evaluate(tmp_path, _spec(model), [*colour_rows(), placed], [*colour_rows(), placed])
     notices = [notice for notice in result.notices if notice.rule == "unscored"]
     assert [(notice.rows, notice.places) for notice in notices] == [(1, ("dev/rows.jsonl:3",)), (1, ())]
-    assert notices[0].text == "dev: not scored, because it is longer than the model's context"
+    assert notices[0].text == (
+        "dev: not scored, because with its prompt it is longer than the model's context of 128 tokens "
+        "(shorten it, or use a model with a longer one)"
+    )
 
 
 def test_the_templates_words_about_a_sealed_row_are_not_written(tmp_path: Path) -> None:
@@ -361,3 +394,32 @@ def test_a_text_longer_than_the_context_is_scored_in_part_and_reported(model: Pa
     rows = [Row(id="long", text="a b c " * 50), Row(id="short", text="a b c")]
     result = _evaluate(tmp_path, _spec(model, Metric.PERPLEXITY), rows)
     assert _notices(result) == [("shortened", 1, ("long",))]
+
+
+def _tagged(label: str, reason: str) -> str:
+    return f"<label> {label} </label> <reason> {reason} </reason>"
+
+
+def test_an_answer_in_tags_of_its_own_is_compared_as_a_whole(tmp_path: Path) -> None:
+    words = ("<", ">", "</", "label", "reason")
+    model = _overfitted(tmp_path, [_chat("r", "sky", _tagged("red", "a"))], words=words)
+    result = _evaluate(tmp_path, _spec(model, max_new_tokens=None), [_chat("r", "sky", _tagged("blue", "a"))])
+    assert (result.dev.value, _predictions(tmp_path)["r"].split()[:4]) == (0.0, ["<", "label", ">", "red"])
+
+
+BEGUN = THINKING.replace("<|assistant|> {% endif %}", "<|assistant|> <think> {% endif %}")
+
+
+@pytest.mark.parametrize("marks", [(), (AddedToken("<think>", special=True), END_OF_THOUGHT)], ids=["words", "tokens"])
+def test_reasoning_that_the_prompt_begins_is_not_compared(tmp_path: Path, marks: tuple[AddedToken, ...]) -> None:
+    turns = [row.turns for row in colour_rows()[:2]]
+    trained = [
+        Row(id=str(i), turns=(question, answer.model_copy(update={"reasoning": "a b c"})))
+        for i, (question, answer) in enumerate(turns)
+    ]
+    model = _overfitted(tmp_path, trained, BEGUN, marks)
+    asked = [
+        row.model_copy(update={"turns": (row.turns[0], row.turns[1].model_copy(update={"reasoning": "c"}))})
+        for row in trained
+    ]
+    assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), asked).dev.value == 1.0

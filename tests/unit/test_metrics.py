@@ -21,9 +21,44 @@ def test_case_width_and_spaces_do_not_matter(predicted: str, expected: str) -> N
     assert exact_match(predicted, expected) == 1.0
 
 
-@pytest.mark.parametrize("predicted", ["card_arrival.", "card arrival", "", "the card_arrival"])
-def test_marks_and_words_do_matter_to_exact_match(predicted: str) -> None:
-    assert exact_match(predicted, "card_arrival") == 0.0
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("card-lost", "card_lost"),
+        ("Card lost.", "card_lost"),
+        ("card  lost", "card-lost"),
+        ("t-shirt", "t shirt"),
+        ("5.", "5"),
+        ("C#.", "C#"),
+        ("问题。", "问题"),
+    ],
+)
+def test_spellings_of_a_short_label_are_equal(predicted: str, expected: str) -> None:
+    assert exact_match(predicted, expected) == exact_match(expected, predicted) == 1.0
+    assert token_f1(predicted, expected) == rouge_l(predicted, expected) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("", "card_arrival"),
+        ("the card_arrival", "card_arrival"),
+        ("cardarrival", "card_arrival"),
+        ("card_arrival!", "card_arrival"),
+        ("-5", "5"),
+        ("C", "C#"),
+        ("1.5", "15"),
+        ("1-2", "1 2"),
+        ("x-y", "x y"),
+        ("my_var = 1", "my var = 1"),
+        ("my_file.py", "my-file.py"),
+        ("...", "."),
+        ("a b c d e f g h i.", "a b c d e f g h i"),
+        ("one two three four five six seven eight-nine", "one two three four five six seven eight nine"),
+    ],
+)
+def test_other_marks_and_words_do_matter_to_exact_match(predicted: str, expected: str) -> None:
+    assert exact_match(predicted, expected) == exact_match(expected, predicted) == 0.0
 
 
 def test_normalizing_twice_changes_nothing() -> None:
@@ -75,6 +110,14 @@ def test_chinese_is_compared_by_character(compare: Callable[[str, str], float]) 
         ("C++", "C"),
         ("&&", "||"),
         ("<=", "<"),
+        ("1.5", "15"),
+        ("1,5", "15"),
+        ("1/2", "12"),
+        ("-5", "5"),
+        ("-.5", ".5"),
+        (".5", "5"),
+        ("\u22125", "5"),
+        ("!=", "="),
         ("👍", "👎"),
         ("🇩🇪", "🇩🇰"),
     ],
@@ -83,6 +126,14 @@ def test_words_that_differ_in_a_mark_or_a_symbol_differ_wholly(
     compare: Callable[[str, str], float], predicted: str, expected: str
 ) -> None:
     assert (compare(predicted, expected), exact_match(predicted, expected)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("compare", [token_f1, rouge_l])
+@pytest.mark.parametrize(("predicted", "expected"), [("!x", "x"), ("?x", "x"), ("a != b", "a = b")])
+def test_signs_that_end_no_sentence_are_words(
+    compare: Callable[[str, str], float], predicted: str, expected: str
+) -> None:
+    assert compare(predicted, expected) < 1
 
 
 @pytest.mark.parametrize("text", ["दिन का अर्थ", "คำว่า กิน", "படி என்றால்", "می‌خواهم", "C# && C++", "👨‍👩‍👧 ❤", "e\u0301té"])
@@ -99,6 +150,10 @@ def test_a_text_agrees_with_itself_in_every_script(compare: Callable[[str, str],
         ("50 %", ["50", "%"]),
         ("❤️", ["❤"]),
         ("C#, F#.", ["c#", "f#"]),
+        ("It is 1.5, or -2.", ["it", "is", "1.5", "or", "-2"]),
+        ("1,000,000: v1.5 (3d)", ["1000000", "v1", ".5", "3d"]),
+        ("Covid-19, e.g. well-known/old... Really?! Yes!", ["covid19", "eg", "wellknownold", "really", "yes"]),
+        ("if !x != y", ["if", "!", "x", "!=", "y"]),
     ],
 )
 def test_marks_stay_with_their_word_and_symbols_are_words(text: str, expected: list[str]) -> None:

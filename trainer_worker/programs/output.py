@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-import torch
 
 from contracts.options import Method, Stage
 from infra.models.chat_format import ChatFormat
 from infra.models.layers import Layers, Source
-from infra.models.saved_weights import saved_config, saved_dtype
+from infra.models.saved_weights import saved_config, saved_dtype, tensor_dtypes
 from trainer_worker.programs.combining import combine
 from trainer_worker.programs.portable import add_old_config_names, use_old_tokenizer_names
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import TrainResult, TrainSpec
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def save_model(model: PreTrainedModel, spec: TrainSpec, layers: Layers, folder: Path) -> None:
-    """Save the whole model in the floating-point type of its base, or the adapter in float32, as safetensors.
+    """Save the whole model in the floating-point types of its base, or the adapter in float32, as safetensors.
 
     The adapter includes the adapters below it, so that it is loaded alone on the base that it names.
     """
@@ -40,12 +41,19 @@ def save_model(model: PreTrainedModel, spec: TrainSpec, layers: Layers, folder: 
 
 def _save_whole(model: PreTrainedModel, base: Source, folder: Path) -> None:
     dtype = saved_dtype(base)
-    torch.nn.Module.to(model, dtype)
+    _restore_types(model, tensor_dtypes(base), dtype)
     for config in (model.config, *(getattr(model.config, name, None) for name in model.config.sub_configs)):
         if config is not None:
             config.dtype = dtype
     model.save_pretrained(folder)
     add_old_config_names(folder, saved_config(base))
+
+
+def _restore_types(model: PreTrainedModel, own: Mapping[str, torch.dtype], other: torch.dtype) -> None:
+    """Cast each tensor to its type in the base, and those that the base names otherwise to `other`."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(own.get(name, other))
 
 
 def _recorded(base: Source) -> str:

@@ -66,7 +66,10 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     job.report("loading", 0)
     _seed(spec.seed)
     layers = find_layers(spec.model, job)
-    model, tokenizer = load(spec.model, job, layers=layers)
+    # Full training computes with float32 weights, so that no tensor may be rounded when it is loaded.
+    model, tokenizer = load(
+        spec.model, job, dtype=torch.float32 if hyper.method is Method.FULL else None, layers=layers
+    )
     chat = ChatFormat(tokenizer, known_tokens(model))
     check_rank(hyper, model.config)
     examples = _examples(rows, chat, row_limit(hyper, model.config), spec)

@@ -89,14 +89,14 @@ class Conversations:
         if not skeleton.closed:
             segments[-1].append(self._closing)
         ids: IdList = []
-        answers, prompt = [], 0
+        answers, prompt, begun = [], 0, ""
         for segment, tokens in zip(skeleton.segments, segments, strict=True):
             if segment.answer is not None:
-                prompt = len(ids)
+                prompt, begun = len(ids), segment.answer.begun
                 if segment.answer.learnt:
                     answers.append((prompt, prompt + self._length(tokens, segment.answer.stops)))
             ids += tokens
-        return Encoded(ids, answers, prompt, skeleton.reasoning_left_out)
+        return Encoded(ids, answers, prompt, skeleton.reasoning_left_out, begun)
 
     def _length(self, tokens: IdList, stops: int) -> int:
         """Return the number of tokens up to stop token number `stops`, or all if it is 0."""

@@ -16,3 +16,5 @@ class Encoded:
     prompt: int
     """Number of tokens before the last answer, from which it is generated."""
     reasoning_left_out: bool = False
+    begun: str = ""
+    """The mark of reasoning with which the prompt ends."""

@@ -58,17 +58,20 @@ class Rendering:
         prompt = self._generation_prompt(turn)
         if prompt is None or self._header_end(turn) is not None or first.hole.field is Field.CALL:
             return
-        if brings_reasoning(self._row.turns[turn].content) or not REASONING_END.search(self._text_before(first)):
+        if self._brings_reasoning(turn) or not REASONING_END.search(self._text_before(first)):
             self._use(prompt + self.text[first.start :])
 
     def _drop_opening(self, turn: int) -> None:
         """Remove an empty block of reasoning before an answer that brings its own."""
         first = self._first(turn)
-        if first.hole.field is not Field.CONTENT or not brings_reasoning(self._row.turns[turn].content):
+        if first.hole.field is not Field.CONTENT or not self._brings_reasoning(turn):
             return
         header = self._header_end(turn)
         if header is not None and REASONING_END.search(self.text[header : first.start]):
             self._use(self.text[:header] + self.text[first.start :])
+
+    def _brings_reasoning(self, turn: int) -> bool:
+        return brings_reasoning(self._row.turns[turn].content, self._generation_prompt(turn) or "")
 
     def _span(self, turn: int) -> Span:
         start = self._start(turn)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from contracts.rows import Row
 from infra.models.chat.messages import Field, Hole
+from infra.models.chat.reasoning import continuation
 
 Item = str | Hole
 
@@ -37,7 +38,7 @@ class Segment:
             if isinstance(item, str):
                 yield item, False
             else:
-                yield _filled(item, row).removeprefix(begun), True
+                yield continuation(_filled(item, row), begun), True
                 begun = ""
 
 

@@ -10,7 +10,7 @@ from contracts.rows import Row, Turn
 from infra.models.chat.control_tokens import ControlTokens
 from infra.models.chat.cutting import cut
 from infra.models.chat.messages import FORMS
-from infra.models.chat.reasoning import brings_reasoning
+from infra.models.chat.reasoning import brought_mark
 from infra.models.chat.refusal import Refusal, Refused, Rule
 from infra.models.chat.rendering import Rendering
 from infra.models.chat.skeleton import Skeleton
@@ -58,12 +58,12 @@ def _shape(row: Row) -> Hashable:
     """Return what decides the skeleton: everything but contents and reasoning, of which only a few traits count."""
     tools = json.dumps(row.tools, ensure_ascii=False) if row.tools else ""
     return tools, *(
-        (turn.role, turn.learn, bool(turn.reasoning), _brings_reasoning(turn), _extras(turn)) for turn in row.turns
+        (turn.role, turn.learn, bool(turn.reasoning), _brought_mark(turn), _extras(turn)) for turn in row.turns
     )
 
 
-def _brings_reasoning(turn: Turn) -> bool:
-    return turn.role == "assistant" and brings_reasoning(turn.content)
+def _brought_mark(turn: Turn) -> str:
+    return brought_mark(turn.content) if turn.role == "assistant" else ""
 
 
 def _extras(turn: Turn) -> Hashable:
