@@ -9,6 +9,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from infra.characters import of_category
+
 Words = tuple[str, ...]
 """The words, numbers and symbols of a text, in order."""
 
@@ -18,26 +20,12 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\u
 _SUPERSCRIPT = re.compile("[²³¹⁰⁴-⁹]")
 # Chinese and Japanese have no spaces between words, so each character counts as a word.
 _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
-
-
-def _characters(kind: str) -> str:
-    """Return the non-ASCII characters whose Unicode category begins with `kind`, for a regular expression.
-
-    Only those of the basic plane: a class with others is searched one by one, which is slow.
-    """
-    return "".join(
-        character for character in map(chr, range(0x80, 0x10000)) if unicodedata.category(character)[0] == kind
-    )
-
-
 # Numbers keep their inner marks. Operators, brackets and symbols are words: "C" and "C#" are different languages.
 _NUMBER = r"(?<!\w)\.\d+|\d+(?:[.,:]\d+)*"
 # A mark inside a word is code, such as "!x", "[:1]" or "'5'"; at the end of a word it belongs to a sentence.
 _SIGN = r"[!?:;](?=[^\s!?.,;:)\]}'\"])|['\"](?=\d)|!=|->|--+|(?<![^\W\d_])-(?=\s?\d)|[#$%&()*+/<=>@\[\\\]^{|}~]"
 _ASCII_WORD = re.compile(rf"{_NUMBER}|[a-z]+|{_SIGN}")
-_WORD = re.compile(
-    rf"{_NUMBER}|(?:[^\W\d_]|[{_characters('M')}])+|{_SIGN}|[{_characters('S')}]|[\U0001f000-\U0001faff]"
-)
+_WORD = re.compile(rf"{_NUMBER}|(?:[^\W\d_]|[{of_category('M')}])+|{_SIGN}|[{of_category('S')}\U0001f000-\U0001faff]")
 
 
 @lru_cache(maxsize=1 << 17)

@@ -35,10 +35,8 @@ def with_tasks(
     `shortened` are the texts without long shared runs, `rest` those without any. Long runs are compared if the short
     ones are the same, because a short one may be part of the input.
     """
-    names = [
-        Shared(_name(*pair), _name(*then))
-        for pair, then in zip(zip(texts, shortened, strict=True), zip(shortened, rest, strict=True), strict=True)
-    ]
+    stages = zip(texts, shortened, rest, strict=True)
+    names = [Shared(_name(text, short), _name(short, words_left)) for text, short, words_left in stages]
     given: dict[Words, dict[Shared, set[str]]] = defaultdict(lambda: defaultdict(set))
     for words_left, name, answer in zip(rest, names, answers, strict=True):
         given[words_left][name].add(answer)

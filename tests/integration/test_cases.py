@@ -1,4 +1,4 @@
-"""Files as people have them, in `tests/data/cases/`: what the optimizer makes of each.
+"""The optimizer reads the files in `tests/data/cases/`, which are as people have them, as each test says.
 
 Those about models and requests are in test_chat_format.py, test_train_program.py, test_evaluate_program.py,
 test_saved_models.py and test_gateway.py.
