@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, StrictInt
 
-from contracts.http import View
-from contracts.message import Text
+from contracts.http import DatasetId, View
 from contracts.notices import Notice
 from contracts.options import OptimizationOptions, Options
+from contracts.tasks import ModelName
 
 MAX_SET_ASIDE = 200
 """Maximum number of set-aside rows that a report lists; all are counted."""
@@ -16,9 +16,9 @@ MAX_SET_ASIDE = 200
 class CheckRequest(Options):
     """Body of `POST /api/datasets/{id}/check`: the fields of a task that decide what happens to its rows."""
 
-    dev_dataset_id: Text | None = None
-    test_dataset_id: Text | None = None
-    model_name: Text | None = Field(default=None, min_length=1, max_length=1000)
+    dev_dataset_id: DatasetId | None = None
+    test_dataset_id: DatasetId | None = None
+    model_name: ModelName | None = None
     """As in a task; the rows are then rendered with the model's tokenizer and chat template."""
     optimization: OptimizationOptions = OptimizationOptions()
     seed: StrictInt = Field(default=1, ge=0, lt=2**31)

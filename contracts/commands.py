@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
+from pydantic import Field
+
+from contracts.bounds import Count, Prefix, Seconds
 from contracts.message import Message
 from contracts.options import EvaluationOptions, Hyperparameters, OptimizationOptions
 from contracts.tasks import AttemptKey, DatasetRef, DatasetRefs, ModelSource, Phase
@@ -14,9 +17,13 @@ class PhaseCommand(Message):
     """Fields that all commands share: the attempt to run, and the prefix of its output."""
 
     key: AttemptKey
-    output: str
+    output: Prefix
     """Prefix in the object store under which only this attempt writes."""
-    seed: int
+    seed: int = Field(ge=0, lt=2**31)
+    time_limit: Seconds | None = None
+    """Seconds after which the worker ends the attempt; None: no limit."""
+    stall_limit: Seconds | None = None
+    """Seconds without progress after which the worker ends the attempt; None: no limit."""
 
     @property
     def message_id(self) -> UUID:
@@ -29,14 +36,14 @@ class OptimizeData(PhaseCommand):
 
     kind: Literal["optimize_data"] = "optimize_data"
     version: Literal[1] = 1
-    user_id: int
+    user_id: Count
     datasets: DatasetRefs
     """The datasets of the task, in any known format. They are read in iteration 1, or if `splits` is None."""
     current: DatasetRef | None
     """The optimized rows of the previous iteration; None in iteration 1."""
-    splits: str | None
+    splits: Prefix | None
     """Prefix of the artifact whose `splits/` folder holds canonical dev, test and pool rows; None in iteration 1."""
-    report: str | None
+    report: Prefix | None
     """Prefix of the evaluation whose `dev_report.json` guides the optimizer; None in iteration 1."""
     options: OptimizationOptions
 
@@ -49,7 +56,7 @@ class TrainModel(PhaseCommand):
     model: ModelSource
     dataset: DatasetRef
     hyperparameters: Hyperparameters
-    resume_from: str | None = None
+    resume_from: Prefix | None = None
     """Prefix of the checkpoint from which training continues; None: training starts from the base model."""
 
 
@@ -59,7 +66,7 @@ class EvaluateModel(PhaseCommand):
     kind: Literal["evaluate_model"] = "evaluate_model"
     version: Literal[1] = 1
     model: ModelSource
-    splits: str
+    splits: Prefix
     """Prefix of the artifact whose `splits/` folder holds `dev.jsonl` and `test.jsonl`."""
     hyperparameters: Hyperparameters
     options: EvaluationOptions

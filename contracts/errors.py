@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from contracts.bounds import MessageText
+
+MAX_ERRORS = 50
+"""Maximum errors that one problem lists."""
 
 
 class TreadleError(Exception):
@@ -14,9 +21,20 @@ class FieldError(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    field: str
-    message: str
+    field: MessageText
+    message: MessageText
     """What is wrong and what was expected."""
+
+
+def _first_errors(errors: object) -> object:
+    if not isinstance(errors, tuple) or len(errors) <= MAX_ERRORS:
+        return errors
+    rest = len(errors) - MAX_ERRORS + 1
+    return (*errors[: MAX_ERRORS - 1], FieldError(field="…", message=f"{rest} more errors are not listed"))
+
+
+Errors = Annotated[tuple[FieldError, ...], Field(max_length=MAX_ERRORS), BeforeValidator(_first_errors)]
+"""The first errors of an input; the last entry counts those that are not listed."""
 
 
 def error_text(message: str) -> str:

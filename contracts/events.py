@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from contracts.bounds import Count, Counts, MessageText, Metrics, Name, Prefix, Seconds
 from contracts.message import Message, derived_id
 from contracts.notices import Notices
 from contracts.report import Score
@@ -21,10 +22,10 @@ class PhaseEvent(Message):
 
     key: AttemptKey
     claim_id: UUID
-    worker_id: str
-    seconds: float = Field(default=0.0, ge=0)
+    worker_id: Name
+    seconds: Seconds = 0.0
     """Wall-clock seconds of the program."""
-    gpu_seconds: float = Field(default=0.0, ge=0)
+    gpu_seconds: Seconds = 0.0
     """Seconds times accelerators used; 0 on a CPU."""
 
     @property
@@ -46,14 +47,14 @@ class DataOptimized(PhaseEvent):
     kind: Literal["data_optimized"] = "data_optimized"
     version: Literal[1] = 1
     dataset: DatasetRef
-    splits: str
+    splits: Prefix
     """Prefix of the artifact whose `splits/` folder holds the canonical dev, test and pool rows."""
     rows: int = Field(ge=1, lt=2**63)
-    size: int = Field(default=0, ge=0, lt=2**63)
+    size: Count = 0
     """Bytes of the training rows."""
-    labels: int = Field(default=0, ge=0)
+    labels: Count = 0
     """Rows drawn from the pool in this iteration."""
-    actions: dict[str, int] = Field(default_factory=dict)
+    actions: Counts = Field(default_factory=dict)
     """Number of rows to which each rule was applied, e.g. `{"exact_duplicate": 12, "added_targeted": 120}`."""
     notices: Notices = ()
 
@@ -65,8 +66,8 @@ class ModelTrained(PhaseEvent):
     kind: Literal["model_trained"] = "model_trained"
     version: Literal[1] = 1
     model: ModelSource
-    steps: int = Field(ge=0)
-    metrics: dict[str, float] = Field(default_factory=dict)
+    steps: Count
+    metrics: Metrics = Field(default_factory=dict)
     notices: Notices = ()
 
 
@@ -76,11 +77,11 @@ class ModelEvaluated(PhaseEvent):
     phase = Phase.EVALUATE
     kind: Literal["model_evaluated"] = "model_evaluated"
     version: Literal[1] = 1
-    report: str
+    report: Prefix
     """Prefix of the artifact that holds `dev_report.json` and `test_report.json`."""
     dev: Score
     test: Score | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: Metrics = Field(default_factory=dict)
     notices: Notices = ()
 
 
@@ -90,9 +91,9 @@ class PhaseFailed(PhaseEvent):
     kind: Literal["phase_failed"] = "phase_failed"
     version: Literal[1] = 1
     failure: FailureKind
-    message: str
-    field: str | None = None
-    checkpoint: str | None = None
+    message: MessageText
+    field: MessageText | None = None
+    checkpoint: Prefix | None = None
     """Prefix of the attempt's newest complete checkpoint in the object store."""
 
 
@@ -101,7 +102,7 @@ class PhasePaused(PhaseEvent):
 
     kind: Literal["phase_paused"] = "phase_paused"
     version: Literal[1] = 1
-    checkpoint: str | None = None
+    checkpoint: Prefix | None = None
     """As in PhaseFailed."""
 
 
@@ -112,9 +113,9 @@ class LeaseLost(Message):
     version: Literal[1] = 1
     key: AttemptKey
     claim_id: UUID
-    checkpoint: str | None = None
+    checkpoint: Prefix | None = None
     """Prefix of the newest complete checkpoint that the heartbeats reported."""
-    gpu_seconds: float = Field(default=0.0, ge=0)
+    gpu_seconds: Seconds = 0.0
     """GPU seconds that the last heartbeat reported."""
 
     @property
@@ -131,7 +132,7 @@ class NextIteration(Message):
     task_id: UUID
     iteration: Iteration
     """The iteration that has just ended."""
-    issued: int
+    issued: Count
 
     @property
     def message_id(self) -> UUID:

@@ -23,16 +23,17 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from contracts.message import Text
+from contracts.bounds import Text
 from contracts.options import (
     EvaluationOptions,
     Hyperparameters,
     OptimizationOptions,
     Options,
     StopRules,
+    TimeLimits,
 )
 from contracts.report import Score
-from contracts.tasks import AttemptName, PauseMode, Phase, TaskMode, TaskStatus
+from contracts.tasks import AttemptName, ModelName, PauseMode, Phase, TaskMode, TaskStatus
 
 
 def _from_json_string(value: object) -> object:
@@ -52,22 +53,26 @@ Delay = Annotated[StrictFloat, Field(ge=0, le=366 * 24 * 3600)]
 """Seconds from now, at most 366 days."""
 
 
+DatasetId = Annotated[Text, Field(min_length=1, max_length=100)]
+
+
 class TaskBody(Options):
     """Fields of both task modes."""
 
     task_name: Text = Field(min_length=1, max_length=200)
-    model_name: Text = Field(min_length=1, max_length=1000)
+    model_name: ModelName
     """An absolute path, a hub id, a name defined in `TREADLE_MODELS`, or `task:<id>[/<iteration>]`."""
-    dataset_id: Text = Field(min_length=1, max_length=100)
+    dataset_id: DatasetId
     user_id: StrictInt = Field(ge=0, lt=2**63)
-    dev_dataset_id: Text | None = None
-    test_dataset_id: Text | None = None
-    pool_dataset_id: Text | None = None
+    dev_dataset_id: DatasetId | None = None
+    test_dataset_id: DatasetId | None = None
+    pool_dataset_id: DatasetId | None = None
     hyperparameters: HyperparametersField = Hyperparameters()
     optimization: OptimizationOptions = OptimizationOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     seed: StrictInt = Field(default=1, ge=0, lt=2**31)
     max_failures: StrictInt = Field(default=3, ge=0, le=100)
+    limits: TimeLimits = TimeLimits()
     auto_start: StrictBool = False
     start_after_seconds: Delay = 0.0
 

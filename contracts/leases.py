@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
 
+from contracts.bounds import MAX_CLAIMS, Count, MessageText, Name, Prefix, Seconds
 from contracts.message import Frozen, Message, derived_id
 from contracts.tasks import AttemptKey, Phase
 
@@ -25,9 +26,9 @@ class Heartbeat(Frozen):
     key: AttemptKey
     claim_id: UUID
     fraction: float | None = Field(default=None, ge=0, le=1)
-    checkpoint: str | None = None
+    checkpoint: Prefix | None = None
     """Prefix of the newest complete checkpoint in the object store."""
-    gpu_seconds: float = Field(default=0.0, ge=0)
+    gpu_seconds: Seconds = 0.0
     """Seconds so far times accelerators used; counted for the task if the lease is lost."""
 
 
@@ -48,14 +49,29 @@ class LeaseVerdict(StrEnum):
     """There is no such attempt."""
 
 
+class GpuState(Frozen):
+    """The state of one GPU: memory in bytes, utilization from 0 to 1, temperature in degrees Celsius."""
+
+    name: Name
+    utilization: float | None = Field(default=None, ge=0, le=1)
+    memory_used: Count
+    memory_total: Count
+    temperature: float | None = Field(default=None, ge=-273.15, le=1000)
+
+
 class WorkerState(Frozen):
     """The state of a worker, stored in the table `workers`."""
 
-    worker_id: str
+    worker_id: Name
     phase: Phase
-    host: str
+    host: Name
     slots: int = Field(ge=1, lt=2**31)
     busy: int = Field(ge=0, lt=2**31)
+    free_disk: Count | None = None
+    """Free bytes on the disk of the worker's folder; None: not measured."""
+    gpus: Annotated[tuple[GpuState, ...], Field(max_length=64)] = ()
+    unfit: MessageText | None = None
+    """Why the worker takes no commands, for example that its disk is full; None: it takes them."""
 
 
 class LeaseRequest(Message):
@@ -65,8 +81,8 @@ class LeaseRequest(Message):
     version: Literal[1] = 1
     request_id: UUID
     worker: WorkerState
-    claims: tuple[Claim, ...] = ()
-    heartbeats: tuple[Heartbeat, ...] = ()
+    claims: Annotated[tuple[Claim, ...], Field(max_length=MAX_CLAIMS)] = ()
+    heartbeats: Annotated[tuple[Heartbeat, ...], Field(max_length=MAX_CLAIMS)] = ()
 
     @property
     def message_id(self) -> UUID:
@@ -79,7 +95,7 @@ class LeaseAnswer(Frozen):
 
     claim_id: UUID
     verdict: LeaseVerdict
-    ttl: float = Field(gt=0)
+    ttl: float = Field(gt=0, le=1e12)
 
 
 class LeaseReply(Message):
@@ -88,7 +104,7 @@ class LeaseReply(Message):
     kind: Literal["lease_reply"] = "lease_reply"
     version: Literal[1] = 1
     request_id: UUID
-    answers: tuple[LeaseAnswer, ...]
+    answers: Annotated[tuple[LeaseAnswer, ...], Field(max_length=2 * MAX_CLAIMS)]
 
     @property
     def message_id(self) -> UUID:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Annotated
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 """Namespace of every derived id. If it changed, every redelivered message would look new."""
@@ -17,20 +16,6 @@ NAMESPACE = UUID("6f1d7a52-94b8-5d0c-9c1e-7b1c2f0a4e11")
 def derived_id(*parts: Hashable) -> UUID:
     """An id that is the same for the same parts, in every process. Cached, because it is computed often per message."""
     return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("expected text without the NUL character, which the database cannot store")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("expected valid Unicode, found half of a surrogate pair") from error
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-"""Text from a user that the database can store."""
 
 
 class Frozen(BaseModel):

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.message import Frozen, Text
+from contracts.bounds import Count, Text, cut
+from contracts.message import Frozen
 
 MAX_NOTICES, MAX_PLACES = 50, 5
 """Maximum notices of one phase, and maximum places that one notice names."""
@@ -20,7 +21,7 @@ class Notice(Frozen):
     """One rule's effect on rows, for example that 12 lines could not be read; it never quotes a sealed test row."""
 
     rule: Annotated[Text, Field(min_length=1, max_length=64)]
-    rows: int = Field(ge=0, lt=2**63)
+    rows: Count
     """Number of rows or lines; 0 if the notice is about the whole dataset, for example how it was read."""
     text: Annotated[Text, Field(min_length=1, max_length=MAX_TEXT)]
     """What happened and, if a person can change it, how."""
@@ -33,10 +34,5 @@ Notices = Annotated[tuple[Notice, ...], Field(max_length=MAX_NOTICES)]
 
 def notice(rule: str, rows: int, text: str, places: Iterable[str] = ()) -> Notice:
     """Return a Notice whose text and places are cut to their limits and hold no character that cannot be stored."""
-    first = tuple(_cut(place, MAX_PLACE) for place in islice(places, MAX_PLACES))
-    return Notice(rule=rule, rows=rows, text=_cut(text, MAX_TEXT), places=first)
-
-
-def _cut(text: str, length: int) -> str:
-    text = text.encode(errors="replace").decode().replace("\0", "\ufffd")  # a lone surrogate has no UTF-8
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    first = tuple(cut(place, MAX_PLACE) for place in islice(places, MAX_PLACES))
+    return Notice(rule=rule, rows=rows, text=cut(text, MAX_TEXT), places=first)

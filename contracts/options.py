@@ -79,7 +79,7 @@ class Hyperparameters(Options):
     lora_rank: StrictInt = Field(default=16, ge=1, le=1024)
     lora_alpha: StrictInt = Field(default=32, ge=1, le=4096)
     lora_dropout: StrictFloat = Field(default=0.0, ge=0, lt=1)
-    checkpoint_every: StrictInt = Field(default=200, ge=1)
+    checkpoint_every: StrictInt = Field(default=200, ge=1, lt=2**31)
     """Optimizer steps between two checkpoints."""
 
 
@@ -130,8 +130,8 @@ class StopRules(Options):
     """Compare the threshold with the lower end of the score's interval instead of the score."""
     plateau_iterations: StrictInt | None = Field(default=None, ge=1, le=1000)
     """Stop after this many iterations in a row without a significant gain over the best earlier score."""
-    gpu_seconds: StrictFloat | None = Field(default=None, gt=0)
-    labels: StrictInt | None = Field(default=None, ge=1)
+    gpu_seconds: StrictFloat | None = Field(default=None, gt=0, le=1e12)
+    labels: StrictInt | None = Field(default=None, ge=1, lt=2**63)
 
     @field_validator("threshold_by_lower_bound")
     @classmethod
@@ -139,3 +139,13 @@ class StopRules(Options):
         if by_lower_bound and info.data.get("performance_threshold") is None:
             raise ValueError("needs performanceThreshold; set it, or leave thresholdByLowerBound out")
         return by_lower_bound
+
+
+class TimeLimits(Options):
+    """Seconds after which an attempt is ended and tried again. None: no limit."""
+
+    optimize_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
+    train_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
+    evaluate_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
+    stall_seconds: StrictFloat | None = Field(default=3600.0, ge=1, le=366 * 24 * 3600)
+    """Seconds without progress of the program, in any phase."""

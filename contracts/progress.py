@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from contracts.bounds import Count, Metrics, Name, Seconds
 from contracts.message import Message
 from contracts.tasks import AttemptKey
 
@@ -17,15 +18,15 @@ class PhaseProgress(Message):
     kind: Literal["phase_progress"] = "phase_progress"
     version: Literal[1] = 1
     key: AttemptKey
-    worker_id: str
-    sequence: int = Field(ge=0)
-    stage: str
+    worker_id: Name
+    sequence: Count
+    stage: Name
     """The current step, for display: "downloading", "training", "uploading", …"""
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
+    done: Count
+    total: Count
     """0 if the total is not known."""
-    eta_seconds: float | None = Field(default=None, ge=0)
-    metrics: dict[str, float] = Field(default_factory=dict)
+    eta_seconds: Seconds | None = None
+    metrics: Metrics = Field(default_factory=dict)
 
     @property
     def message_id(self) -> UUID:

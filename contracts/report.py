@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from contracts.bounds import Count
 from contracts.message import Frozen
 from contracts.options import Metric
 
@@ -17,8 +18,8 @@ class Score(Frozen):
     value: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
-    scored: int = Field(ge=1)
-    unscored: int = Field(default=0, ge=0)
+    scored: int = Field(ge=1, lt=2**63)
+    unscored: Count = 0
 
 
 class SliceScore(Frozen):

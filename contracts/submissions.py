@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from contracts.errors import FieldError
+from contracts.bounds import MessageText, Name, Prefix
+from contracts.errors import Errors
 from contracts.http import ContinuousTaskRequest, Delay, Reason, StandardTaskRequest
-from contracts.message import Frozen, Message, Text, derived_id
+from contracts.message import Frozen, Message, derived_id
 from contracts.tasks import AttemptName, PauseMode, Phase, TaskStatus
 
 
@@ -17,7 +18,7 @@ class Submission(Message):
     """Fields that all submissions share. A second submission with the same `submission_id` has no further effect."""
 
     submission_id: UUID = Field(default_factory=uuid4)
-    actor: Text = "user"
+    actor: Name = "user"
     """Who sent the submission; stored in the task's history."""
 
     @property
@@ -60,7 +61,7 @@ class StartTask(TaskRequestMessage):
 class AttemptRequest(TaskRequestMessage):
     """Fields of submissions that can end the current attempt."""
 
-    checkpoint: str | None = None
+    checkpoint: Prefix | None = None
     """The newest checkpoint that heartbeats reported. Control sets it and ignores a value from the user."""
 
 
@@ -141,12 +142,12 @@ class SubmissionAccepted(Message):
 class Problem(Frozen):
     """Problem details (RFC 9457); `errors` lists the invalid fields."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    instance: str | None = None
-    errors: tuple[FieldError, ...] = ()
+    type: MessageText = "about:blank"
+    title: MessageText
+    status: int = Field(ge=100, le=599)
+    detail: MessageText
+    instance: MessageText | None = None
+    errors: Errors = ()
 
 
 class SubmissionRefused(Message):

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
+from contracts.bounds import MAX_ADAPTERS, MAX_PREFIX, Count, Name, Prefix, Text
 from contracts.message import Frozen, derived_id
-from contracts.options import EvaluationOptions, Hyperparameters, OptimizationOptions, StopRules
+from contracts.options import EvaluationOptions, Hyperparameters, OptimizationOptions, StopRules, TimeLimits
 
 
 class TaskMode(StrEnum):
@@ -112,6 +113,9 @@ class FailureKind(StrEnum):
     LEASE_LOST = "lease_lost"
     DEAD_LETTERED = "dead_lettered"
     FAILED_BY_HAND = "failed_by_hand"
+    WORKER_UNFIT = "worker_unfit"
+    TIMED_OUT = "timed_out"
+    STALLED = "stalled"
 
     @property
     def retryable(self) -> bool:
@@ -129,6 +133,8 @@ class FailureKind(StrEnum):
         return self.retryable and self is not FailureKind.OUT_OF_MEMORY
 
 
+ModelName = Annotated[Text, Field(min_length=1, max_length=1000)]
+"""The name of a model, as a user gives it."""
 AttemptNumber = Annotated[int, Field(ge=1, lt=2**31)]
 Iteration = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -139,7 +145,7 @@ def _check_attempt_name(text: str) -> str:
     return text
 
 
-AttemptName = Annotated[str, AfterValidator(_check_attempt_name)]
+AttemptName = Annotated[str, Field(max_length=50), AfterValidator(_check_attempt_name)]
 """The name of an attempt within its task, e.g. `1/train/a2`."""
 
 
@@ -164,8 +170,8 @@ class AttemptKey(Frozen):
 class DatasetRef(Frozen):
     """A registered dataset and the prefix of its artifact in the object store."""
 
-    dataset_id: str
-    prefix: str
+    dataset_id: Name
+    prefix: Prefix
 
 
 class DatasetRefs(Frozen):
@@ -183,8 +189,8 @@ class ModelSource(Frozen):
     `base` is `path:/abs/folder`, `hub:org/name` or `artifact:models/…`; `adapters` are artifact prefixes.
     """
 
-    base: str = Field(pattern=r"^(path|hub|artifact):.+")
-    adapters: tuple[str, ...] = ()
+    base: Text = Field(pattern=r"^(path|hub|artifact):.+", max_length=MAX_PREFIX + 100)
+    adapters: Annotated[tuple[Prefix, ...], Field(max_length=MAX_ADAPTERS)] = ()
     trust_remote_code: bool = False
 
 
@@ -192,14 +198,15 @@ class TaskSpec(Frozen):
     """What the user requested, with every name resolved; it never changes after creation."""
 
     mode: TaskMode
-    task_name: str
-    user_id: int
-    model_name: str
+    task_name: Name
+    user_id: Count
+    model_name: ModelName
     model: ModelSource
     datasets: DatasetRefs
     hyperparameters: Hyperparameters = Hyperparameters()
     optimization: OptimizationOptions = OptimizationOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     stop: StopRules = StopRules()
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**31)
     max_failures: int = Field(default=3, ge=0, le=100)
+    limits: TimeLimits = TimeLimits()

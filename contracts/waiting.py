@@ -20,6 +20,8 @@ class WaitingReason(StrEnum):
     NO_FREE_SLOT = "no_free_slot"
     LEASE_LATE = "lease_late"
     DEAD_LETTERED = "dead_lettered"
+    NOT_ROUTED = "not_routed"
+    WORKERS_UNFIT = "workers_unfit"
 
 
 class WaitingView(View):

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
 
-    worker_id: str | None = None
+    worker_id: str | None = Field(default=None, min_length=1, max_length=200)
     """None: made from the host name, the role and the process id."""
     worker_slots: int = Field(default=1, ge=1, le=1024)
     work_dir: Path = Path(tempfile.gettempdir()) / f"treadle-{os.getuid()}"

@@ -16,8 +16,8 @@ import anyio
 from pydantic import Field, ValidationError
 
 from contracts.artifacts import MANIFEST, Manifest, ManifestFile, dataset_prefix
+from contracts.bounds import Text
 from contracts.errors import InvalidInput
-from contracts.message import Text
 from contracts.options import Options
 from contracts.wire import field_errors
 from control.gateway.errors import RequestRejected

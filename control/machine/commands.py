@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from contracts.artifacts import attempt_prefix
 from contracts.commands import Command, EvaluateModel, OptimizeData, TrainModel
@@ -41,6 +42,23 @@ def next_iteration(task: Task) -> NextIteration:
     return NextIteration(task_id=task.task_id, iteration=task.iteration, issued=task.version)
 
 
+def _common(task: Task, key: AttemptKey) -> dict[str, Any]:
+    """The fields that all commands share."""
+    limits = task.spec.limits
+    of_phase = {
+        Phase.OPTIMIZE: limits.optimize_seconds,
+        Phase.TRAIN: limits.train_seconds,
+        Phase.EVALUATE: limits.evaluate_seconds,
+    }
+    return {
+        "key": key,
+        "output": attempt_prefix(key),
+        "seed": task.spec.seed,
+        "time_limit": of_phase[key.phase],
+        "stall_limit": limits.stall_seconds,
+    }
+
+
 def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
     latest = task.latest
     options = task.spec.optimization
@@ -48,9 +66,7 @@ def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
         remaining = max(0, task.spec.stop.labels - task.labels)
         options = options.model_copy(update={"label_budget": min(options.label_budget, remaining)})
     return OptimizeData(
-        key=key,
-        output=attempt_prefix(key),
-        seed=task.spec.seed,
+        **_common(task, key),
         user_id=task.spec.user_id,
         datasets=task.spec.datasets,
         current=latest.dataset if latest else None,
@@ -63,9 +79,7 @@ def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
 def _train(task: Task, key: AttemptKey) -> TrainModel:
     assert task.current.dataset is not None, "training needs optimized rows"
     return TrainModel(
-        key=key,
-        output=attempt_prefix(key),
-        seed=task.spec.seed,
+        **_common(task, key),
         model=task.spec.model,
         dataset=task.current.dataset,
         hyperparameters=_smaller_batch(task.spec.hyperparameters, task.memory_failures),
@@ -80,9 +94,7 @@ def _evaluate(task: Task, key: AttemptKey) -> EvaluateModel:
         smaller = max(1, options.batch_size >> task.memory_failures)
         options = options.model_copy(update={"batch_size": smaller})
     return EvaluateModel(
-        key=key,
-        output=attempt_prefix(key),
-        seed=task.spec.seed,
+        **_common(task, key),
         model=task.current.model,
         splits=task.splits,
         hyperparameters=task.spec.hyperparameters,

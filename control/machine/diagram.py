@@ -110,9 +110,9 @@ def _attempt_events(key: AttemptKey) -> Iterator[MachineEvent]:
 def _task(mode: TaskMode) -> Task:
     spec = TaskSpec(
         mode=mode,
-        task_name="",
+        task_name="a task",
         user_id=1,
-        model_name="",
+        model_name="a model",
         model=_MODEL,
         datasets=DatasetRefs(train=_ROWS),
         stop=StopRules(max_iterations=2),
