@@ -7,6 +7,7 @@ ARM  ?= targeted
 SEED ?= 1
 TASKS ?= 10000
 FAULTS ?= 200
+SIZE ?= 10000
 ARGS ?=
 BENCH ?= control
 
@@ -32,6 +33,10 @@ test: setup ## Run all tests, with real servers: make test [ARGS="tests/unit -k 
 .PHONY: chaos
 chaos: setup ## Run tasks with random faults and check that nothing is lost: make chaos [TASKS=10000] [FAULTS=200] [SEED=1]
 	@$(BIN)/python -m tests.chaos --tasks $(TASKS) --faults $(FAULTS) --seed $(SEED)
+
+.PHONY: attack
+attack: setup ## Attack a real stack and report what stood still or was lost: make attack [SIZE=10000] [SEED=1] [ARGS="--only waits"]
+	@$(BIN)/python -m tests.attack --size $(SIZE) --seed $(SEED) $(ARGS)
 
 .PHONY: long
 long: setup ## Test a phase that takes longer than RabbitMQ's consumer timeout: about four minutes

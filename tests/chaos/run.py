@@ -127,7 +127,7 @@ async def _users(servers: Servers, services: Services, seed: int) -> AsyncIterat
     bus = RabbitMQBus(settings.bus_url.get_secret_value())
     await bus.start()
     database = await Database.open(settings.database_url.get_secret_value())
-    load = Load(services.urls, bus, await _dataset(services.urls[0]), seed)
+    load = Load(services.urls, bus, await new_dataset(services.urls[0]), seed)
     try:
         yield load, database
     finally:
@@ -136,7 +136,7 @@ async def _users(servers: Servers, services: Services, seed: int) -> AsyncIterat
         await bus.close()
 
 
-async def _dataset(url: str) -> str:
+async def new_dataset(url: str) -> str:
     file = {"file": ("rows.csv", b"text,category\nwhere is my card,card_arrival\n", "text/csv")}
     async with httpx.AsyncClient(base_url=url) as client:
         answer = await client.post("/api/datasets/upload", files=file, data={"name": "rows", "userId": str(USER)})

@@ -1,0 +1,52 @@
+"""The abuses by class."""
+
+from __future__ import annotations
+
+from tests.attack import facts, messages, origin, secrets, text, topology, waits
+from tests.attack.run import Classes
+
+CLASSES: Classes = {
+    "messages": (
+        messages.lease_requests_with_a_long_worker_id,
+        messages.a_lease_request_with_ten_thousand_claims,
+        messages.raw_bytes_to_every_exchange,
+        messages.replies_to_the_queues_of_the_stack,
+    ),
+    "facts": (
+        facts.a_forged_model_of_a_running_training,
+        facts.a_forged_fence_and_a_forged_cancel,
+        facts.a_forged_checkpoint,
+        facts.forged_progress_from_the_future,
+        facts.a_thousand_forged_events_of_a_finished_task,
+    ),
+    "waits": (
+        waits.uploads_that_stall,
+        waits.requests_that_send_one_header_a_second,
+        waits.twenty_five_thousand_unknown_form_fields,
+        waits.an_object_store_that_hangs,
+        waits.a_database_that_hangs,
+    ),
+    "text": (
+        text.hostile_names_in_a_listing,
+        text.hostile_names_and_reasons_of_one_task,
+        text.hostile_dead_letters,
+    ),
+    "origin": (
+        origin.uploads_from_another_origin,
+        origin.requests_without_a_body_from_another_origin,
+        origin.names_that_are_bound_to_loopback_later,
+        origin.answers_without_security_headers,
+    ),
+    "topology": (
+        topology.every_queue_deleted,
+        topology.every_binding_removed,
+        topology.exchanges_deleted,
+        topology.a_queue_of_commands_deleted_while_poison_arrives,
+    ),
+    "secrets": (
+        secrets.passwords_in_answers,
+        secrets.passwords_in_logs,
+        secrets.passwords_in_process_lists,
+        secrets.passwords_in_files_that_others_may_read,
+    ),
+}
