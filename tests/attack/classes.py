@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attack import facts, messages, origin, secrets, text, topology, waits
+from tests.attack import facts, messages, models, origin, secrets, text, topology, waits
 from tests.attack.run import Classes
 
 CLASSES: Classes = {
@@ -36,6 +36,12 @@ CLASSES: Classes = {
         origin.requests_without_a_body_from_another_origin,
         origin.names_that_are_bound_to_loopback_later,
         origin.answers_without_security_headers,
+    ),
+    "models": (
+        models.templates_without_an_end,
+        models.files_that_are_no_files,
+        models.folders_with_code,
+        models.names_that_are_no_names,
     ),
     "topology": (
         topology.every_queue_deleted,
