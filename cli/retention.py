@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,4 +85,4 @@ def _show_json(cleaned: Cleaned, dry_run: bool) -> None:
         for artifact in cleaned.unreferenced
     ]
     result = {"dryRun": dry_run, "artifacts": artifacts, "bytes": cleaned.size, "inboxRows": cleaned.inbox}
-    echo_json(json.dumps(result))
+    echo_json(result)

@@ -6,10 +6,12 @@ what has lines or styles.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import typer
+from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
 from rich.segment import Segment
 from rich.style import Style
@@ -53,11 +55,14 @@ def text(
     return joined
 
 
-def echo(message: object, *, err: bool = False, colour: str | None = None) -> None:
-    """Print a message, which may have lines, without wrapping it."""
-    typer.secho(safe_text(str(message), lines=True), err=err, fg=colour)
+def echo(message: object, *, lines: bool = False, err: bool = False, colour: str | None = None) -> None:
+    """Print a message without wrapping it; it is one line unless `lines` is set."""
+    typer.secho(safe_text(str(message), lines=lines), err=err, fg=colour)
 
 
-def echo_json(document: str) -> None:
-    """Print a JSON text."""
-    typer.echo(safe_json(document))
+def echo_json(value: object) -> None:
+    """Print a model, or a value that JSON can hold, as one line of JSON."""
+    if isinstance(value, BaseModel):
+        typer.echo(safe_json(value.model_dump_json(by_alias=True)))
+    else:
+        typer.echo(safe_json(json.dumps(value, ensure_ascii=False)))

@@ -17,11 +17,11 @@ _UNSAFE = re.compile(
 )
 """Kept although invisible: the joiners U+200C and U+200D, which emoji, Persian and Indic scripts need, and variation
 selectors, which emoji and Chinese names need. They change one glyph, never the order of text or the terminal."""
-_UNSAFE_BUT_LINES = re.compile(rf"(?![\n\t]){_UNSAFE.pattern}")
+_UNSAFE_BUT_LINES = re.compile(rf"(?!\n){_UNSAFE.pattern}")
 
 
 def safe_text(text: str, *, lines: bool = False) -> str:
-    """Return `text` with unsafe characters escaped as in Python; with `lines`, line breaks and tabs stay."""
+    """Return `text` with unsafe characters escaped as in Python; with `lines`, line breaks stay."""
     if text.isascii() and text.isprintable():
         return text
     if lines:

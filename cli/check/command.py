@@ -74,7 +74,7 @@ def check(
     with _progress_bar() as on_step:
         report = asyncio.run(_run(given, options, _location(model) if model else None, seed, max_length, on_step))
     if as_json:
-        echo_json(report.model_dump_json(by_alias=True))
+        echo_json(report)
     else:
         show_report(report, file.name)
     if report.problem:

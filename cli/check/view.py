@@ -16,7 +16,7 @@ def show_report(report: CheckReport, file: str) -> None:
     """Print the counts, or why a task would fail, then the notices and the rows that are set aside."""
     terminal = Terminal()
     if report.problem:
-        terminal.print(text(("A task with these rows would fail: ", "bold red"), report.problem, lines=True))
+        terminal.print(text(("A task with these rows would fail: ", "bold red"), report.problem))
         if report.field:
             terminal.print(f"to correct: {report.field}", style="bright_black")
     else:

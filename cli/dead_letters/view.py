@@ -20,7 +20,7 @@ from infra.logs import masked
 def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
     """Print one row for each letter."""
     if form is OutputFormat.JSON:
-        return echo_json(json.dumps([_facts(letter) for letter in letters]))
+        return echo_json([_facts(letter) for letter in letters])
     if not letters:
         return echo("there are no dead letters")
     table = _table("id", "queue", "kind", "task, attempt", "age", "bytes", "failures", "reason")
@@ -39,7 +39,7 @@ def show_one(letter: DeadLetter, form: OutputFormat) -> None:
     """Print a letter with its headers and its body; secrets in the headers are masked, as in logs."""
     facts = {**_facts(letter), "headers": _masked(letter.headers), "body": _body(letter.body)}
     if form is OutputFormat.JSON:
-        return echo_json(json.dumps(facts))
+        return echo_json(facts)
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         words = value if isinstance(value, str | int | None) else json.dumps(value, indent=2, ensure_ascii=False)
@@ -51,9 +51,7 @@ def show_replayed(results: Sequence[Replayed], form: OutputFormat) -> None:
     """Print what happened to each replayed letter."""
     if form is OutputFormat.JSON:
         return echo_json(
-            json.dumps(
-                [{"id": result.letter.id, "result": _outcome(result), "reason": _reason(result)} for result in results]
-            )
+            [{"id": result.letter.id, "result": _outcome(result), "reason": _reason(result)} for result in results]
         )
     if not results:
         return echo("there are no dead letters")
@@ -66,7 +64,7 @@ def show_replayed(results: Sequence[Replayed], form: OutputFormat) -> None:
 def show_purged(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
     """Print how many letters were deleted; as JSON, print the letters."""
     if form is OutputFormat.JSON:
-        return echo_json(json.dumps([_facts(letter) for letter in letters]))
+        return echo_json([_facts(letter) for letter in letters])
     return echo(f"dead letters deleted: {len(letters)}")
 
 

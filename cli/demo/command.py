@@ -11,7 +11,7 @@ import typer
 
 from cli.options import create_folder
 from cli.services.commands import Broker
-from cli.terminal import Terminal, echo_json, text
+from cli.terminal import Terminal, echo, text
 from contracts.options import Arm
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def demo(
 
     path = create_folder(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
     outcome = asyncio.run(_run(Demo(arm.value, seed, path), broker, keep))
-    echo_json(outcome.as_json())
+    echo(outcome.as_json())
 
 
 async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:

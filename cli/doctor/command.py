@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cli.doctor.checks import Check
 
 
+INDENT = " " * 18
+"""Stands before the second and later lines of a check."""
+
+
 class Component(StrEnum):
     """A component that the settings configure."""
 
@@ -48,9 +52,9 @@ def doctor(
     broken = 0 if only else _show("This machine", machine_checks())
     broken += _show("Configured components", asyncio.run(component_checks(settings, url, only or ())))
     if broken:
-        echo(f"\n{broken} broken", colour="red")
+        echo(f"\n{broken} broken", lines=True, colour="red")
         raise typer.Exit(1)
-    echo("\neverything that is required works", colour="green")
+    echo("\neverything that is required works", lines=True, colour="green")
 
 
 def _show(title: str, checks: Sequence[Check]) -> int:
@@ -58,10 +62,10 @@ def _show(title: str, checks: Sequence[Check]) -> int:
     terminal = Terminal()
     terminal.print(text(title, style="bold"))
     for check in checks:
-        facts = text("  ", _MARK[check.state.value], " ", (f"{check.name:<13}", "bold"), f" {check.detail}", lines=True)
-        terminal.print(facts, soft_wrap=True)
+        detail = text(check.detail.replace("\n", f"\n{INDENT}"), lines=True)
+        terminal.print(text("  ", _MARK[check.state.value], " ", (f"{check.name:<14}", "bold"), detail), soft_wrap=True)
         if check.fix and check.state.value != "fine":
-            terminal.print(text(f"                → {check.fix}", style="cyan"), soft_wrap=True)
+            terminal.print(text(f"{INDENT}→ {check.fix}", style="cyan"), soft_wrap=True)
     return sum(check.state.value == "broken" for check in checks)
 
 

@@ -46,7 +46,7 @@ def notices_table(notices: Sequence[NoticeView]) -> Table:
 def notice_text(notice: Notice | NoticeView) -> Text:
     """A notice with its rule, its text and, on a second line, its first places."""
     places = ", ".join(notice.places) + (", …" if notice.rows > len(notice.places) else "")
-    head = text((notice.rule.replace("_", " "), "bold"), ": ", text(notice.text, lines=True))
+    head = text((notice.rule.replace("_", " "), "bold"), ": ", notice.text)
     return Text("\n").join([head, text(places, style="bright_black")]) if notice.places else head
 
 

@@ -39,7 +39,7 @@ def upload(
         async with GatewayClient(url) as gateway:
             dataset = await gateway.upload(file, name=name or file.name, dataset_type=kind, domain=domain, user_id=user)
         if as_json:
-            echo_json(dataset.model_dump_json(by_alias=True))
+            echo_json(dataset)
         else:
             echo(dataset.dataset_id)
             echo(f"{dataset.name}: {dataset.file_size:,} bytes at {dataset.storage_path}", err=True)
