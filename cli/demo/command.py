@@ -50,7 +50,7 @@ def demo(
 
     from cli.demo.run import Demo
 
-    path = create_folder(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
+    path = create_folder(folder, private=True) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
     outcome = asyncio.run(_run(Demo(arm.value, seed, path), broker, keep))
     echo(outcome.as_json())
 

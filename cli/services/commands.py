@@ -46,7 +46,7 @@ def up(
     """
     from infra.loop import run
 
-    run(_up(create_folder(folder), port, broker))
+    run(_up(create_folder(folder, private=True), port, broker))
 
 
 async def _up(folder: Path, port: int | None, broker: Broker) -> None:

@@ -209,7 +209,7 @@ def test_a_child_gets_no_secrets_in_its_environment() -> None:
         "PGPASSWORD": "p",
         "MY_API_KEY": "k",
     }
-    given = child_environment(own, Path("/w"))
+    given = child_environment(own, Path("/w"), Path("/w/t"))
     assert set(given) & set(own) == {"PATH", "HF_TOKEN"}
     assert given["DO_NOT_TRACK"] == given["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
