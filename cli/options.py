@@ -23,11 +23,11 @@ def create_folder(folder: Path, option: str = "--folder", *, private: bool = Fal
     import tempfile
 
     from contracts.errors import FieldError, InvalidInput
-    from infra.private_folders import make_private
+    from infra.private_folders import create_private
 
     try:
         path = folder.expanduser().resolve()
-        make_private(path) if private else path.mkdir(parents=True, exist_ok=True)
+        create_private(path) if private else path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except (OSError, RuntimeError) as error:  # RuntimeError: no such user in ~user
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -21,8 +21,8 @@ class NotPrivate(TreadleError):
         super().__init__(f"{folder} belongs to another user: remove it, or choose another folder")
 
 
-def make_private(folder: Path) -> Path:
-    """Create a folder and its missing parents for this user only; close an existing folder to others. Returns it.
+def create_private(folder: Path) -> Path:
+    """Create a folder and its missing parents for this user only; existing ones stay as they are. Returns the folder.
 
     Raises NotPrivate if the folder belongs to another user, unless this user is root, or if a folder above it was
     created by another user in a place where every user may do so, such as /tmp.
@@ -33,6 +33,12 @@ def make_private(folder: Path) -> Path:
             raise NotPrivate(path)
     if os.geteuid() not in {0, folder.stat().st_uid}:
         raise NotPrivate(folder)
+    return folder
+
+
+def make_private(folder: Path) -> Path:
+    """Create a folder as `create_private` does, and close an existing one to other users."""
+    create_private(folder)
     if stat.S_IMODE(folder.stat().st_mode) & UMASK:
         folder.chmod(FOLDER_MODE)
     return folder
