@@ -30,8 +30,8 @@ _REPETITIVE_LOGGER = "aiormq.connection"
 """It logs many lines for each lost connection; the bus adapter logs one."""
 
 
-def configure_logs(settings: Settings, service: str) -> None:
-    """Set up logging for this process and its libraries; called once per process, at a composition root."""
+def configure_logs(settings: Settings, service: str, *, final: bool = True) -> None:
+    """Set up logging for this process and its libraries, at a composition root; again only if not `final`."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -40,7 +40,7 @@ def configure_logs(settings: Settings, service: str) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=final,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings, service))

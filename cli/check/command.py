@@ -60,8 +60,10 @@ def check(
     import asyncio
 
     from cli.check.view import show_report
+    from cli.settings import log_warnings
     from contracts.options import OptimizationOptions
 
+    log_warnings()
     options = OptimizationOptions(
         answers=answers,
         max_loss=max_loss,

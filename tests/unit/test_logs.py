@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +13,6 @@ from contracts.tasks import AttemptKey, Phase
 from infra.logs import bind, bound, configure_logs, without_credentials
 from infra.settings import Settings
 from tests.hostile import LEGIT, hostile_text, unsafe_characters
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def logger() -> Any:
