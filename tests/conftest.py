@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,11 +27,13 @@ def _plain_tracebacks() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    """Undo what a command has configured in this process."""
+def _restore_process() -> Iterator[None]:
+    """Undo what a command has configured in this process: its logs and its umask."""
     root, configured = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
+    os.umask(umask := os.umask(0))
     yield
+    os.umask(umask)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**configured)
