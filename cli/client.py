@@ -21,6 +21,7 @@ from contracts.files import FilesView
 from contracts.http import DatasetView, TaskView
 from contracts.submissions import Problem
 from contracts.waiting import TaskDetail
+from infra.safe_text import safe_text
 
 TIMEOUT = 30.0
 """Seconds until a response must arrive. Uploads have no timeout; streams have `_STREAM_TIMEOUT`."""
@@ -41,13 +42,16 @@ class GatewayUnreachable(TreadleError):
 
 
 class RequestRefused(TreadleError):
-    """The gateway refused a request; `wrong_input` is true if the request itself was invalid (400, 413 or 422)."""
+    """The gateway refused a request; `wrong_input` is true if the request itself was invalid (400, 413 or 422).
+
+    Its text has one line for each invalid field.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.wrong_input = problem.status in {400, 413, 422}
-        fields = "\n".join(f"{error.field}: {error.message}" for error in problem.errors)
-        super().__init__(fields or problem.detail or problem.title)
+        fields = [f"{error.field}: {error.message}" for error in problem.errors]
+        super().__init__("\n".join(map(safe_text, fields or [problem.detail or problem.title])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -14,24 +16,60 @@ FAILED, WRONG_INPUT = 1, 2
 class ReadableErrors(TyperGroup):
     """A command group that prints Treadle's errors as sentences."""
 
+    def make_context(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401  # the signature is typer's
+        """Parse the options of the group."""
+        with _safe_usage_errors():
+            return super().make_context(*given, **named)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # the signature is typer's
-        """Run the command; exit with 2 after wrong input, 1 after another Treadle or file error, 130 after Ctrl-C."""
+        """Run the command; exit with 2 after wrong input, 1 after any other error, 130 after Ctrl-C.
+
+        Treadle's errors and errors about a file are printed as sentences, unforeseen ones with their traceback.
+        """
         from contracts.errors import InvalidInput, TreadleError
 
         try:
-            return super().invoke(ctx)
+            with _safe_usage_errors():
+                return super().invoke(ctx)
         except TreadleError as error:
             wrong = isinstance(error, InvalidInput) or getattr(error, "wrong_input", False)
             fail(str(error), status=WRONG_INPUT if wrong else FAILED)
         except OSError as error:
-            if error.filename is None:
-                raise  # no file is named, so it is not the user's input: keep the traceback
+            if error.filename is None:  # no file is named, so it is not the user's input
+                _fail_with_traceback()
             fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except Exception:  # noqa: BLE001  # the last boundary: typer would print the texts of exceptions as they are
+            _fail_with_traceback()
+
+
+@contextmanager
+def _safe_usage_errors() -> Iterator[None]:
+    """Escape the texts of typer's own errors, which quote arguments such as the names of files."""
+    from infra.safe_text import safe_text
+
+    try:
+        yield
+    except typer.TyperException as error:
+        error.message = safe_text(error.message)
+        raise
 
 
 def fail(sentence: str, *, status: int = FAILED) -> NoReturn:
-    """Print `sentence` in red on standard error and exit with `status`."""
-    typer.secho(sentence, fg=typer.colors.RED, err=True)
+    """Print `sentence` in red on standard error and exit with `status`.
+
+    Lines after the first are indented, so that none of them looks like a line of another command.
+    """
+    from cli.terminal import echo
+
+    echo(sentence.replace("\n", "\n  "), lines=True, err=True, colour="red")
     raise typer.Exit(status)
+
+
+def _fail_with_traceback() -> NoReturn:
+    import traceback
+
+    fail(traceback.format_exc().rstrip())

@@ -15,15 +15,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 TaskId = Annotated[str, typer.Argument(metavar="TASK", help="Id of the task, as printed by `treadle tasks`.")]
 
 
-def create_folder(folder: Path, option: str = "--folder") -> Path:
-    """Create the folder and return its absolute path. Raises InvalidInput for `option` if it is not writable."""
+def create_folder(folder: Path, option: str = "--folder", *, private: bool = False) -> Path:
+    """Create the folder, if `private` for this user only, and return its absolute path.
+
+    Raises InvalidInput for `option` if it is not writable.
+    """
     import tempfile
 
     from contracts.errors import FieldError, InvalidInput
+    from infra.private_folders import create_private
 
     try:
         path = folder.expanduser().resolve()
-        path.mkdir(parents=True, exist_ok=True)
+        create_private(path) if private else path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except (OSError, RuntimeError) as error:  # RuntimeError: no such user in ~user
         why = error.strerror if isinstance(error, OSError) else str(error)

@@ -8,6 +8,7 @@ import typer
 
 from cli.durations import START_IN, seconds
 from cli.options import DEFAULT_URL, TaskId, Url
+from cli.terminal import echo
 
 Reason = Annotated[str | None, typer.Option(help="Why you do this; stored in the task's history.")]
 RequiredReason = Annotated[str, typer.Option("--reason", help="Why you do this; stored in the task's history.")]
@@ -137,6 +138,6 @@ def _request(url: str, task: str, action: str, **body: str | float | None) -> No
         given = {name: value for name, value in body.items() if value is not None}
         async with GatewayClient(url) as gateway:
             answer = TaskView.model_validate(await gateway.post(f"/api/tasks/{task}/{action}", given))
-        typer.echo(f"{answer.task_name} is {answer.status}")
+        echo(f"{answer.task_name} is {answer.status}")
 
     asyncio.run(send())

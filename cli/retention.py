@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.durations import seconds
 from cli.options import AsFormat, OutputFormat
+from cli.terminal import Terminal, echo, echo_json
 
 if TYPE_CHECKING:
     from control.maintenance.retention import Cleaned
@@ -67,17 +67,16 @@ async def _clean(older_than: float, dry_run: bool) -> Cleaned:
 
 
 def _show_table(cleaned: Cleaned, dry_run: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if cleaned.unreferenced:
         table = Table("artifact", "reason", "objects", "bytes", box=None, header_style="bold", pad_edge=False)
         for artifact in cleaned.unreferenced:
             table.add_row(artifact.prefix, artifact.reason, str(len(artifact.keys)), f"{artifact.size:,}")
-        Console().print(table)
+        Terminal().print(table)
     verb = "would be" if dry_run else "were"
     summary = f"{len(cleaned.unreferenced)} artifacts of {cleaned.size:,} bytes and {cleaned.inbox} inbox rows"
-    typer.echo(f"{summary} {verb} deleted")
+    echo(f"{summary} {verb} deleted")
 
 
 def _show_json(cleaned: Cleaned, dry_run: bool) -> None:
@@ -86,4 +85,4 @@ def _show_json(cleaned: Cleaned, dry_run: bool) -> None:
         for artifact in cleaned.unreferenced
     ]
     result = {"dryRun": dry_run, "artifacts": artifacts, "bytes": cleaned.size, "inboxRows": cleaned.inbox}
-    typer.echo(json.dumps(result))
+    echo_json(result)

@@ -8,15 +8,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from contracts.errors import FieldError, InvalidInput, error_text
+from infra.logs import configure_logs
 from infra.settings import Settings
 
 
 def read_settings(given: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the environment, overridden by `given` unless None. Raises InvalidInput if one is invalid."""
+    """Settings from the environment, overridden by `given` unless None. Raises InvalidInput if one is invalid.
+
+    Warnings of the parts that a command then uses go to standard error, until a service configures its own logs.
+    """
+    log_warnings()
     try:
         return Settings(**{name: value for name, value in (given or {}).items() if value is not None})
     except ValidationError as error:
         raise InvalidInput(tuple(_named(item["loc"], item["msg"]) for item in error.errors())) from error
+
+
+def log_warnings() -> None:
+    """Log warnings as lines on standard error; without this, structlog prints all events to standard output, raw."""
+    configure_logs(Settings.model_construct(log_level="WARNING"), "treadle", final=False)
 
 
 def _named(path: tuple[int | str, ...], message: str) -> FieldError:

@@ -99,7 +99,7 @@ class Database:
             await retry_policy(UNAVAILABLE_ERRORS, max_pause=2.0, stop=stop_after_delay(timeout))(_connect_once, pool)
         except (*UNAVAILABLE_ERRORS, *REFUSED_ERRORS) as error:
             pool.terminate()
-            raise DatabaseUnavailable(f"no database at {_address(dsn)}: {_reason(error)}") from error
+            raise DatabaseUnavailable(_no_login(dsn, error)) from error
         return cls(dsn, pool)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Row]:
@@ -130,7 +130,7 @@ class Database:
                 )
             )
         except (*UNAVAILABLE_ERRORS, *REFUSED_ERRORS) as error:
-            raise DatabaseUnavailable(f"no database at {_address(self._dsn)}: {_reason(error)}") from error
+            raise DatabaseUnavailable(_no_login(self._dsn, error)) from error
 
     async def close(self) -> None:
         """Close every connection; those in use are waited for, then terminated."""
@@ -219,6 +219,13 @@ def _id_as_text(value: object) -> str:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _no_login(dsn: str, error: Exception) -> str:
+    """Why the database cannot be used, and the setting to correct."""
+    if isinstance(error, REFUSED_ERRORS):
+        return f"the database at {_address(dsn)} refuses the login: {_reason(error)}; check TREADLE_DATABASE_URL"
+    return f"no database at {_address(dsn)}: {_reason(error)}; check TREADLE_DATABASE_URL, and whether the server runs"
 
 
 def _address(dsn: str) -> str:

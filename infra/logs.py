@@ -8,26 +8,30 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from textwrap import indent
 from typing import Any
 
 import structlog
 from structlog.types import Processor
 
 from contracts.tasks import AttemptKey
+from infra.safe_text import safe_text
 from infra.settings import Settings
 
 MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
+_TRACES = frozenset({"exception", "stack"})
+"""Fields that have lines; all others are one line, so that no text can look like a line of its own."""
 _VERBOSE_LIBRARIES = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
 """Libraries whose INFO lines describe only their own internals."""
 _REPETITIVE_LOGGER = "aiormq.connection"
 """It logs many lines for each lost connection; the bus adapter logs one."""
 
 
-def configure_logs(settings: Settings, service: str) -> None:
-    """Set up logging for this process and its libraries; called once per process, at a composition root."""
+def configure_logs(settings: Settings, service: str, *, final: bool = True) -> None:
+    """Set up logging for this process and its libraries, at a composition root; again only if not `final`."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -36,7 +40,7 @@ def configure_logs(settings: Settings, service: str) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=final,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings, service))
@@ -59,12 +63,33 @@ def bind(attempt: AttemptKey) -> None:
 
 
 def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that masks passwords, tokens, and credentials in addresses."""
+    """A structlog processor that masks passwords, tokens, and credentials in addresses, also in nested values."""
     for name, value in event.items():
-        if _SECRET_KEY.search(name):
-            event[name] = MASK
-        elif isinstance(value, str):
-            event[name] = without_credentials(value)
+        event[name] = _masked(name, value)
+    return event
+
+
+def _masked(name: str, value: object) -> object:
+    match value:
+        case _ if _SECRET_KEY.search(name):
+            return MASK
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {str(key): _masked(str(key), item) for key, item in value.items()}
+        case list() | tuple() | set():
+            return [_masked(name, item) for item in value]
+        case _:
+            return without_credentials(value if isinstance(value, str) else repr(value))
+
+
+def _safe(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what could steer a terminal; the lines of a traceback are indented, so that none looks like an event."""
+    for name, value in event.items():
+        if isinstance(value, str) and name in _TRACES:
+            event[name] = indent(safe_text(value, lines=True), "    ")
+        elif not isinstance(value, int | float | None):
+            event[name] = safe_text(value if isinstance(value, str) else repr(value))
     return event
 
 
@@ -85,19 +110,16 @@ def _shared(service: str) -> list[Processor]:
 
 
 def _formatter(settings: Settings, service: str) -> logging.Formatter:
-    """Exceptions become text before masking, so that secrets in their texts are masked too."""
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    """Exceptions become text before masking, so that secrets in their texts are masked too. JSON is all ASCII."""
+    console = (_safe, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    rendering: tuple[Processor, ...] = (structlog.processors.JSONRenderer(),) if settings.log_json else console
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(service),
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             masked,
-            renderer,
+            *rendering,
         ],
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -22,6 +24,19 @@ def _plain_tracebacks() -> None:
     """Make structlog print tracebacks as Python does, because its default format is slow."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+
+
+@pytest.fixture(autouse=True)
+def _restore_process() -> Iterator[None]:
+    """Undo what a command has configured in this process: its logs and its umask."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    os.umask(umask := os.umask(0))
+    yield
+    os.umask(umask)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

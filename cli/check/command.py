@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import AsJson
+from cli.terminal import Terminal, echo_json
 from contracts.options import Answers
+from infra.safe_text import safe_text
 
 if TYPE_CHECKING:
     from contracts.checks import CheckReport
@@ -58,8 +60,10 @@ def check(
     import asyncio
 
     from cli.check.view import show_report
+    from cli.settings import log_warnings
     from contracts.options import OptimizationOptions
 
+    log_warnings()
     options = OptimizationOptions(
         answers=answers,
         max_loss=max_loss,
@@ -72,7 +76,7 @@ def check(
     with _progress_bar() as on_step:
         report = asyncio.run(_run(given, options, _location(model) if model else None, seed, max_length, on_step))
     if as_json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        echo_json(report)
     else:
         show_report(report, file.name)
     if report.problem:
@@ -116,15 +120,15 @@ async def _run(
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
     """Show the steps on standard error; yields a function to call with each progress line."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    terminal = Terminal(stderr=True)
+    stage = TextColumn("{task.description}", markup=False)
+    columns = (stage, BarColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal, transient=True) as progress:
         bar = progress.add_task("starting", total=None)
 
         def on_step(line: ProgressLine) -> None:
-            progress.update(bar, description=line.stage, completed=line.done, total=line.total or None)
+            progress.update(bar, description=safe_text(line.stage), completed=line.done, total=line.total or None)
 
         yield on_step

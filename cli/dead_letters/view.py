@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cli.durations import format_duration
 from cli.options import OutputFormat
-from cli.terminal import printable
+from cli.terminal import Terminal, echo, echo_json, text
 from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import MAX_DEAD_LETTERS, Replayed
 from infra.logs import masked
@@ -23,18 +20,18 @@ from infra.logs import masked
 def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
     """Print one row for each letter."""
     if form is OutputFormat.JSON:
-        return typer.echo(json.dumps([_facts(letter) for letter in letters]))
+        return echo_json([_facts(letter) for letter in letters])
     if not letters:
-        return typer.echo("there are no dead letters")
+        return echo("there are no dead letters")
     table = _table("id", "queue", "kind", "task, attempt", "age", "bytes", "failures", "reason")
     for letter in letters:
         subject = " ".join(part for part in (letter.task_id, letter.attempt) if part)
         age = format_duration(_age(letter)) if letter.published_at else ""
         size, failures = str(len(letter.body)), str(letter.failures)
-        table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
-    Console().print(table)
+        table.add_row(*map(_shown, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
+    Terminal().print(table)
     if len(letters) == MAX_DEAD_LETTERS:
-        typer.echo(f"these are the {MAX_DEAD_LETTERS:,} oldest dead letters; there may be more", err=True)
+        echo(f"these are the {MAX_DEAD_LETTERS:,} oldest dead letters; there may be more", err=True)
     return None
 
 
@@ -42,35 +39,33 @@ def show_one(letter: DeadLetter, form: OutputFormat) -> None:
     """Print a letter with its headers and its body; secrets in the headers are masked, as in logs."""
     facts = {**_facts(letter), "headers": _masked(letter.headers), "body": _body(letter.body)}
     if form is OutputFormat.JSON:
-        return typer.echo(json.dumps(facts))
+        return echo_json(facts)
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        text = value if isinstance(value, str | int | None) else json.dumps(value, indent=2, ensure_ascii=False)
-        table.add_row(Text(name, style="bold"), _plain(text))
-    return Console().print(table)
+        words = value if isinstance(value, str | int | None) else json.dumps(value, indent=2, ensure_ascii=False)
+        table.add_row(text(name, style="bold"), text(_shown(words), lines=True))
+    return Terminal().print(table)
 
 
 def show_replayed(results: Sequence[Replayed], form: OutputFormat) -> None:
     """Print what happened to each replayed letter."""
     if form is OutputFormat.JSON:
-        return typer.echo(
-            json.dumps(
-                [{"id": result.letter.id, "result": _outcome(result), "reason": _reason(result)} for result in results]
-            )
+        return echo_json(
+            [{"id": result.letter.id, "result": _outcome(result), "reason": _reason(result)} for result in results]
         )
     if not results:
-        return typer.echo("there are no dead letters")
+        return echo("there are no dead letters")
     table = _table("id", "kind", "result", "reason")
     for result in results:
-        table.add_row(*map(_plain, (result.letter.id, result.letter.kind, _outcome(result), _reason(result))))
-    return Console().print(table)
+        table.add_row(*map(_shown, (result.letter.id, result.letter.kind, _outcome(result), _reason(result))))
+    return Terminal().print(table)
 
 
 def show_purged(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
     """Print how many letters were deleted; as JSON, print the letters."""
     if form is OutputFormat.JSON:
-        return typer.echo(json.dumps([_facts(letter) for letter in letters]))
-    return typer.echo(f"dead letters deleted: {len(letters)}")
+        return echo_json([_facts(letter) for letter in letters])
+    return echo(f"dead letters deleted: {len(letters)}")
 
 
 def _outcome(result: Replayed) -> str:
@@ -113,9 +108,8 @@ def _body(body: bytes) -> Any:  # noqa: ANN401  # any JSON value
         return body.decode(errors="backslashreplace")
 
 
-def _plain(value: str | int | None) -> Text:
-    """Text from a message."""
-    return Text(printable("" if value is None else str(value)))
+def _shown(value: str | int | None) -> str:
+    return "" if value is None else str(value)
 
 
 def _table(*columns: str) -> Table:

@@ -11,6 +11,7 @@ import typer
 
 from cli.options import create_folder
 from cli.services.commands import Broker
+from cli.terminal import Terminal, echo, text
 from contracts.options import Arm
 
 if TYPE_CHECKING:
@@ -49,14 +50,12 @@ def demo(
 
     from cli.demo.run import Demo
 
-    path = create_folder(folder) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
+    path = create_folder(folder, private=True) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
     outcome = asyncio.run(_run(Demo(arm.value, seed, path), broker, keep))
-    typer.echo(outcome.as_json())
+    echo(outcome.as_json())
 
 
 async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
-    from rich.console import Console
-
     from cli.client import GatewayClient
     from cli.demo.report import report
     from cli.demo.run import prepared, run
@@ -64,23 +63,24 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
     from cli.tasks.watch import follow
     from infra.stack.local import LocalStack
 
-    console = Console(highlight=False)
-    console.print(f"[bold]Treadle demo[/]: BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}")
+    terminal = Terminal()
+    title = f": BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}"
+    terminal.print(text(("Treadle demo", "bold"), title))
     async with prepared(demo) as ready, LocalStack(demo.folder / "stack", broker=broker.value) as stack:
         parts = stack.describe()
-        console.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
+        terminal.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
         settings = stack.settings(http_port=0)
         with _log_to_file(settings, demo.folder / "treadle.log"):
             async with running(settings) as url, GatewayClient(url) as gateway:
 
                 async def show_progress(task: TaskView) -> None:
-                    board = await follow(gateway, str(task.task_id), console, transient=True)
-                    console.print(f"{board.name}: {board.status}, iterations: {len(board.iterations)}")
+                    board = await follow(gateway, str(task.task_id), terminal, transient=True)
+                    terminal.print(f"{board.name}: {board.status}, iterations: {len(board.iterations)}")
 
                 outcome = await run(ready, gateway, parts, show_progress)
-                report(console, outcome)
+                report(terminal, outcome)
                 if keep:
-                    console.print(
+                    terminal.print(
                         f"The services keep running: {url}/docs, treadle tasks --url {url}. Ctrl-C stops them."
                     )
                     await stop_signal()

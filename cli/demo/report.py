@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.text import Text
 
 from cli.demo.chart import save_png, terminal_chart
 from cli.demo.run import DemoResult
 from cli.tasks.view import iterations_table
+from cli.terminal import Terminal, text
 
 ARM_NOTES = {
     "targeted": "The gain comes from the new labels and from their targeting. For a fair comparison, draw as many rows "
@@ -20,7 +20,7 @@ MAX_CHART_WIDTH = 100
 """Columns of the terminal."""
 
 
-def report(console: Console, outcome: DemoResult) -> None:
+def report(terminal: Terminal, outcome: DemoResult) -> None:
     """Print the report, and write the chart to curve.png in the folder of the demo."""
     demo, results = outcome.demo, outcome.iterations
     png = demo.folder / "curve.png"
@@ -30,24 +30,23 @@ def report(console: Console, outcome: DemoResult) -> None:
         title="A small language model learns to answer a bank's questions",
         subtitle=f"BANKING77, 20 intents · arm {demo.arm}, seed {demo.seed} · bands: 95 % bootstrap intervals",
     )
-    console.print()
-    console.print(iterations_table(results, outcome.task.best_iteration))
-    console.print(Text("★ best by dev; brackets: 95 % interval", "bright_black"))
-    width = min(console.width, MAX_CHART_WIDTH)
-    console.print(Text.from_ansi(terminal_chart(results, width=width, colour=console.is_terminal)))
-    _summary(console, outcome)
+    terminal.print()
+    terminal.print(iterations_table(results, outcome.task.best_iteration))
+    terminal.print(text("★ best by dev; brackets: 95 % interval", style="bright_black"))
+    width = min(terminal.width, MAX_CHART_WIDTH)
+    terminal.print(Text.from_ansi(terminal_chart(results, width=width, colour=terminal.is_terminal)))
+    _summary(terminal, outcome)
     for name, path in (("curve", str(png)), *_paths(outcome)):
-        console.print(f"  [bold]{name:<10}[/] {path}", soft_wrap=True)
+        terminal.print(text("  ", (f"{name:<10}", "bold"), f" {path}"), soft_wrap=True)
 
 
-def _summary(console: Console, outcome: DemoResult) -> None:
+def _summary(terminal: Terminal, outcome: DemoResult) -> None:
     first, best = outcome.iterations[0], outcome.best
     assert first.test is not None and best.test is not None, "the demo has a test set"
-    console.print(
-        f"Sealed test: {first.test.value:.3f} → [bold]{best.test.value:.3f}[/] "
-        f"(gain {outcome.test_gain:+.3f}, iteration {best.iteration} being best by dev) in {outcome.seconds:.0f} s."
-    )
-    console.print(ARM_NOTES[outcome.demo.arm].format(seed=outcome.demo.seed), style="italic")
+    gain = f" (gain {outcome.test_gain:+.3f}, iteration {best.iteration} being best by dev)"
+    before, after = f"Sealed test: {first.test.value:.3f} → ", (f"{best.test.value:.3f}", "bold")
+    terminal.print(text(before, after, f"{gain} in {outcome.seconds:.0f} s."))
+    terminal.print(ARM_NOTES[outcome.demo.arm].format(seed=outcome.demo.seed), style="italic")
 
 
 def _paths(outcome: DemoResult) -> list[tuple[str, str]]:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DEFAULT_URL, Url
+from cli.terminal import Terminal, echo, text
 
 if TYPE_CHECKING:
     from cli.doctor.checks import Check
+
+
+INDENT = " " * 18
+"""Stands before the second and later lines of a check."""
 
 
 class Component(StrEnum):
@@ -47,23 +52,25 @@ def doctor(
     broken = 0 if only else _show("This machine", machine_checks())
     broken += _show("Configured components", asyncio.run(component_checks(settings, url, only or ())))
     if broken:
-        typer.secho(f"\n{broken} broken", fg=typer.colors.RED)
+        echo(f"\n{broken} broken", lines=True, colour="red")
         raise typer.Exit(1)
-    typer.secho("\neverything that is required works", fg=typer.colors.GREEN)
+    echo("\neverything that is required works", lines=True, colour="green")
 
 
 def _show(title: str, checks: Sequence[Check]) -> int:
     """Print the checks; return the number of broken ones."""
-    typer.secho(title, bold=True)
+    terminal = Terminal()
+    terminal.print(text(title, style="bold"))
     for check in checks:
-        typer.echo(f"  {_MARK[check.state.value]} {typer.style(f'{check.name:<13}', bold=True)} {check.detail}")
+        detail = text(check.detail.replace("\n", f"\n{INDENT}"), lines=True)
+        terminal.print(text("  ", _MARK[check.state.value], " ", (f"{check.name:<14}", "bold"), detail), soft_wrap=True)
         if check.fix and check.state.value != "fine":
-            typer.secho(f"                → {check.fix}", fg=typer.colors.CYAN)
+            terminal.print(text(f"{INDENT}→ {check.fix}", style="cyan"), soft_wrap=True)
     return sum(check.state.value == "broken" for check in checks)
 
 
 _MARK = {
-    "fine": typer.style("✓", fg=typer.colors.GREEN),
-    "optional": typer.style("·", fg=typer.colors.YELLOW),
-    "broken": typer.style("✗", fg=typer.colors.RED),
+    "fine": ("✓", "green"),
+    "optional": ("·", "yellow"),
+    "broken": ("✗", "red"),
 }

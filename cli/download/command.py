@@ -12,6 +12,7 @@ import typer
 
 from cli.download.layout import Only
 from cli.options import DEFAULT_URL, Url, create_folder
+from cli.terminal import Terminal, echo
 
 if TYPE_CHECKING:
     from cli.client import GatewayClient
@@ -45,12 +46,12 @@ def download(
     from cli.download.next_steps import next_steps
 
     folder, layout, fetched, removed = asyncio.run(_download(url, target, to, only, force))
-    typer.echo(folder)
-    typer.echo(f"{len(layout.files)} files; {len(layout.files) - fetched} of them were there already", err=True)
+    echo(folder)
+    echo(f"{len(layout.files)} files; {len(layout.files) - fetched} of them were there already", err=True)
     for name in removed:
-        typer.echo(f"{name}/ was left out: its files were deleted, for example by `treadle retention`", err=True)
+        echo(f"{name}/ was left out: its files were deleted, for example by `treadle retention`", err=True)
     for line in next_steps(folder, layout):
-        typer.echo(line, err=True)
+        echo(line, err=True)
 
 
 async def _download(
@@ -107,11 +108,10 @@ async def _save(gateway: GatewayClient, address: str, layout: Layout, folder: Pa
 @contextmanager
 def _progress_bar(size: int) -> Iterator[Callable[[int], None]]:
     """Show the progress of `size` bytes on standard error; yields a function to call with the bytes that arrived."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    terminal = Terminal(stderr=True)
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
         bar = progress.add_task("", total=size)
         yield partial(progress.advance, bar)

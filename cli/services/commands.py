@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -45,8 +46,10 @@ def up(
         treadle up --folder /data/treadle --port 9090
     """
     from infra.loop import run
+    from infra.private_folders import UMASK
 
-    run(_up(create_folder(folder), port, broker))
+    os.umask(UMASK)
+    run(_up(create_folder(folder, private=True), port, broker))
 
 
 async def _up(folder: Path, port: int | None, broker: Broker) -> None:
@@ -120,7 +123,9 @@ def worker(
     from cli.settings import read_settings
     from infra.logs import configure_logs
     from infra.loop import run
+    from infra.private_folders import UMASK
 
+    os.umask(UMASK)
     settings = read_settings({"worker_slots": slots})
     configure_logs(settings, kind)
 

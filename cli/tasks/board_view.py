@@ -9,6 +9,7 @@ from rich.text import Text
 
 from cli.tasks.board import Bar, Board
 from cli.tasks.view import iterations_table, status_text
+from cli.terminal import text
 from contracts.tasks import Phase
 
 METRICS_SHOWN = 2
@@ -21,7 +22,7 @@ def render(board: Board) -> RenderableType:
     parts: list[RenderableType] = [_heading(board), _bars(board), *_notices(board)]
     if board.iterations:
         parts += ["", iterations_table(board.iterations, board.best)]
-    parts += [Text(note, "yellow") for note in board.notes[-NOTES_SHOWN:]]
+    parts += [text(note, style="yellow") for note in board.notes[-NOTES_SHOWN:]]
     return Group(*parts)
 
 
@@ -30,12 +31,12 @@ def _notices(board: Board) -> list[Text]:
     lines = [line for bar in board.bars.values() for line in bar.notices]
     if len(lines) > NOTICES_SHOWN:
         lines = [*lines[: NOTICES_SHOWN - 1], f"{len(lines) - NOTICES_SHOWN + 1} more: see `treadle show`"]
-    return [Text(line, "bright_black", no_wrap=True, overflow="ellipsis") for line in lines]
+    return [text(line, style="bright_black", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
 def _heading(board: Board) -> Text:
     iteration = f" · iteration {board.iteration} of at most {board.max_iterations}" if board.max_iterations > 1 else ""
-    return Text.assemble((board.name, "bold"), " · ", status_text(board.status), iteration)
+    return text((board.name, "bold"), " · ", status_text(board.status), iteration)
 
 
 def _bars(board: Board) -> Table:
@@ -48,7 +49,7 @@ def _bars(board: Board) -> Table:
     for phase in Phase:
         bar = board.bars.get(phase)
         if bar is None:
-            grid.add_row(Text(phase.value, "bright_black"), ProgressBar(total=1, completed=0))
+            grid.add_row(text(phase.value, style="bright_black"), ProgressBar(total=1, completed=0))
         else:
             grid.add_row(phase.value, _bar(bar), _percent(bar), _time(bar), _detail(bar))
     return grid

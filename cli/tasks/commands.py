@@ -9,6 +9,7 @@ import typer
 
 from cli.durations import START_IN, format_duration, seconds
 from cli.options import DEFAULT_URL, AsJson, TaskId, Url
+from cli.terminal import echo, echo_json
 
 
 def submit(
@@ -95,13 +96,13 @@ async def _create(url: str, mode: str, body: dict[str, Any], key: str | None, as
     async with GatewayClient(url) as gateway:
         task = await gateway.submit(mode, body, key=key)
     if as_json:
-        typer.echo(task.model_dump_json(by_alias=True))
+        echo_json(task)
         return
-    typer.echo(task.task_id)
+    echo(task.task_id)
     next_command = "watch" if body.get("auto_start") else "start"
     after = body.get("start_after_seconds")
     state = f"starts in {format_duration(after)}" if after else f"is {task.status}"
-    typer.echo(f"{task.task_name} {state}; next: treadle {next_command} {task.task_id}", err=True)
+    echo(f"{task.task_name} {state}; next: treadle {next_command} {task.task_id}", err=True)
 
 
 def tasks(
@@ -124,7 +125,6 @@ def tasks(
         treadle tasks --status FAILED
     """
     import asyncio
-    import json
 
     from cli.client import GatewayClient
     from cli.tasks import view as task_view
@@ -134,7 +134,7 @@ def tasks(
         async with GatewayClient(url) as gateway:
             wanted = status.upper() if status else None
             answer = await gateway.get("/api/tasks", status=wanted, userId=user, page=page, pageSize=size)
-        typer.echo(json.dumps(answer)) if as_json else task_view.show_page(TaskPage.model_validate(answer))
+        echo_json(answer) if as_json else task_view.show_page(TaskPage.model_validate(answer))
 
     asyncio.run(show_page())
 
@@ -161,7 +161,7 @@ def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
             detail = await gateway.task(task)
             answer = await gateway.get(f"/api/tasks/{task}/executions")
         if as_json:
-            typer.echo(detail.model_dump_json(by_alias=True))
+            echo_json(detail)
         else:
             task_view.show_task(detail, TypeAdapter(list[ExecutionView]).validate_python(answer))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from cli.terminal import printable
+from cli.terminal import text
 from contracts.http import NoticeView
 from contracts.notices import Notice
 
@@ -17,11 +17,11 @@ LINE_LENGTH = 160
 
 def notice_line(notice: Notice) -> str:
     """A notice in one short line, e.g. `unreadable, 12 rows: a line is not JSON (train/a.jsonl:7, …)`."""
-    text = " ".join(notice.text.split())
-    short = text if len(text) <= LINE_LENGTH else f"{text[: LINE_LENGTH - 1]}…"
+    words = " ".join(notice.text.split())
+    short = words if len(words) <= LINE_LENGTH else f"{words[: LINE_LENGTH - 1]}…"
     more = ", …" if len(notice.places) > 1 or notice.rows > 1 else ""
     place = f" ({notice.places[0]}{more})" if notice.places else ""
-    return printable(f"{notice.rule.replace('_', ' ')}, {_rows(notice.rows)}: {short}{place}")
+    return f"{notice.rule.replace('_', ' ')}, {_rows(notice.rows)}: {short}{place}"
 
 
 def first_and_newest(notices: Sequence[NoticeView]) -> list[NoticeView]:
@@ -46,12 +46,8 @@ def notices_table(notices: Sequence[NoticeView]) -> Table:
 def notice_text(notice: Notice | NoticeView) -> Text:
     """A notice with its rule, its text and, on a second line, its first places."""
     places = ", ".join(notice.places) + (", …" if notice.rows > len(notice.places) else "")
-    return Text.assemble(
-        (printable(notice.rule.replace("_", " ")), "bold"),
-        ": ",
-        printable(notice.text),
-        (f"\n{printable(places)}" if notice.places else "", "bright_black"),
-    )
+    head = text((notice.rule.replace("_", " "), "bold"), ": ", notice.text)
+    return Text("\n").join([head, text(places, style="bright_black")]) if notice.places else head
 
 
 def _rows(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import DEFAULT_URL, AsJson, Url, UserId
+from cli.terminal import echo, echo_json
 
 
 def upload(
@@ -38,10 +39,10 @@ def upload(
         async with GatewayClient(url) as gateway:
             dataset = await gateway.upload(file, name=name or file.name, dataset_type=kind, domain=domain, user_id=user)
         if as_json:
-            typer.echo(dataset.model_dump_json(by_alias=True))
+            echo_json(dataset)
         else:
-            typer.echo(dataset.dataset_id)
-            typer.echo(f"{dataset.name}: {dataset.file_size:,} bytes at {dataset.storage_path}", err=True)
-            typer.echo(f"what a task does with its rows: treadle check {shlex.quote(str(file))}", err=True)
+            echo(dataset.dataset_id)
+            echo(f"{dataset.name}: {dataset.file_size:,} bytes at {dataset.storage_path}", err=True)
+            echo(f"what a task does with its rows: treadle check {shlex.quote(str(file))}", err=True)
 
     asyncio.run(send())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from cli.durations import format_duration
 from cli.tasks.notices import first_and_newest, notices_table
+from cli.terminal import Terminal, text
 from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
 from contracts.tasks import TaskStatus
@@ -28,7 +29,7 @@ COLOUR = {
 
 def status_text(status: TaskStatus) -> Text:
     """A status in its colour; cyan while the task is in progress."""
-    return Text(status.value, COLOUR.get(status, "cyan"))
+    return text(status.value, style=COLOUR.get(status, "cyan"))
 
 
 def score_text(score: Score | None) -> str:
@@ -55,7 +56,8 @@ def waiting_text(waiting: WaitingView, now: datetime) -> Text:
         times.append(f"since {_clock(waiting.since)} ({format_duration((now - waiting.since).total_seconds())})")
     if waiting.until is not None:
         times.append(f"until {_clock(waiting.until)} (in {format_duration((waiting.until - now).total_seconds())})")
-    return Text.assemble((waiting.sentence, "yellow"), "\n" if times else "", (", ".join(times), "bright_black"))
+    sentence = text(waiting.sentence, style="yellow", lines=True)
+    return Text("\n").join([sentence, text(", ".join(times), style="bright_black")]) if times else sentence
 
 
 def _clock(moment: datetime) -> str:
@@ -81,7 +83,7 @@ def iterations_table(iterations: Sequence[IterationView], best: int | None) -> T
 def show_page(page: TaskPage) -> None:
     """Print a page of tasks."""
     if not page.items:
-        Console().print("no tasks" if page.page == 1 else f"no tasks on page {page.page}")
+        Terminal().print("no tasks" if page.page == 1 else f"no tasks on page {page.page}")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("task", no_wrap=True)
@@ -93,22 +95,27 @@ def show_page(page: TaskPage) -> None:
         best = "" if task.best_score is None else f"{task.best_score:.3f}"
         table.add_row(str(task.task_id), task.task_name, status_text(task.status), str(task.current_iteration), best)
     more = f"page {page.page} of {-(-page.total // page.page_size)}, {page.total} tasks"
-    Console().print(Group(table, Text(more, "bright_black")) if page.total > len(page.items) else table)
+    Terminal().print(Group(table, text(more, style="bright_black")) if page.total > len(page.items) else table)
 
 
 def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
     """Print one task with its iterations, what happened to its rows, and its attempts."""
-    console = Console()
-    console.print(_facts(task))
+    terminal = Terminal()
+    terminal.print(_facts(task))
     if task.iterations:
-        console.print("\n[bold]Iterations[/]", iterations_table(task.iterations, task.best_iteration), sep="\n")
+        terminal.print(*_heading("Iterations"), iterations_table(task.iterations, task.best_iteration), sep="\n")
     if task.notices:
         shown = first_and_newest(task.notices)
-        console.print("\n[bold]What happened to the rows[/]", notices_table(shown), sep="\n")
+        terminal.print(*_heading("What happened to the rows"), notices_table(shown), sep="\n")
         if len(shown) < len(task.notices):
-            console.print("--json shows those of other iterations too", style="bright_black")
+            terminal.print("--json shows those of other iterations too", style="bright_black")
     if attempts:
-        console.print("\n[bold]Attempts[/]", _attempts_table(attempts), sep="\n")
+        terminal.print(*_heading("Attempts"), _attempts_table(attempts), sep="\n")
+
+
+def _heading(words: str) -> tuple[str, Text]:
+    """An empty line and a title."""
+    return "", text(words, style="bold")
 
 
 def _facts(task: TaskDetail) -> Table:
@@ -118,7 +125,7 @@ def _facts(task: TaskDetail) -> Table:
         ("name", task.task_name),
         ("status", status_text(task.status)),
         ("waiting", waiting_text(task.waiting, datetime.now(UTC)) if task.waiting else None),
-        ("reason", " · ".join(part for part in (task.reason, task.message) if part) or None),
+        ("reason", text(" · ".join(part for part in (task.reason, task.message) if part), lines=True)),
         ("iteration", iteration),
         ("model", task.model_name),
         ("dataset", task.dataset_id),
@@ -143,5 +150,5 @@ def _attempts_table(attempts: Sequence[ExecutionView]) -> Table:
         if attempt.started_at and attempt.completed_at:
             seconds = f"{(attempt.completed_at - attempt.started_at).total_seconds():.1f}"
         row = (str(attempt.iteration), attempt.phase, str(attempt.attempt), attempt.status, seconds)
-        table.add_row(*row, attempt.worker_id or "", attempt.message or "")
+        table.add_row(*row, attempt.worker_id or "", text(attempt.message or "", lines=True))
     return table

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cli.options import DEFAULT_URL, TaskId, Url
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.live import Live
 
     from cli.client import GatewayClient
     from cli.tasks.board import Board
+    from cli.terminal import Terminal
 
 REFRESH = 5
 """Redraws per second."""
@@ -31,15 +32,14 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
     """
     import asyncio
 
-    from rich.console import Console
-
     from cli.client import GatewayClient
     from cli.errors import fail
+    from cli.terminal import Terminal
     from contracts.tasks import TaskStatus
 
     async def until_end() -> None:
         async with GatewayClient(url) as gateway:
-            board = await follow(gateway, task, Console())
+            board = await follow(gateway, task, Terminal())
             if board.status is not TaskStatus.COMPLETED:
                 ended = await gateway.task(task)
                 why = f": {ended.message or ended.reason}" if ended.status is TaskStatus.FAILED else ""
@@ -48,15 +48,15 @@ def watch(task: TaskId, url: Url = DEFAULT_URL) -> None:
     asyncio.run(until_end())
 
 
-async def follow(gateway: GatewayClient, task_id: str, console: Console, *, transient: bool = False) -> Board:
-    """Show a task on `console` until it ends; returns the final board. `transient` clears the display at the end."""
+async def follow(gateway: GatewayClient, task_id: str, terminal: Terminal, *, transient: bool = False) -> Board:
+    """Show a task on `terminal` until it ends; returns the final board. `transient` clears the display at the end."""
     from cli.tasks.board import Board
 
     board = Board.of(await gateway.task(task_id))
-    with _live(board, console, transient) as live:
+    with _live(board, terminal, transient) as live:
         async for line in _lines(gateway, task_id, board):
             if live is None:
-                console.print(line, highlight=False, markup=False)
+                terminal.print(line, soft_wrap=True)
     return board
 
 
@@ -69,12 +69,13 @@ async def _lines(gateway: GatewayClient, task_id: str, board: Board) -> AsyncIte
             return
 
 
-def _live(board: Board, console: Console, transient: bool) -> AbstractContextManager[Live | None]:
-    """A live display, or None if `console` is not a terminal."""
-    if not console.is_terminal:
+def _live(board: Board, terminal: Terminal, transient: bool) -> AbstractContextManager[Live | None]:
+    """A live display, or None if `terminal` is a pipe or a file."""
+    if not terminal.is_terminal:
         return nullcontext()
     from rich.live import Live
 
     from cli.tasks.board_view import render
 
-    return Live(get_renderable=lambda: render(board), console=console, refresh_per_second=REFRESH, transient=transient)
+    show = partial(render, board)
+    return Live(get_renderable=show, console=terminal, refresh_per_second=REFRESH, transient=transient)

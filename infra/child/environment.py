@@ -25,10 +25,11 @@ KILL_TIMEOUT = 5.0
 log = structlog.get_logger(__name__)
 
 
-def child_environment(ours: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The worker's environment without secrets: programs only read and write the job's folder."""
+def child_environment(ours: Mapping[str, str], folder: Path, temporary: Path) -> dict[str, str]:
+    """The worker's environment without secrets; `temporary` is for files that are deleted when the child has ended."""
     kept = {name: value for name, value in ours.items() if name in ALLOWED_VARIABLES or not _may_be_secret(name)}
-    return {**DEFAULT_VARIABLES, **kept, **FIXED_VARIABLES, MARK_VARIABLE: str(folder)}
+    own = {MARK_VARIABLE: str(folder), "TMPDIR": str(temporary)}
+    return {**DEFAULT_VARIABLES, **kept, **FIXED_VARIABLES, **own}
 
 
 def end_orphaned_children(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import shutil
 import signal
 import sys
 import threading
@@ -14,9 +16,29 @@ READ_SIZE = 4096
 
 
 def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent ends, even while a C extension holds the interpreter lock."""
+    """Make the kernel kill this process when its parent ends, even while a C extension holds the interpreter lock.
+
+    If the parent has ended already, which closed the pipe of standard input, this process ends at once.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    stdin = select.poll()
+    stdin.register(0, select.POLLHUP)
+    if any(event & select.POLLHUP for _, event in stdin.poll(0)):
+        os._exit(0)
+
+
+def dies_with_parent(death_signal: signal.Signals) -> list[str]:
+    """A command prefix that makes the kernel send `death_signal` when this process ends, even if it is killed.
+
+    `setpriv` sets the signal because Python code between fork and exec is unsafe beside other threads. The kernel sends
+    it when the forking *thread* ends, so it is set only in the main thread, which ends with the process. On systems
+    without setpriv (outside Linux), the servers of a killed process keep running.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [setpriv, "--pdeathsig", death_signal.name.removeprefix("SIG"), "--"]
 
 
 def watch_parent() -> None:

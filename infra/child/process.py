@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,11 +17,15 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from infra.child.environment import child_environment
+from infra.child.lifeline import dies_with_parent
 from infra.child.outcome import ProgramExit, program_exit
 from infra.child.pipes import ChildPipes
+from infra.private_folders import make_private, open_private
 
 LOG = "log.txt"
 """File in the job's folder with the standard error of the child process."""
+CHILD_FILES = "child-"
+"""How the names of a process's files in the worker's folder begin: its log before it has a job, its temporary files."""
 OUTPUT_TIMEOUT = 3.0
 """Seconds for which the output is still read after the child process has ended."""
 
@@ -42,21 +47,26 @@ class ProgressLine(BaseModel):
 class ChildProcess:
     """One process that runs one job, the leader of its own session and process group."""
 
-    def __init__(self, module: str, process: Process, pipes: ChildPipes, log: Path, grace: float) -> None:
+    def __init__(
+        self, module: str, process: Process, pipes: ChildPipes, log: Path, temporary: Path, grace: float
+    ) -> None:
         self.module = module
         self._process = process
         self._pipes = pipes
         self._log = log
+        self._temporary = temporary
         self._grace = grace
         self._stopping = False
 
     @classmethod
     async def start(cls, module: str, folder: Path, grace: float) -> ChildProcess:
         """Start a process that imports `module` and then waits for its job. `folder` is the folder of the worker."""
-        log = folder / f"child-{time.monotonic_ns()}.log"
+        name = f"{CHILD_FILES}{time.monotonic_ns()}"
+        log, temporary = folder / f"{name}.log", make_private(folder / f"{name}.tmp")
         pipes = ChildPipes()
-        with log.open("wb") as errors, pipes.child_ends() as (stdin, stdout):
+        with open_private(log, "wb") as errors, pipes.child_ends() as (stdin, stdout):
             process = await asyncio.create_subprocess_exec(
+                *dies_with_parent(signal.SIGKILL),
                 sys.executable,
                 "-P",  # do not import modules from the worker's working directory
                 "-m",
@@ -65,10 +75,10 @@ class ChildProcess:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=errors,
-                env=child_environment(os.environ, folder),
+                env=child_environment(os.environ, folder, temporary),
                 start_new_session=True,
             )
-        return cls(module, process, pipes, log, grace)
+        return cls(module, process, pipes, log, temporary, grace)
 
     @property
     def pid(self) -> int:
@@ -95,6 +105,7 @@ class ChildProcess:
             self._end_group()
             await _finish_reading(reading)
             self._pipes.close()
+            await self._remove_temporary()
         return program_exit(folder, self._log, status, time.monotonic() - started, stopping=self._stopping)
 
     async def stop(self) -> None:
@@ -116,11 +127,15 @@ class ChildProcess:
         await self._process.wait()
         self._pipes.close()
         self._log.unlink(missing_ok=True)
+        await self._remove_temporary()
 
     async def _read_progress(self, on_step: Callable[[ProgressLine], None]) -> None:
         async for line in self._pipes.lines():
             with suppress(ValidationError):  # not a progress line
                 on_step(ProgressLine.model_validate_json(line))
+
+    async def _remove_temporary(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
 
     def _end_group(self) -> None:
         """Kill the process and all processes in its group; no error if none is left."""

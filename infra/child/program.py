@@ -25,6 +25,7 @@ from contracts.tasks import FailureKind
 from infra.child.lifeline import die_with_parent, read_line, reserve_stdout, watch_parent
 from infra.child.memory import first_line, is_out_of_memory
 from infra.errors import PhaseError
+from infra.private_folders import UMASK
 
 T = TypeVar("T")
 FAILED, STOPPED = 3, 4
@@ -140,6 +141,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1:
         return _run_in(Path(arguments[1]).resolve(), module, _import_program(module), None)
     die_with_parent()
+    os.umask(UMASK)
     progress = reserve_stdout()
     program = _import_program(module)
     folder = read_line()

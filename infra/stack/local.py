@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 from pydantic import SecretStr
 
+from infra.private_folders import create_private, make_private
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.errors import StackFailed
 from infra.stack.postgres import PostgresNode
@@ -40,8 +41,7 @@ class LocalStack:
     """The servers of one folder, which keeps their data for the next stack in the same folder."""
 
     def __init__(self, folder: Path, broker: Broker = "auto") -> None:
-        self._folder = folder.resolve()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = create_private(folder.resolve())
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         self.postgres = PostgresNode(self._folder / "postgres", self._lock)
         self.s3 = S3Node(self._folder / "s3", self._lock)
@@ -52,6 +52,7 @@ class LocalStack:
         """Start all servers in parallel. Raises StackFailed if one does not start, after stopping the others."""
         try:
             await self._acquire_lock()
+            make_private(self._folder)  # with the lock, because this closes the passage of a running PostgreSQL
             await _all(node.start() for node in self._nodes())
         except BaseException:
             await self._stop()

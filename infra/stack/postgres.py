@@ -10,7 +10,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from infra.private_folders import make_private
 from infra.stack.errors import StackFailed
+from infra.stack.passage import open_passage
 from infra.stack.ports import LOOPBACK, accepts, free_port
 from infra.stack.secrets import load_or_create_secret, write_private
 from infra.stack.server_process import ServerProcess
@@ -36,7 +38,10 @@ class PostgresNode:
 
     async def start(self) -> None:
         """Start the server; the first start creates its data folder and the database `treadle`."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
+        if self._user is not None:
+            open_passage(self._folder, _ids(self._user)[0])
+            open_passage(self._binaries, _ids(self._user)[0])
         self._password = load_or_create_secret(self._folder / "password")
         self._port = free_port()
         fresh = not (self._data / "PG_VERSION").exists()
@@ -91,8 +96,6 @@ class PostgresNode:
         password_file = self._folder / "initdb-password"
         write_private(password_file, self._password)
         if self._user is not None:
-            _allow_traversal(self._folder)
-            _allow_traversal(self._binaries)
             for path in (self._data, password_file):
                 os.chown(path, *_ids(self._user))
         try:
@@ -143,13 +146,6 @@ def _unprivileged_user() -> str | None:
 def _ids(user: str) -> tuple[int, int]:
     entry = pwd.getpwnam(user)
     return entry.pw_uid, entry.pw_gid
-
-
-def _allow_traversal(folder: Path) -> None:
-    """Let other users open paths below `folder`, without the right to list it or its parent folders."""
-    for step in (folder, *folder.resolve().parents):
-        if not (mode := step.stat().st_mode) & 0o001:
-            step.chmod(mode | 0o011)
 
 
 def _run(command: list[str], user: str | None = None, folder: Path | None = None) -> str:

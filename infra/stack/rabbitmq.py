@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from infra.private_folders import make_private
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_ports
 from infra.stack.secrets import load_or_create_secret, write_private
@@ -45,7 +46,8 @@ class RabbitMQNode:
         server, epmd = rabbitmq_script("rabbitmq-server"), _epmd()
         if server is None:
             raise StackFailed("rabbitmq-server is missing: apt-get install rabbitmq-server, or set TREADLE_BUS_URL")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
+        make_private(self._folder / "mnesia")
         self._password = load_or_create_secret(self._folder / "password")
         self._port, distribution, mapper = free_ports(3)
         self._configure(distribution, mapper)
@@ -106,7 +108,7 @@ class RabbitMQNode:
             "log.file": "false",
         }
         write_private(self._folder / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in config.items()))
-        (self._folder / "enabled_plugins").write_text("[].\n")
+        write_private(self._folder / "enabled_plugins", "[].\n")
         self._env = {
             "PATH": os.environ.get("PATH", ""),
             "LANG": "C.UTF-8",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from infra.private_folders import make_private
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_port
 from infra.stack.secrets import load_or_create_secret
@@ -31,7 +32,8 @@ class S3Node:
 
     async def start(self) -> None:
         """Start the server on a free port. Raises StackFailed."""
-        self._data.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
+        make_private(self._data)
         self.secret_key = load_or_create_secret(self._folder / "secret-key")
         self._port = free_port()
         # credentials in the environment, because every user of the machine can read a command line

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
+
+from infra.private_folders import open_private
 
 
 def load_or_create_secret(path: Path) -> str:
@@ -16,7 +17,5 @@ def load_or_create_secret(path: Path) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, also while it is being written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with open_private(path, "wb") as file:
+        file.write(text.encode())

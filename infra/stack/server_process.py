@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from infra.child.lifeline import dies_with_parent
+from infra.private_folders import UMASK, open_private
 from infra.stack.errors import StackFailed
 
 POLL_INTERVAL = 0.05
@@ -38,7 +38,7 @@ class ServerProcess:
         inherit: int | None = None,
     ) -> None:
         """Start the server, as `user` if given. It inherits the open file `inherit`, which stays open until it ends."""
-        with self._log.open("ab") as log:
+        with open_private(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 [*dies_with_parent(self._stop_signal), *arguments],
                 env=env,
@@ -46,6 +46,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=UMASK,
                 user=user,
                 group=user,
                 extra_groups=[] if user else None,
@@ -85,16 +86,3 @@ class ServerProcess:
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace")[-LOG_TAIL:].strip() or "its log is empty"
-
-
-def dies_with_parent(death_signal: signal.Signals) -> list[str]:
-    """A command prefix that makes the kernel send `death_signal` when this process ends, even if it is killed.
-
-    `setpriv` sets the signal because Python code between fork and exec is unsafe beside other threads. The kernel sends
-    it when the forking *thread* ends, so it is set only in the main thread, which ends with the process. On systems
-    without setpriv (outside Linux), the servers of a killed process keep running.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None or threading.current_thread() is not threading.main_thread():
-        return []
-    return [setpriv, "--pdeathsig", death_signal.name.removeprefix("SIG"), "--"]

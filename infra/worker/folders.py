@@ -16,12 +16,12 @@ import structlog
 from contracts.errors import TreadleError
 from contracts.tasks import AttemptKey, Phase
 from infra.child.environment import end_orphaned_children
+from infra.child.process import CHILD_FILES
+from infra.private_folders import FOLDER_MODE, make_private
 from infra.settings import Settings
 from infra.worker.spool import Spool
 
 LOCK = "lock"
-FOLDER_MODE = 0o700
-"""No other user may read the inputs and logs of jobs, even if the folder is in a shared temporary folder."""
 LOCK_TIMEOUT, RETRY_AFTER = 10.0, 0.2
 """Seconds to wait for the lock, which a stopping worker or one that looks for orphans may still hold."""
 KEPT_JOBS = 5
@@ -63,15 +63,16 @@ class WorkerFolder:
 
     def lock(self) -> bool:
         """Try to lock the folder; on success, end the child processes of an earlier worker. Returns the success."""
-        _make_private(self.jobs)
+        make_private(self.path)
+        make_private(self.jobs)
         lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         if not _try_lock(lock, self.path / LOCK):
             os.close(lock)
             return False
         self._lock = lock
         end_orphaned_children(self.path)
-        for stale_log in self.path.glob("child-*.log"):
-            stale_log.unlink()
+        for stale in self.path.glob(f"{CHILD_FILES}*"):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         return True
 
     def unlock(self) -> None:
@@ -115,7 +116,7 @@ class WorkerFolder:
         """Create an empty job folder for an attempt."""
         folder = self.job_path(key)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True)
         return folder
 
     def prune(self, active: set[Path]) -> None:
@@ -138,12 +139,6 @@ def _modified_at(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _make_private(folder: Path) -> None:
-    """Create a folder and its missing parents, readable by this user only."""
-    for path in (*reversed(folder.parents), folder):
-        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def _try_lock(lock: int, path: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Literal
 
@@ -22,6 +23,7 @@ Action = Literal[
     "noise",
     "progress",
     "environment",
+    "temporary",
     "bad_input",
     "bad_text",
     "crash",
@@ -76,6 +78,8 @@ def _act(action: Action, job: Job) -> None:
                 job.report("working", done + 1, 200, loss=1 / (done + 1))
         case "environment":
             (job.out / "environment.txt").write_text("\n".join(os.environ))
+        case "temporary":
+            (job.out / "temporary.txt").write_text(tempfile.mkdtemp())
         case "wait_for_stop" | "checkpoint":
             _wait(job, action)
         case "checkpoints":

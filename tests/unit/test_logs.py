@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +12,7 @@ import structlog
 from contracts.tasks import AttemptKey, Phase
 from infra.logs import bind, bound, configure_logs, without_credentials
 from infra.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+from tests.hostile import LEGIT, hostile_text, unsafe_characters
 
 
 def logger() -> Any:
@@ -95,3 +85,34 @@ def test_a_password_in_an_exception_is_masked(capsys: pytest.CaptureFixture[str]
 )
 def test_only_credentials_are_masked(text: str, shown: str) -> None:
     assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize("json_lines", [True, False], ids=["json", "console"])
+def test_a_log_line_shows_hostile_text_as_text(capsys: pytest.CaptureFixture[str], json_lines: bool) -> None:
+    configure_logs(Settings(log_json=json_lines), "control")
+    text = f"{hostile_text()}\ud800"
+    values: dict[str, Any] = {
+        "text": text,
+        "nested": {text: [text]},
+        "object": Exception(text),
+        "short": "\x1b[2J",
+    }
+    structlog.get_logger("test").error(text, exc_info=ValueError(text), stack_info=True, **values)
+    logging.getLogger("library").warning("%s", text)
+    written = capsys.readouterr().err
+    assert sorted(set(written) & set(unsafe_characters()) - {"\n"}) == []
+    assert "\nFORGED" not in written
+
+
+def test_a_log_line_shows_legitimate_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(Settings(), "control")
+    structlog.get_logger("test").info(LEGIT)
+    assert LEGIT in capsys.readouterr().err
+
+
+def test_secrets_in_nested_values_and_objects_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "amqp://me:hidden@host/"
+    logger().info(
+        "connected", options={"url": url, "password": "hidden"}, errors=[ConnectionError(url)], error=OSError(url)
+    )
+    assert "hidden" not in capsys.readouterr().err

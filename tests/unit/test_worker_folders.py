@@ -34,6 +34,14 @@ def test_a_folder_is_free_again_after_its_worker(folder: WorkerFolder) -> None:
     assert WorkerFolder(folder.path).lock()
 
 
+def test_what_children_of_an_earlier_worker_left_is_deleted(folder: WorkerFolder) -> None:
+    (folder.path / "child-1.tmp" / "torchinductor_root").mkdir(parents=True)
+    (folder.path / "child-1.log").touch()
+    folder.lock()
+    assert list(folder.path.glob("child-*")) == []
+    folder.unlock()
+
+
 async def test_a_second_worker_of_the_same_name_is_refused(
     folder: WorkerFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from infra.child import process as child_module
 from infra.child.environment import child_environment, end_orphaned_children
 from infra.child.outcome import ExitKind, ProgramExit
 from infra.child.process import LOG, ChildPool, ChildProcess, ProgressLine
+from tests.eventually import eventually
 from tests.programs.scripted import Action, Spec
 
 MODULE = "tests.programs.scripted"
@@ -209,9 +210,16 @@ def test_a_child_gets_no_secrets_in_its_environment() -> None:
         "PGPASSWORD": "p",
         "MY_API_KEY": "k",
     }
-    given = child_environment(own, Path("/w"))
+    given = child_environment(own, Path("/w"), Path("/w/t"))
     assert set(given) & set(own) == {"PATH", "HF_TOKEN"}
     assert given["DO_NOT_TRACK"] == given["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+async def test_temporary_files_of_a_program_are_in_the_workers_folder_and_are_deleted(job: Path) -> None:
+    await run(job, "temporary")
+    left = Path((job / "out" / "temporary.txt").read_text())
+    assert left.is_relative_to(job.parent)
+    assert not await asyncio.to_thread(left.parent.exists)
 
 
 PARENT = """
@@ -238,6 +246,40 @@ async def orphaned(job: Path) -> AsyncIterator[psutil.Process]:
     await parent.wait()
     yield child
     end_orphaned_children(job.parent)
+
+
+BLOCKED = """
+import os, signal
+from pathlib import Path
+if (folder := os.environ.get("WORKER_FOLDER")) is not None:
+    Path(folder, "blocked").touch()
+    signal.pause()
+"""
+"""Stops a child before it runs any code of Treadle; Python imports it at its start."""
+
+
+async def test_a_child_that_has_not_run_any_code_dies_with_its_parent(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    script = PARENT.replace("    await child.run", "    print(child.pid, flush=True)\n    await child.run")
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(job), stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = psutil.Process(int(await parent.stdout.readline()))
+    await eventually(lambda: asyncio.to_thread((job.parent / "blocked").exists), "the child", 20)
+    parent.kill()
+    await parent.wait()
+    await asyncio.to_thread(child.wait, 5)
+
+
+def test_a_child_whose_parent_has_ended_does_not_import_its_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless.py").write_text("import signal; signal.pause()")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    command = [sys.executable, "-m", "infra.child.program", "endless"]
+    assert subprocess.run(command, input=b"", timeout=20).returncode == 0
 
 
 def is_alive(pid: int) -> bool:
