@@ -11,8 +11,10 @@ from peft import PeftConfig, PeftModel
 from safetensors import safe_open
 
 from infra.errors import BadConfiguration
-from infra.models.folders import ADAPTER_WEIGHTS, FIELD
+from infra.models.building import bounded_building
+from infra.models.folders import ADAPTER_WEIGHTS, adapter_tensors
 from infra.models.library_errors import as_bad_configuration
+from infra.models.plain_files import FIELD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +30,8 @@ def merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
 
     Raises BadConfiguration, which names the model by `name`, if the adapter and the model do not fit.
     """
-    with as_bad_configuration(f"model {name}: the adapter does not fit"):
+    stored = adapter_tensors(folder, name)
+    with as_bad_configuration(f"model {name}: the adapter does not fit"), bounded_building(stored.values(), name):
         config = PeftConfig.from_pretrained(str(folder))
         _require_mergeable(config, name)
         _resize(model, folder)
