@@ -81,7 +81,9 @@ class TemplateProcess:
         raise self._ended(process.returncode)
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is None:
             self._process = subprocess.Popen(  # this interpreter and a file of this package
                 [sys.executable, "-I", str(Path(template_program.__file__)), str(MAX_MEMORY)],
                 stdin=subprocess.PIPE,

@@ -26,6 +26,10 @@ FAILED = "failed"
 """Kind of an answer: the template raised an error."""
 
 
+class TooLongError(Exception):
+    """The text is longer than is allowed."""
+
+
 class Generation(jinja2.ext.Extension):
     """The block `{% generation %}`, which changes nothing in the text."""
 
@@ -102,13 +106,13 @@ def _compiled(source: str) -> jinja2.Template:
 
 
 def render(source: str, values: dict[str, Any], longest: int) -> str:
-    """The text of the template. Raises OverflowError if it is longer than `longest` characters."""
+    """The text of the template. Raises TooLongError if it is longer than `longest` characters."""
     parts: list[str] = []
     length = 0
     for part in _compiled(source).generate(values):
         length += len(part)
         if length > longest:
-            raise OverflowError
+            raise TooLongError
         parts.append(part)
     return "".join(parts)
 
@@ -116,7 +120,7 @@ def render(source: str, values: dict[str, Any], longest: int) -> str:
 def _answer(request: dict[str, Any]) -> dict[str, str]:
     try:
         return {"text": render(request["source"], request["values"], request["longest"])}
-    except (MemoryError, OverflowError) as error:
+    except (MemoryError, TooLongError) as error:
         return {"kind": TOO_LARGE, "error": str(error)}
     except Exception as error:  # noqa: BLE001  # a template is a program, which may raise anything
         return {"kind": FAILED, "error": _one_line(error)}
