@@ -28,7 +28,8 @@ TEMPLATES = {name: value for name, value in vars(chat_templates).items() if name
 OWN_FEATURES = (
     "{%- generation %}{{ messages | tojson(indent=1) }}{%- endgeneration %}{{ tools | tojson if tools }}\n"
     "   {% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}\n{{ m.thinking }}|"
-    "{{ m.reasoning_content }}{{ m.missing is defined }}{% endfor %}{{ dict(a=1) }}{{ dict.fromkeys('ab', 1) }}{{ strftime_now('%Y') }}"
+    "{{ m.reasoning_content }}{{ m.missing is defined }}{% endfor %}{{ dict(a=1) }}"
+    "{{ dict.fromkeys('ab', 1) }}{{ strftime_now('%Y') }}"
     "{% set n = namespace(self=1) %}{{ n.self }}{{ bos_token }}{{ eos_token }}{{ documents is none }}{{ unk_token }}"
 )
 
@@ -202,12 +203,7 @@ def _rows(*, tools: bool) -> list[dict[str, Any]]:
     return [
         {"role": "system", "content": "Be <b>brief</b>."},
         {"role": "user", "content": " what\ncolour ? "},
-        {
-            "role": "assistant",
-            "content": "blue",
-            "reasoning_content": "hm",
-            **({"tool_calls": [call]} if tools else {}),
-        },
+        {"role": "assistant", "content": "blue", "reasoning_content": "hm", **calls},
     ]
 
 
