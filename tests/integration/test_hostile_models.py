@@ -236,6 +236,13 @@ def test_a_hostile_template_is_refused_before_any_row(template: str) -> None:
     assert caught.value.field == "model"
 
 
+@pytest.mark.parametrize("template", ["{% include 'x' %}", "{{ 'a' * 10**10 }}"])
+def test_a_refused_template_is_named_with_its_model(job: Job, tmp_path: Path, template: str) -> None:
+    model = save_tiny_model(tmp_path / "model", template=template)
+    with pytest.raises(BadConfiguration, match=rf"^model {model}: the model's chat template"):
+        ChatFormat(load_tokenizer(_at(model), job))
+
+
 @pytest.mark.parametrize("template", [1, [1], [{"name": "default"}], {"default": 1}, "x" * (2**20 + 1)])
 def test_a_template_that_is_no_text_is_refused(template: Any) -> None:
     with pytest.raises(BadConfiguration, match="correct it in the tokenizer's files"):

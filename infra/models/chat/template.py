@@ -34,6 +34,9 @@ class Template:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        name = tokenizer.name_or_path
+        self.owner: str = f"model {name}: " if name else ""
+        """Beginning of an error message: the folder of the tokenizer, if it was loaded from one."""
         named = _named_templates(tokenizer)
         self.source: str = named[DEFAULT]
         self._with_tools = named.get(TOOL_USE, self.source)
@@ -50,7 +53,10 @@ class Template:
             "documents": None,
             "add_generation_prompt": prompt,
         }
-        return shared().render(self._with_tools if tools else self.source, values)
+        try:
+            return shared().render(self._with_tools if tools else self.source, values)
+        except BadConfiguration as error:
+            raise BadConfiguration(f"{self.owner}{error}", field="model") from error
 
 
 def _with_older_name(message: dict[str, Any]) -> dict[str, Any]:
