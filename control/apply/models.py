@@ -9,12 +9,12 @@ from uuid import UUID
 from contracts.errors import FieldError
 from contracts.tasks import ModelSource
 from control.store.port import Store
+from infra.models.hub_ids import HUB_RULE, is_hub_id
 from infra.settings import Settings
 
 MODEL_FIELD = "modelName"
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _TASK = re.compile(rf"task:(?P<task>{_UUID})(/(?P<iteration>[1-9]\d{{0,8}}))?")
-_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 async def resolve_model(name: str, store: Store, settings: Settings) -> ModelSource | FieldError:
@@ -27,12 +27,12 @@ async def resolve_model(name: str, store: Store, settings: Settings) -> ModelSou
         return await _of_task(name, store)
     if PurePath(name).is_absolute():
         return ModelSource(base=f"path:{name}")
-    if _HUB.fullmatch(name):
+    if "/" in name and is_hub_id(name):
         return ModelSource(base=f"hub:{name}", trust_remote_code=settings.allow_remote_code)
     known = ", ".join(sorted(settings.models)) or "none are defined"
     return FieldError(
         field=MODEL_FIELD,
-        message=f"expected an absolute path, a hub id (org/name), task:<task id>, "
+        message=f"expected an absolute path, a hub id (org/name: {HUB_RULE}), task:<task id>, "
         f"or a name that TREADLE_MODELS defines ({known}); got {name!r}",
     )
 

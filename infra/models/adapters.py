@@ -11,14 +11,19 @@ from peft import PeftConfig, PeftModel
 from safetensors import safe_open
 
 from infra.errors import BadConfiguration
-from infra.models.folders import ADAPTER_WEIGHTS, FIELD
+from infra.models.building import bounded_building
+from infra.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_tensors
 from infra.models.library_errors import as_bad_configuration
+from infra.models.plain_files import FIELD, bad
+from infra.models.time_limit import processor_time_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PREFIX = "base_model.model."
 """What peft writes before the name of a module."""
+MAX_SECONDS = 300
+"""Processor time for putting an adapter on its base, which takes seconds."""
 MAX_NAMED_TENSORS = 5
 """Largest number of tensors that an error names."""
 
@@ -28,7 +33,12 @@ def merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
 
     Raises BadConfiguration, which names the model by `name`, if the adapter and the model do not fit.
     """
-    with as_bad_configuration(f"model {name}: the adapter does not fit"):
+    stored = adapter_tensors(folder, name)
+    with (
+        as_bad_configuration(f"model {name}: the adapter does not fit"),
+        bounded_building(stored.values(), name),
+        processor_time_limit(MAX_SECONDS, _endless(name)),
+    ):
         config = PeftConfig.from_pretrained(str(folder))
         _require_mergeable(config, name)
         _resize(model, folder)
@@ -43,6 +53,14 @@ def merge(model: PreTrainedModel, folder: Path, name: str) -> PreTrainedModel:
     with as_bad_configuration(f"model {name}: the adapter cannot be merged"):
         merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
     return merged
+
+
+def _endless(name: str) -> BadConfiguration:
+    return bad(
+        name,
+        f"finding the modules that the adapter changes takes more than {MAX_SECONDS} s of processor time",
+        f"simplify the regular expressions in {ADAPTER_CONFIG}",
+    )
 
 
 def _require_mergeable(config: PeftConfig, name: str) -> None:

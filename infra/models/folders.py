@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import BadConfiguration
+from infra.models.config_bounds import require_bounded, require_own_files
+from infra.models.plain_files import FIELD, MAX_FILE_BYTES, read_json, require_plain
+from infra.models.safetensors_header import Stored, read_header
+from infra.models.weights import indexes, stored_tensors, weight_files
 
-FIELD = "model"
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TRAINER_STATE = (
@@ -24,9 +27,8 @@ MAX_NAMED_FILES = 5
 def is_adapter(folder: Path, name: str) -> bool:
     """Whether the folder holds an adapter without its base; `name` is that of the model in error messages.
 
-    Raises BadConfiguration if it is no folder, or holds an adapter and a whole model, or neither as safetensors.
+    Raises BadConfiguration if it holds an adapter and a whole model, or neither as safetensors.
     """
-    _require_folder(folder, name)
     if not (folder / ADAPTER_CONFIG).is_file():
         _require_model(folder, name)
         return False
@@ -42,6 +44,37 @@ def is_adapter(folder: Path, name: str) -> bool:
     return True
 
 
+def model_tensors(folder: Path, name: str, *, own_code: bool) -> dict[str, Stored]:
+    """The stored tensors of a whole model, after checks of all files from which a library loads it.
+
+    `name` is that of the model in error messages; its settings may name code if `own_code`. Raises BadConfiguration.
+    """
+    require_safe(folder, name, own_code=own_code)
+    return stored_tensors(weight_files(folder, name, read_json(folder / CONFIG, name)), name)
+
+
+def adapter_tensors(folder: Path, name: str) -> dict[str, Stored]:
+    """The stored tensors of an adapter, after the same checks. Raises BadConfiguration."""
+    require_safe(folder, name, own_code=False)
+    return read_header(folder / ADAPTER_WEIGHTS, name)
+
+
+def require_safe(folder: Path, name: str, *, own_code: bool) -> None:
+    """Raise BadConfiguration if the folder has files that are not to be opened, or settings out of bounds.
+
+    `name` is that of the model in error messages; its settings may name code if `own_code`.
+    """
+    require_folder(folder, name)
+    require_plain(folder, name)
+    indexes(folder, name)
+    for file in (folder / CONFIG, folder / ADAPTER_CONFIG):
+        if file.is_file():
+            require_bounded(read_json(file, name), file, name, own_code=own_code)
+    if (folder / TOKENIZER_CONFIG).is_file():
+        config = read_json(folder / TOKENIZER_CONFIG, name, MAX_FILE_BYTES)
+        require_own_files(config, folder / TOKENIZER_CONFIG, name)
+
+
 def require_adapter_weights(folder: Path, name: str) -> None:
     """Raise BadConfiguration if the folder has no adapter weights as safetensors."""
     if not (folder / ADAPTER_WEIGHTS).is_file():
@@ -55,7 +88,8 @@ def has_tokenizer(folder: Path) -> bool:
     return (folder / TOKENIZER_CONFIG).is_file() and bool(_first(folder, *VOCABULARIES))
 
 
-def _require_folder(folder: Path, name: str) -> None:
+def require_folder(folder: Path, name: str) -> None:
+    """Raise BadConfiguration, which says what is there instead, if there is no such folder."""
     if folder.is_dir():
         return
     if folder.suffix == ".gguf":

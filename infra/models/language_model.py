@@ -15,10 +15,13 @@ from transformers.utils import logging
 
 from infra.errors import BadConfiguration
 from infra.models.adapters import merge, require_none
-from infra.models.folders import has_tokenizer
+from infra.models.building import bounded_building
+from infra.models.folders import has_tokenizer, model_tensors, require_safe
+from infra.models.hub import fetch_weights
 from infra.models.layers import Layers, Source, find_layers
 from infra.models.library_errors import as_bad_configuration, in_one_line
 from infra.models.model_inputs import BASE, ModelLocation
+from infra.models.safetensors_header import Stored
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,14 +41,15 @@ def load(
     target = device()
     layers = layers or find_layers(location, job)
     tokenizer = _from_pretrained(location, layers.tokenizer, AutoTokenizer.from_pretrained)
-    model, loading_info = _from_pretrained(
-        location,
-        layers.base,
-        AutoModelForCausalLM.from_pretrained,
-        use_safetensors=True,
-        dtype=dtype or (torch.float32 if target.type == "cpu" else "auto"),
-        output_loading_info=True,
-    )
+    with bounded_building(_base_tensors(layers.base, location).values(), str(location)):
+        model, loading_info = _from_pretrained(
+            location,
+            layers.base,
+            AutoModelForCausalLM.from_pretrained,
+            use_safetensors=True,
+            dtype=dtype or (torch.float32 if target.type == "cpu" else "auto"),
+            output_loading_info=True,
+        )
     # A tied head does not count as missing. transformers initializes missing tensors at random.
     require_none(
         loading_info["missing_keys"],
@@ -62,9 +66,18 @@ def load_tokenizer(location: ModelLocation, job: Job) -> PreTrainedTokenizerBase
     stored = [job.input(name) for name in reversed(location.adapters)]
     stored += [job.input(BASE)] if location.kind == "artifact" else []
     folder = next(filter(has_tokenizer, stored), None)
+    if folder:
+        require_safe(folder, str(location), own_code=location.trust_remote_code)
     source = Source(str(location), folder) if folder else find_layers(location, job).tokenizer
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(location, source, AutoTokenizer.from_pretrained)
     return tokenizer
+
+
+def _base_tensors(base: Source, location: ModelLocation) -> dict[str, Stored]:
+    """Fetch the weights if the hub has them, check all files, and return the stored tensors."""
+    if base.folder is None:
+        fetch_weights(base.path_or_id, base.revision, base.files, str(location))
+    return model_tensors(base.files, str(location), own_code=location.trust_remote_code)
 
 
 def device() -> torch.device:
@@ -87,9 +100,5 @@ def device() -> torch.device:
 def _from_pretrained(location: ModelLocation, source: Source, method: Any, **options: Any) -> Any:  # noqa: ANN401  # untyped
     """Call `method`, a `from_pretrained`; an error in the model becomes one sentence."""
     options |= {"trust_remote_code": location.trust_remote_code, "local_files_only": source.folder is not None}
-    if source.revision:
-        options["revision"] = source.revision
-    offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"} and source.folder is None
-    where = f"{source}, in the local cache because HF_HUB_OFFLINE is set" if offline else str(source)
-    with as_bad_configuration(f"model {location}: could not be loaded as a causal language model; tried {where}"):
-        return method(source.path_or_id, **options)
+    with as_bad_configuration(f"model {location}: could not be loaded as a causal language model; tried {source}"):
+        return method(str(source.files), **options)

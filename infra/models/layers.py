@@ -5,36 +5,25 @@ An adapter names its base in `adapter_config.json`; this is followed until the b
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub import snapshot_download
-from transformers.utils.peft_utils import find_adapter_config_file
 
 from infra.child.program import Job
 from infra.errors import BadConfiguration
 from infra.models.folders import (
     ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    FIELD,
     has_tokenizer,
     is_adapter,
     require_adapter_weights,
+    require_safe,
 )
-from infra.models.library_errors import as_bad_configuration
+from infra.models.hub import fetch_adapter_weights, fetch_settings
+from infra.models.hub_ids import is_hub_id
 from infra.models.model_inputs import BASE, ModelLocation
+from infra.models.plain_files import FIELD, read_json
 
 MAX_DEPTH = 8
 """Largest number of adapters on top of each other that are followed to their base."""
-ADAPTER_FILES = [
-    *(ADAPTER_CONFIG, ADAPTER_WEIGHTS, "token*", "vocab*", "merges.txt", "spiece.model", "tekken.json"),
-    *("special_tokens_map.json", "added_tokens.json", "*.jinja"),
-]
-"""Files of an adapter on the hub that are downloaded."""
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +36,8 @@ class Source:
     """The folder on this machine; None if the hub has it."""
     named_in: Path | None = None
     """The adapter's `adapter_config.json` that names it as the base."""
+    snapshot: Path | None = None
+    """If the hub has it: its folder in the cache, without weights until `fetch_weights`."""
 
     def __str__(self) -> str:
         """The source in error messages; it says how to correct the name of a base."""
@@ -54,8 +45,15 @@ class Source:
         return f"{self.folder or self.name}{named}"
 
     @property
+    def files(self) -> Path:
+        """The folder from which it is loaded, on this machine."""
+        found = self.folder or self.snapshot
+        assert found is not None  # find_layers fetches it
+        return found
+
+    @property
     def path_or_id(self) -> str:
-        """The folder or the hub id, as every `from_pretrained` takes it."""
+        """The folder or the hub id, as an adapter names its base."""
         return str(self.folder or self.name.removeprefix("hub:").partition("@")[0])
 
     @property
@@ -84,11 +82,11 @@ class Layers:
 
 
 def find_layers(location: ModelLocation, job: Job) -> Layers:
-    """The layers of a model; of the hub only an adapter's files are downloaded, not yet the base.
+    """The layers of a model; of a base on the hub only its settings are downloaded, not yet its weights.
 
     Raises BadConfiguration, which names the folder, if it holds no model or if the base of an adapter is not found.
     """
-    base, followed = _given(location, job), list[Source]()
+    base, followed = _fetched(_given(location, job), location), list[Source]()
     while (adapter := _as_adapter(base, location)) is not None:
         if len(followed) == MAX_DEPTH or any(adapter.folder == other.folder for other in followed):
             chain = " on ".join(layer.name for layer in (*followed, adapter))
@@ -97,10 +95,12 @@ def find_layers(location: ModelLocation, job: Job) -> Layers:
                 field=FIELD,
             )
         followed.append(adapter)
-        base = _base_of(adapter, location)
+        base = _fetched(_base_of(adapter, location), location)
     given = tuple(Source(name, job.input(name)) for name in location.adapters)
     for adapter in given:
-        require_adapter_weights(job.input(adapter.name), f"{location} with {adapter.name}")
+        name = f"{location} with {adapter.name}"
+        require_safe(job.input(adapter.name), name, own_code=False)
+        require_adapter_weights(job.input(adapter.name), name)
     return Layers(base, (*reversed(followed), *given))
 
 
@@ -118,25 +118,40 @@ def _on_disk(folder: Path, named_in: Path | None = None) -> Source:
     return Source(f"path:{folder}", folder, named_in)
 
 
+def _fetched(source: Source, location: ModelLocation) -> Source:
+    """The source with its folder in the hub's cache, if the hub has it."""
+    if source.folder:
+        return source
+    name = _described(source, location)
+    return replace(
+        source,
+        snapshot=fetch_settings(source.path_or_id, source.revision, name, own_code=location.trust_remote_code),
+    )
+
+
 def _as_adapter(source: Source, location: ModelLocation) -> Source | None:
     """The adapter in this place with its folder, or None if there is a whole model."""
-    name = f"{location}: {source}" if source.named_in else str(location)
+    name = _described(source, location)
+    require_safe(source.files, name, own_code=location.trust_remote_code)
     if source.folder:
         return source if is_adapter(source.folder, name) else None
-    hub_id, revision = source.path_or_id, source.revision
-    with as_bad_configuration(f"model {name}: could not be loaded from the hub"):
-        if find_adapter_config_file(hub_id, revision=revision) is None:
-            return None
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=ADAPTER_FILES))
-    require_adapter_weights(folder, name)
-    return Source(source.name, folder)
+    if not (source.files / ADAPTER_CONFIG).is_file():
+        return None
+    fetch_adapter_weights(source.path_or_id, source.revision, name)
+    require_adapter_weights(source.files, name)
+    return Source(source.name, source.files)
+
+
+def _described(source: Source, location: ModelLocation) -> str:
+    """The name of the model in error messages, with the adapter that names this source as its base."""
+    return f"{location}: {source}" if source.named_in else str(location)
 
 
 def _base_of(adapter: Source, location: ModelLocation) -> Source:
     """The base that an adapter names: an absolute folder, a folder relative to the adapter's, or a hub id."""
     assert adapter.folder is not None
     file = adapter.folder / ADAPTER_CONFIG
-    config = _read(file, location)
+    config = read_json(file, str(location))
     wanted = config.get("base_model_name_or_path")
     # Earlier versions of Treadle wrote the prefixes.
     name = wanted.removeprefix("path:").removeprefix("hub:") if isinstance(wanted, str) else ""
@@ -144,7 +159,7 @@ def _base_of(adapter: Source, location: ModelLocation) -> Source:
     folder = Path(name) if absolute else (adapter.folder / name).resolve()
     if name and folder.is_dir() and (absolute or location.kind != "artifact"):  # an artifact's folder is temporary
         return _on_disk(folder, file)
-    if _HUB_ID.fullmatch(name):
+    if is_hub_id(name):
         revision = config.get("revision") or "main"
         return Source(f"hub:{name}" + (f"@{revision}" if revision != "main" else ""), None, file)
     stored = "fetch the adapter and its base with treadle download, or " if name.startswith("artifact:") else ""
@@ -153,13 +168,3 @@ def _base_of(adapter: Source, location: ModelLocation) -> Source:
         f"and no hub id; {stored}write the base's folder or hub id to base_model_name_or_path in {file}",
         field=FIELD,
     )
-
-
-def _read(file: Path, location: ModelLocation) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise BadConfiguration(f"model {location}: {file} is not a JSON object; save the adapter again", field=FIELD)
-    return config

@@ -10,6 +10,8 @@ import torch
 from infra.errors import BadConfiguration
 
 MAX_REASON_LENGTH = 400
+PANIC = "PanicException"
+"""Class of the errors of libraries in Rust that no handler foresaw; it is no Exception and cannot be imported."""
 
 
 @contextmanager
@@ -21,6 +23,10 @@ def as_bad_configuration(sentence: str) -> Iterator[None]:
         raise
     except Exception as error:  # malformed files raise many types; tokenizers raises a plain Exception
         raise BadConfiguration(f"{sentence}: {_reason(error)}", field="model") from error
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise BadConfiguration(f"{sentence}: {in_one_line(error)}", field="model") from error
 
 
 def in_one_line(error: BaseException) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from infra.models.chat.control_tokens import ControlTokens
+from infra.models.chat.speed import Speed
+from infra.models.library_errors import as_bad_configuration
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,6 +51,7 @@ class Encoder:
         backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
         self._backend = None if backend is None else _unlimited(backend)
         self._controls = controls
+        self._fast, self._fast_literal = Speed(self._encode), Speed(self._encode_literally)
         self._anchors: dict[Position, tuple[str, ...]] = dict.fromkeys(Position, ())
         (alone, after_control_token) = self._plain(["a", f"{tokenizer.eos_token}a"])
         if self._behind(ANCHORS, ["a"]) != [alone]:
@@ -70,8 +73,9 @@ class Encoder:
 
     def writes(self, run: Run, ids: IdList) -> bool:
         """Whether the tokens decode to the run's text, as the tokenizer normalizes it and without white space."""
-        decoded = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return self._visible(str(decoded)) == self._visible(run.text)
+        with as_bad_configuration("the model's tokenizer cannot decode its own tokens"):
+            decoded = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return self._visible(str(decoded)) == self._visible(run.text)
 
     def _behind(self, anchors: Sequence[str], texts: list[str], *, literal: bool = False) -> list[IdList]:
         """Encode each text behind an anchor, so that it is not the beginning, and remove the anchor's tokens."""
@@ -89,10 +93,20 @@ class Encoder:
     def _plain(self, texts: list[str], *, literal: bool = False) -> list[IdList]:
         if not texts:
             return []
+        if not literal:
+            return self._fast.encode(texts)
+        _ = self._backend and self._literal  # make the copy, which takes time, before it is timed
+        return self._fast_literal.encode(texts)
+
+    def _encode(self, texts: list[str]) -> list[IdList]:
         if self._backend is None:
-            return self._without_backend(texts, literal=literal)
-        backend = self._literal if literal else self._backend
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+            return self._without_backend(texts, literal=False)
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _encode_literally(self, texts: list[str]) -> list[IdList]:
+        if self._backend is None:
+            return self._without_backend(texts, literal=True)
+        return [encoding.ids for encoding in self._literal.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _without_backend(self, texts: list[str], *, literal: bool) -> list[IdList]:
         """Encode with a tokenizer that is written in Python."""

@@ -29,7 +29,7 @@ def probe(tokenizer: PreTrainedTokenizerBase, template: Template) -> tuple[Contr
     skeleton = skeletons.of(QUESTION_AND_ANSWER)
     if isinstance(skeleton, Refusal):
         raise BadConfiguration(
-            f"the model's chat template cannot render a question and its answer ({skeleton}); "
+            f"{template.owner}the model's chat template cannot render a question and its answer ({skeleton}); "
             "correct chat_template in the tokenizer's files",
             field="model",
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import BadConfiguration
-from infra.models.chat.refusal import Refused, Rule
+from infra.models.chat.template_process import shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,51 +22,67 @@ PLAIN_TEMPLATE = (
 """Used for tokenizers without a chat template."""
 DEFAULT, TOOL_USE = "default", "tool_use"
 """Names of the templates for conversations and for conversations with tools, if a tokenizer has several."""
-MAX_ERROR_LENGTH = 300
+MAX_TEMPLATE_LENGTH = 2**20
+"""Largest number of characters of a template."""
 
 
 class Template:
     """A tokenizer's default template, and its template for tools if it has one.
 
-    Raises BadConfiguration if it has named templates and none is the default.
+    Raises BadConfiguration if it has named templates and none is the default, or if one is no text or too long.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        name = tokenizer.name_or_path
+        self.owner: str = f"model {name}: " if name else ""
+        """Beginning of an error message: the folder of the tokenizer, if it was loaded from one."""
         named = _named_templates(tokenizer)
         self.source: str = named[DEFAULT]
         self._with_tools = named.get(TOOL_USE, self.source)
 
     def text(self, messages: list[dict[str, Any]], tools: list[Any], *, prompt: bool) -> str:
-        """Return the rendered text, with the generation prompt if `prompt`. Raises Refused for any error of it."""
+        """Return the rendered text, with the generation prompt if `prompt`.
+
+        Raises Refused if the template raises an error, and BadConfiguration if it needs too much time or memory.
+        """
+        values = {
+            **self._tokenizer.special_tokens_map,
+            "messages": [_with_older_name(message) for message in messages],
+            "tools": tools or None,
+            "documents": None,
+            "add_generation_prompt": prompt,
+        }
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                tools=tools or None,
-                chat_template=self._with_tools if tools else self.source,
-                tokenize=False,
-                add_generation_prompt=prompt,
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # a template is a program, which may raise anything
-            raise Refused(Rule.TEMPLATE, "the model's chat template refuses it", _in_one_line(error)) from error
-        return str(text)
+            return shared().render(self._with_tools if tools else self.source, values)
+        except BadConfiguration as error:
+            raise BadConfiguration(f"{self.owner}{error}", field="model") from error
+
+
+def _with_older_name(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its reasoning also under the name by which some templates read it."""
+    reasoning = message.get("reasoning_content")
+    return message if reasoning is None else {"thinking": reasoning, **message}
 
 
 def _named_templates(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     found: Any = tokenizer.chat_template or PLAIN_TEMPLATE
     if isinstance(found, str):
-        return {DEFAULT: found}
-    named = dict(found) if isinstance(found, Mapping) else {item["name"]: item["template"] for item in found}
-    if DEFAULT not in named:
+        found = {DEFAULT: found}
+    elif isinstance(found, list) and all(isinstance(item, Mapping) for item in found):
+        found = {item.get("name"): item.get("template") for item in found}
+    if not isinstance(found, Mapping) or not all(isinstance(part, str) for pair in found.items() for part in pair):
+        raise _bad("the tokenizer's chat_template is neither a text nor a list of named texts")
+    if any(len(template) > MAX_TEMPLATE_LENGTH for template in found.values()):
+        raise _bad(f"the tokenizer has a chat template of more than {MAX_TEMPLATE_LENGTH:,} characters")
+    if DEFAULT not in found:
         raise BadConfiguration(
-            f"the tokenizer has chat templates named {', '.join(sorted(named))}, but none named {DEFAULT}; "
+            f"the tokenizer has chat templates named {', '.join(sorted(found))}, but none named {DEFAULT}; "
             f"rename the one to train and score with to {DEFAULT} in the tokenizer's files",
             field="model",
         )
-    return named
+    return dict(found)
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:MAX_ERROR_LENGTH] or type(error).__name__
+def _bad(fault: str) -> BadConfiguration:
+    return BadConfiguration(f"{fault}; correct it in the tokenizer's files", field="model")

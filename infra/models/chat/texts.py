@@ -9,6 +9,7 @@ from infra.models.chat.control_tokens import ControlTokens
 from infra.models.chat.encoded import Encoded
 from infra.models.chat.encoder import Encoder, IdList, Position, Run
 from infra.models.chat.refusal import Refusal, Rule
+from infra.models.chat.speed import Speed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +24,7 @@ class Texts:
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._controls = controls
+        self._fast = Speed(self._encode)
         self._added = controls.count(self._with_added_tokens([SAMPLE])[0])
 
     def encode(self, texts: Sequence[str]) -> list[Encoded | Refusal]:
@@ -57,7 +59,10 @@ class Texts:
         return Encoded(whole, [(0, len(whole))], prompt=len(ids))
 
     def _with_added_tokens(self, texts: Sequence[str]) -> list[IdList]:
-        ids: list[IdList] = self._tokenizer(list(texts), return_attention_mask=False).input_ids
+        return self._fast.encode(texts)
+
+    def _encode(self, texts: list[str]) -> list[IdList]:
+        ids: list[IdList] = self._tokenizer(texts, return_attention_mask=False).input_ids
         return ids
 
 
