@@ -25,11 +25,13 @@ from contracts.topology import (
     SIGNALS,
     TASKS,
     Exchange,
+    ExchangeKind,
 )
 
+TOPIC_EXCHANGES = tuple(exchange for exchange in EXCHANGES if exchange.kind is ExchangeKind.TOPIC)
 DEFAULT_EXCHANGE = "amq.default"
 """The name that RabbitMQ uses for the default exchange in permissions; publishing to it reaches every queue."""
-NOTHING = "^$"
+NOTHING, ANYTHING = "^$", ".*"
 PRIVATE = "amq.gen-"
 """The beginning of every private queue's name. The broker makes these names and accepts none from a client, so this
 prefix allows queues, but no exchange. The queues are exclusive: no other connection can use them."""
@@ -47,10 +49,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TopicPermission:
-    """The routing keys, as a regular expression, with which an account may publish to a topic exchange."""
+    """The routing keys, as regular expressions, with which an account may publish to a topic exchange and bind to it.
+
+    Without one, RabbitMQ allows every routing key, so each role has one for each topic exchange.
+    """
 
     exchange: str
-    write: str
+    write: str = NOTHING
+    read: str = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Permissions:
     configure: str
     write: str
     read: str
-    topics: tuple[TopicPermission, ...] = ()
+    topics: tuple[TopicPermission, ...]
 
 
 def routing_key_of(event: WorkerEvent | NextIteration) -> str:
@@ -108,7 +114,8 @@ def _names(*exchanges: Exchange) -> list[str]:
 def _control() -> Permissions:
     names = list(dict.fromkeys((*_names(*EXCHANGES), *(queue.name for queue in QUEUES))))
     everything = _any_of(names, PRIVATE)
-    return Permissions(everything, _any_of([*names, DEFAULT_EXCHANGE], PRIVATE), everything)
+    topics = tuple(TopicPermission(exchange.name, ANYTHING, ANYTHING) for exchange in TOPIC_EXCHANGES)
+    return Permissions(everything, _any_of([*names, DEFAULT_EXCHANGE], PRIVATE), everything, topics)
 
 
 def _worker(phase: Phase) -> Permissions:
@@ -116,17 +123,19 @@ def _worker(phase: Phase) -> Permissions:
         configure=_any_of((), PRIVATE),
         write=_any_of(_names(EVENTS, CLAIMS, PROGRESS, DEAD), PRIVATE),
         read=_any_of([PHASE_QUEUES[phase].name, SIGNALS.name], PRIVATE),
-        topics=(
-            TopicPermission(EVENTS.name, _any_of(_event_keys(phase))),
-            TopicPermission(PROGRESS.name, rf"^{phase}\."),
-            TopicPermission(DEAD.name, _any_of(_dead_keys(phase))),
+        topics=_topics(
+            {EVENTS: _any_of(_event_keys(phase)), PROGRESS: rf"^{phase}\.", DEAD: _any_of(_dead_keys(phase))}
         ),
     )
 
 
 def _client() -> Permissions:
     kinds = map(_kind, (CreateTask, *get_args(TaskRequest)))
-    return Permissions(NOTHING, _any_of(_names(TASKS)), NOTHING, (TopicPermission(TASKS.name, _any_of(kinds)),))
+    return Permissions(NOTHING, _any_of(_names(TASKS)), NOTHING, _topics({TASKS: _any_of(kinds)}))
+
+
+def _topics(write: Mapping[Exchange, str]) -> tuple[TopicPermission, ...]:
+    return tuple(TopicPermission(exchange.name, write.get(exchange, NOTHING)) for exchange in TOPIC_EXCHANGES)
 
 
 PERMISSIONS: Mapping[Role, Permissions] = {
