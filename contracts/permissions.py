@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, get_args
 
 from contracts.events import NextIteration, WorkerEvent
+from contracts.roles import Role
 from contracts.submissions import CreateTask, TaskRequest
 from contracts.tasks import Phase
 from contracts.topology import (
@@ -35,16 +35,6 @@ NOTHING, ANYTHING = "^$", ".*"
 PRIVATE = "amq.gen-"
 """The beginning of every private queue's name. The broker makes these names and accepts none from a client, so this
 prefix allows queues, but no exchange. The queues are exclusive: no other connection can use them."""
-
-
-class Role(StrEnum):
-    """Whose account it is."""
-
-    CONTROL = "control"
-    OPTIMIZER = Phase.OPTIMIZE.worker
-    TRAINER = Phase.TRAIN.worker
-    EVALUATOR = Phase.EVALUATE.worker
-    CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from contracts.permissions import Role
+from contracts.roles import Role
 from contracts.tasks import Phase
 from infra.bus.connect import connect
 from infra.bus.port import Bus

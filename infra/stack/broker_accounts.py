@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from contracts.permissions import ANYTHING, Permissions, Role
+from contracts.permissions import ANYTHING, Permissions
+from contracts.roles import Role
 from infra.bus.rabbitmq.accounts.account import Account, credentials_of
 from infra.bus.rabbitmq.accounts.definitions import to_definitions
 from infra.stack.secrets import load_or_create_secret, write_private

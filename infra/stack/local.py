@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 from pydantic import SecretStr
 
-from contracts.permissions import Role
+from contracts.roles import Role
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.errors import StackFailed
 from infra.stack.postgres import PostgresNode

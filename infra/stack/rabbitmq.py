@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from contracts.permissions import Role
+from contracts.roles import Role
 from infra.stack.broker_accounts import BrokerAccounts
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_ports

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contracts.errors import FieldError, InvalidInput
-from contracts.permissions import PERMISSIONS, Permissions, Role
+from contracts.permissions import PERMISSIONS, Permissions
+from contracts.roles import Role
 
 TAG = "treadle-"
 """The tag of a trainer's account is `treadle-trainer`; RabbitMQ gives such a tag no meaning."""

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import Protocol
 
-from contracts.permissions import PERMISSIONS, Role
+from contracts.permissions import PERMISSIONS
+from contracts.roles import Role
 from infra.bus.rabbitmq.accounts.account import TAG, Account
 from infra.bus.rabbitmq.accounts.definitions import from_definitions, to_definitions
 from infra.bus.rabbitmq.accounts.port import AccountsUnavailable

@@ -1,10 +1,13 @@
-"""`treadle topology`: show or create the exchanges and queues."""
+"""`treadle topology`: show or create the exchanges and queues, and create accounts."""
 
 from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Show or create the exchanges and queues on the broker.")
+from cli.topology import users
+
+app = typer.Typer(no_args_is_help=True, help="Show or create the exchanges, queues and accounts on the broker.")
+app.add_typer(users.app, name="users")
 
 
 @app.command()
