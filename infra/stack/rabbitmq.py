@@ -37,10 +37,11 @@ def rabbitmq_script(name: str) -> str | None:
 class RabbitMQNode:
     """One node and its port mapper (epmd), which would keep running if RabbitMQ started it."""
 
-    def __init__(self, folder: Path, lock: int | None = None) -> None:
+    def __init__(self, folder: Path, lock: int | None = None, *, management: bool = False) -> None:
         self._folder = folder
         self._lock = lock
-        self._port = 0
+        self._management = management
+        self._port = self._management_port = 0
         self._accounts = BrokerAccounts(folder, USER)
         self._env: dict[str, str] = {}
         self._node = ServerProcess("RabbitMQ", folder / "server.log")
@@ -66,7 +67,7 @@ class RabbitMQNode:
         if server is None:
             raise StackFailed("rabbitmq-server is missing: apt-get install rabbitmq-server, or set TREADLE_BUS_URL")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._port, distribution, mapper = free_ports(3)
+        self._port, self._management_port, distribution, mapper = free_ports(4)
         self._configure()
         self._env = {**self._environment(mapper), "RABBITMQ_DIST_PORT": str(distribution)}
         write_private(self._folder / PORTS, json.dumps({"amqp": self._port, "mapper": mapper}))
@@ -108,6 +109,11 @@ class RabbitMQNode:
         """Host, port and virtual host."""
         return f"{LOOPBACK}:{self._port}/"
 
+    @property
+    def admin_url(self) -> str:
+        """The URL of the management API with the administrator, password included; for tests."""
+        return f"http://{USER}:{self._accounts.password()}@{LOOPBACK}:{self._management_port}"
+
     def url_of(self, role: Role) -> str:
         """The URL of the broker with the account of a role, password included."""
         return f"amqp://{role}:{self._accounts.password(role)}@{self.address}"
@@ -136,8 +142,11 @@ class RabbitMQNode:
             "log.console": "true",
             "log.file": "false",
         }
+        if self._management:
+            config |= {"management.tcp.ip": LOOPBACK, "management.tcp.port": str(self._management_port)}
         write_private(self._folder / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in config.items()))
-        (self._folder / "enabled_plugins").write_text("[].\n")
+        plugins = "rabbitmq_management" if self._management else ""
+        (self._folder / "enabled_plugins").write_text(f"[{plugins}].\n")
 
     def _environment(self, mapper: int) -> dict[str, str]:
         return {
