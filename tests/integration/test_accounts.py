@@ -18,8 +18,9 @@ from contracts.events import PhaseFailed
 from contracts.message import Message
 from contracts.roles import Role
 from contracts.tasks import AttemptKey, FailureKind, Phase
-from contracts.topology import DEAD_QUEUE, EVENTS, PHASE_QUEUES, SUBMISSIONS_QUEUE, TASKS
+from contracts.topology import CONTROL_QUEUE, DEAD, DEAD_QUEUE, EVENTS, PHASE_QUEUES, SUBMISSIONS_QUEUE, TASKS
 from contracts.wire import encode
+from control.maintenance.replay import replay
 from infra.bus.dead_letter import QUEUE, REASON
 from infra.bus.port import BusUnavailable, IncomingMessage, OutgoingMessage, PublishFailed
 from infra.bus.rabbitmq import RabbitMQBus
@@ -172,6 +173,22 @@ async def test_an_event_with_the_routing_key_of_another_kind_is_not_applied(
     reason = await first_dead_letter(running)
 
     assert reason.startswith("routing key: expected phase_failed.evaluate")
+
+
+async def test_a_dead_letter_that_a_worker_made_up_is_not_replayed_to_the_queue_of_control(
+    node: RabbitMQNode, running: Running
+) -> None:
+    """The replay would publish it with the account of control."""
+    key = AttemptKey(task_id=uuid4(), iteration=1, phase=Phase.EVALUATE, attempt=1)
+    failed = PhaseFailed(key=key, claim_id=uuid4(), worker_id="w", failure=FailureKind.PROGRAM_CRASHED, message="")
+    headers = {QUEUE: CONTROL_QUEUE.name, REASON: "made up"}
+    async with trainer(node) as bus:
+        await bus.publish(OutgoingMessage(DEAD.name, "train", encode(failed), "m", headers))
+    (replayed,) = await replay(running.bus, running.store, lambda _: True, drop_final=True)
+
+    assert replayed.refusal is not None
+    assert replayed.refusal.reason.startswith("it cannot come from treadle.control")
+    assert replayed.dropped
 
 
 def trainer(node: RabbitMQNode) -> Started:
