@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import requests, retention, topology
+from cli import requests, retention
 from cli.check import command as check
 from cli.dead_letters import commands as dlq
 from cli.demo import command as demo
@@ -16,6 +16,7 @@ from cli.errors import ReadableErrors
 from cli.services import commands as serve
 from cli.tasks import commands as tasks
 from cli.tasks import upload, watch
+from cli.topology import commands as topology
 
 app = typer.Typer(
     cls=ReadableErrors,

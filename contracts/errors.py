@@ -58,3 +58,7 @@ class UndecodableMessage(TreadleError):
         self.errors = errors
         """The invalid fields, if the kind and version are known."""
         super().__init__(reason)
+
+
+class AccountRequired(TreadleError):
+    """A message does not name, as its `user_id`, the account on the broker that published it."""

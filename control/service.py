@@ -124,4 +124,7 @@ class Control:
 
 
 def _submission_consumer_of(parts: ControlParts, submissions: Submissions) -> SubmissionConsumer:
-    return SubmissionConsumer(parts.settings.bus_url.get_secret_value(), parts.bus, submissions, parts.tracing)
+    settings = parts.settings
+    return SubmissionConsumer(
+        settings.bus_url.get_secret_value(), parts.bus, submissions, parts.tracing, accounts=settings.bus_accounts
+    )

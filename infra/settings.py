@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = None
     """An OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`; None: no traces leave the process."""
 
+    bus_accounts: bool = False
+    """Each client of the broker has its own account: refuse a submission that does not name it as its `user_id`."""
+    bus_admin_url: SecretStr | None = None
+    """RabbitMQ's management API with an administrator, for `treadle topology users`: `http://user:password@host:15672`."""
+
     @field_validator("work_dir")
     @classmethod
     def _absolute_work_dir(cls, path: Path) -> Path:
@@ -76,6 +81,13 @@ class Settings(BaseSettings):
     def _check_bus_url(cls, url: SecretStr) -> SecretStr:
         if url.get_secret_value() != IN_PROCESS:
             _check_address(url, ("amqp", "amqps"), f"amqp://…, amqps://… or {IN_PROCESS}")
+        return url
+
+    @field_validator("bus_admin_url")
+    @classmethod
+    def _check_bus_admin_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            _check_address(url, ("http", "https"), "http://user:password@host:15672 of RabbitMQ's management API")
         return url
 
     @field_validator("database_url")

@@ -107,7 +107,9 @@ class Hostile:
             return next(iter(kind)) if made else next(iter(kind)).value
         if kind is datetime:
             return NOW if made else NOW.isoformat()
-        return {bool: True, int: 2, float: 0.5, UUID: UUID(int=1) if made else str(UUID(int=1))}[kind]
+        if kind is int:
+            return max(2, *(bound.ge for bound in limits if hasattr(bound, "ge")), 2)
+        return {bool: True, float: 0.5, UUID: UUID(int=1) if made else str(UUID(int=1))}[kind]
 
     def _text(self, limits: Sequence[Any]) -> str:
         """The whole text, or the next piece of it if the field is shorter; without NUL if the field refuses it."""

@@ -71,7 +71,7 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
         terminal.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
         settings = stack.settings(http_port=0)
         with _log_to_file(settings, demo.folder / "treadle.log"):
-            async with running(settings) as url, GatewayClient(url) as gateway:
+            async with running(settings, accounts=stack.accounts()) as url, GatewayClient(url) as gateway:
 
                 async def show_progress(task: TaskView) -> None:
                     board = await follow(gateway, str(task.task_id), terminal, transient=True)

@@ -61,7 +61,7 @@ async def _up(folder: Path, port: int | None, broker: Broker) -> None:
     async with LocalStack(folder, broker=broker.value) as stack:
         settings = stack.settings(http_port=port)
         configure_logs(settings, "treadle")
-        async with running(settings) as url:
+        async with running(settings, accounts=stack.accounts()) as url:
             for component, address in {**stack.describe(), "gateway": url, "API": f"{url}/docs"}.items():
                 typer.echo(f"  {component:<13} {address}")
             typer.echo("Ready. Next: treadle upload, treadle submit, treadle watch. Ctrl-C stops everything.")

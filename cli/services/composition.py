@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
+from contracts.roles import Role
 from contracts.tasks import Phase
 from infra.bus.connect import connect
 from infra.bus.port import Bus
@@ -37,11 +40,17 @@ def phase_worker(phase: Phase) -> PhaseWorker[Any]:
 
 
 class Composition:
-    """Opens connections and starts services; `stack` closes all of them in reverse order."""
+    """Opens connections and starts services; `stack` closes all of them in reverse order.
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    A role in `accounts` connects to the broker with its own URL, any other with that of the settings.
+    """
+
+    def __init__(
+        self, settings: Settings, stack: AsyncExitStack, accounts: Mapping[Role, SecretStr] | None = None
+    ) -> None:
         self._settings = settings
         self._stack = stack
+        self._accounts = accounts or {}
         self._shared: Bus | None = None
 
     async def control(self) -> Control:
@@ -49,10 +58,12 @@ class Composition:
         from control.service import Control, ControlParts
         from control.store.postgres import PostgresStore
 
-        settings, tracing = self._settings, self._tracing("control")
+        settings, tracing = self._settings_of(Role.CONTROL), self._tracing("control")
         store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
         self._stack.push_async_callback(store.close)
-        control = Control(ControlParts(settings, await self._bus(tracing), store, await self._objects(), tracing))
+        control = Control(
+            ControlParts(settings, await self._bus(settings, tracing), store, await self._objects(), tracing)
+        )
         self._stack.push_async_callback(control.stop)
         await control.start()
         return control
@@ -83,20 +94,25 @@ class Composition:
         """Start the worker of this phase."""
         from infra.worker.host import WorkerHost
 
-        bus = await self._bus(self._tracing(phase.worker))
-        host = WorkerHost(phase_worker(phase), bus, await self._objects(), self._settings)
+        settings = self._settings_of(Role(phase.worker))
+        bus = await self._bus(settings, self._tracing(phase.worker))
+        host = WorkerHost(phase_worker(phase), bus, await self._objects(), settings)
         await host.start()
         self._stack.push_async_callback(host.stop)
 
-    async def _bus(self, tracing: Tracing) -> Bus:
+    def _settings_of(self, role: Role) -> Settings:
+        url = self._accounts.get(role)
+        return self._settings if url is None else self._settings.model_copy(update={"bus_url": url})
+
+    async def _bus(self, settings: Settings, tracing: Tracing) -> Bus:
         """A new connection for each service, or one shared object if the bus is in-process; traced if tracing is on."""
-        bus = self._shared or await self._connect()
+        bus = self._shared or await self._connect(settings)
         if self._settings.bus_url.get_secret_value() == IN_PROCESS:
             self._shared = bus
         return TracedBus(bus, tracing) if tracing.on else bus
 
-    async def _connect(self) -> Bus:
-        bus = connect(self._settings)
+    async def _connect(self, settings: Settings) -> Bus:
+        bus = connect(settings)
         await bus.start()
         self._stack.push_async_callback(bus.close)
         return bus
@@ -116,10 +132,15 @@ class Composition:
 
 
 @asynccontextmanager
-async def running(settings: Settings, phases: Sequence[Phase] = tuple(Phase)) -> AsyncIterator[str]:
-    """Run control, its gateway and these workers until exit; yields the address of the gateway."""
+async def running(
+    settings: Settings, phases: Sequence[Phase] = tuple(Phase), accounts: Mapping[Role, SecretStr] | None = None
+) -> AsyncIterator[str]:
+    """Run control, its gateway and these workers until exit; yields the address of the gateway.
+
+    `accounts` has the URL of the broker for each role that has an account of its own.
+    """
     async with AsyncExitStack() as stack:
-        composition = Composition(settings, stack)
+        composition = Composition(settings, stack, accounts)
         url = await composition.gateway(await composition.control())
         for phase in phases:
             await composition.worker(phase)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.errors import FieldError, InvalidInput, TreadleError, UndecodableMessage
+from contracts.errors import AccountRequired, FieldError, InvalidInput, TreadleError, UndecodableMessage
 from contracts.submissions import Problem
 from control.machine.task import IllegalTransition
 from control.store.port import TaskNotFound
@@ -23,6 +23,8 @@ def problem_of(error: TreadleError) -> Problem:
             return _field_problem("Idempotency-Key", "Conflict", 409, error)
         case IllegalTransition():
             return _field_problem("status", "Conflict", 409, error)
+        case AccountRequired():
+            return _field_problem("user_id", "Account required", 403, error)
         case _:
             return Problem(title="Refused", status=400, detail=str(error))
 

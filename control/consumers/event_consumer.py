@@ -9,6 +9,7 @@ import structlog
 
 from contracts.errors import UndecodableMessage
 from contracts.events import NextIteration, WorkerEvent
+from contracts.permissions import routing_key_of
 from contracts.topology import CONTROL_QUEUE
 from contracts.wire import decode
 from control.apply.applier import Applier
@@ -37,6 +38,7 @@ class EventConsumer:
     async def _handle(self, message: IncomingMessage) -> None:
         try:
             event = decode(message.body, *EVENTS)
+            _require_its_routing_key(event, message.routing_key)
             actor = "control" if isinstance(event, NextIteration) else event.worker_id
             await retry_until_available(partial(self._applier.submit, event, actor=actor))
         except (UndecodableMessage, TaskNotFound) as error:
@@ -48,3 +50,14 @@ class EventConsumer:
             await retry_until_available(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, reason))
             return
         await message.ack()
+
+
+def _require_its_routing_key(event: WorkerEvent | NextIteration, routing_key: str) -> None:
+    """Raise UndecodableMessage if the event has another one: an account is limited to the routing keys of its role.
+
+    A replayed dead letter has the name of the queue. An event without the phase is from a worker of an older version,
+    which only an account without limits can publish.
+    """
+    expected = routing_key_of(event)
+    if routing_key not in (expected, event.kind, CONTROL_QUEUE.name):
+        raise UndecodableMessage(f"routing key: expected {expected} for this event, found {routing_key[:200]!r}")

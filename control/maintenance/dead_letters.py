@@ -51,6 +51,7 @@ class DeadLetter:
     published_at: datetime | None
     headers: Mapping[str, str]
     body: bytes
+    routing_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def read(message: IncomingMessage) -> DeadLetter:
         published_at=message.published_at,
         headers=headers,
         body=message.body,
+        routing_key=message.routing_key,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from contracts.permissions import queue_of_dead_letter
 from contracts.topology import DEAD_QUEUE
 from control.maintenance.dead_letters import (
     DeadLetter,
@@ -70,7 +71,7 @@ async def replay(bus: Bus, store: Store, chosen: Chosen, *, drop_final: bool = F
 
 async def _refusals(store: Store, letters: Sequence[DeadLetter]) -> list[Refusal | None]:
     """Why each cannot be replayed, or None; the store is queried once."""
-    contents = [content(letter) for letter in letters]
+    contents = [_of_another_queue(letter) or content(letter) for letter in letters]
     readable = [message for message in contents if not isinstance(message, Refusal)]
     loaded = iter(await store.load([subject(message) for message in readable]) if readable else ())
 
@@ -78,6 +79,14 @@ async def _refusals(store: Store, letters: Sequence[DeadLetter]) -> list[Refusal
         return message if isinstance(message, Refusal) else refusal(message, next(loaded))
 
     return [refused(message) for message in contents]
+
+
+def _of_another_queue(letter: DeadLetter) -> Refusal | None:
+    """Refuse a letter with a worker's routing key and the name of a queue that this worker does not consume."""
+    queue = queue_of_dead_letter(letter.routing_key)
+    if queue is None or queue == letter.queue:
+        return None
+    return Refusal(f"it cannot come from {letter.queue}: its routing key is that of {queue}", final=True)
 
 
 async def _replay_one(

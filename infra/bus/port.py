@@ -59,6 +59,8 @@ class IncomingMessage:
     """Put the message back into its queue, for this or another consumer."""
     published_at: datetime | None = None
     """The time of publication by the publisher's clock; None if the message does not contain it."""
+    account: str | None = None
+    """The account that published the message, as the broker has validated; None if the message does not name it."""
 
 
 Handler = Callable[[IncomingMessage], Awaitable[None]]

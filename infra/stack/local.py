@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 from pydantic import SecretStr
 
+from contracts.roles import Role
 from infra.private_folders import create_private, make_private
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.errors import StackFailed
@@ -76,6 +77,10 @@ class LocalStack:
             "work_dir": self._folder / "work",
         }
         return Settings(**{**addresses, **more})
+
+    def accounts(self) -> dict[Role, SecretStr]:
+        """The URL of the broker with the account of each role; empty for the in-process bus."""
+        return {role: SecretStr(self.rabbitmq.url_of(role)) for role in Role} if self.rabbitmq else {}
 
     def describe(self) -> dict[str, str]:
         """Broker, database and object store with their versions, for display."""

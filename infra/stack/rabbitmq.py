@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Self
 
+from contracts.roles import Role
 from infra.private_folders import make_private
+from infra.stack.broker_accounts import BrokerAccounts
 from infra.stack.errors import StackFailed
 from infra.stack.ports import LOOPBACK, accepts, free_ports
-from infra.stack.secrets import load_or_create_secret, write_private
+from infra.stack.secrets import write_private
 from infra.stack.server_process import ServerProcess
 
 USER = "treadle"
@@ -20,6 +24,8 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 RAW_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 """Debian wraps the scripts on PATH so that they run only as the user `rabbitmq`; these are the unwrapped scripts."""
 BOOT_TIMEOUT = 120.0
+PORTS = "ports.json"
+"""The file with the ports of the running node, by which other processes find it."""
 
 
 def rabbitmq_script(name: str) -> str | None:
@@ -32,14 +38,29 @@ def rabbitmq_script(name: str) -> str | None:
 class RabbitMQNode:
     """One node and its port mapper (epmd), which would keep running if RabbitMQ started it."""
 
-    def __init__(self, folder: Path, lock: int | None = None) -> None:
+    def __init__(self, folder: Path, lock: int | None = None, *, management: bool = False) -> None:
         self._folder = folder
         self._lock = lock
-        self._port = 0
-        self._password = ""
+        self._management = management
+        self._port = self._management_port = 0
+        self._accounts = BrokerAccounts(folder, USER)
         self._env: dict[str, str] = {}
         self._node = ServerProcess("RabbitMQ", folder / "server.log")
         self._epmd = ServerProcess("epmd", folder / "epmd.log")
+
+    @classmethod
+    def running_in(cls, folder: Path) -> Self:
+        """The node that another process has started in `folder`, for `control` and `url`. Raises StackFailed."""
+        self = cls(folder)
+        try:
+            ports = json.loads((folder / PORTS).read_text())
+            self._port, mapper = int(ports["amqp"]), int(ports["mapper"])
+        except (OSError, ValueError, KeyError):
+            self._port = mapper = 0
+        if not (mapper and accepts(mapper)):
+            raise StackFailed(f"no RabbitMQ node runs in {folder}: start it with `treadle up --broker rabbitmq`")
+        self._env = self._environment(mapper)
+        return self
 
     async def start(self) -> None:
         """Start the node on free ports. Raises StackFailed."""
@@ -48,9 +69,10 @@ class RabbitMQNode:
             raise StackFailed("rabbitmq-server is missing: apt-get install rabbitmq-server, or set TREADLE_BUS_URL")
         make_private(self._folder)
         make_private(self._folder / "mnesia")
-        self._password = load_or_create_secret(self._folder / "password")
-        self._port, distribution, mapper = free_ports(3)
-        self._configure(distribution, mapper)
+        self._port, self._management_port, distribution, mapper = free_ports(4)
+        self._configure()
+        self._env = {**self._environment(mapper), "RABBITMQ_DIST_PORT": str(distribution)}
+        write_private(self._folder / PORTS, json.dumps({"amqp": self._port, "mapper": mapper}))
         self._epmd.start([epmd, "-port", str(mapper), "-address", LOOPBACK], env=self._env, inherit=self._lock)
         await self._epmd.ready(lambda: accepts(mapper))
         self._node.start([server], env=self._env, inherit=self._lock)
@@ -70,9 +92,9 @@ class RabbitMQNode:
         await self.control("start_app")
         await self._node.ready(lambda: accepts(self._port, PROTOCOL_HEADER), BOOT_TIMEOUT)
 
-    async def control(self, *arguments: str) -> str:
+    async def control(self, *arguments: str, stdin: str = "") -> str:
         """The output of a rabbitmqctl command on this node. Raises StackFailed."""
-        return await asyncio.to_thread(self._control, arguments)
+        return await asyncio.to_thread(self._control, arguments, stdin)
 
     @property
     def pid(self) -> int | None:
@@ -81,8 +103,22 @@ class RabbitMQNode:
 
     @property
     def url(self) -> str:
-        """The URL of the broker, password included."""
-        return f"amqp://{USER}:{self._password}@{LOOPBACK}:{self._port}/"
+        """The URL of the broker with its administrator, password included."""
+        return f"amqp://{USER}:{self._accounts.password()}@{self.address}"
+
+    @property
+    def address(self) -> str:
+        """Host, port and virtual host."""
+        return f"{LOOPBACK}:{self._port}/"
+
+    @property
+    def admin_url(self) -> str:
+        """The URL of the management API with the administrator, password included; for tests."""
+        return f"http://{USER}:{self._accounts.password()}@{LOOPBACK}:{self._management_port}"
+
+    def url_of(self, role: Role) -> str:
+        """The URL of the broker with the account of a role, password included."""
+        return f"amqp://{role}:{self._accounts.password(role)}@{self.address}"
 
     @property
     def version(self) -> str:
@@ -91,25 +127,31 @@ class RabbitMQNode:
         home = Path(script).resolve().parent.parent.name
         return home.removeprefix("rabbitmq_server-") if home.startswith("rabbitmq_server-") else "(version unknown)"
 
-    def _control(self, arguments: tuple[str, ...]) -> str:
+    def _control(self, arguments: tuple[str, ...], stdin: str) -> str:
         script = rabbitmq_script("rabbitmqctl")
         assert script is not None, "rabbitmqctl is installed with the server"
-        done = subprocess.run([script, "--quiet", *arguments], env=self._env, capture_output=True, text=True)
+        command = [script, "--quiet", *arguments]
+        done = subprocess.run(command, env=self._env, input=stdin, capture_output=True, text=True)
         if done.returncode:
             raise StackFailed(f"rabbitmqctl {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
-    def _configure(self, distribution: int, mapper: int) -> None:
+    def _configure(self) -> None:
+        self._accounts.write()
         config = {
             "listeners.tcp.1": f"{LOOPBACK}:{self._port}",
-            "default_user": USER,
-            "default_pass": self._password,
+            "load_definitions": str(self._accounts.definitions),
             "log.console": "true",
             "log.file": "false",
         }
+        if self._management:
+            config |= {"management.tcp.ip": LOOPBACK, "management.tcp.port": str(self._management_port)}
         write_private(self._folder / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in config.items()))
-        write_private(self._folder / "enabled_plugins", "[].\n")
-        self._env = {
+        plugins = "rabbitmq_management" if self._management else ""
+        write_private(self._folder / "enabled_plugins", f"[{plugins}].\n")
+
+    def _environment(self, mapper: int) -> dict[str, str]:
+        return {
             "PATH": os.environ.get("PATH", ""),
             "LANG": "C.UTF-8",
             "HOME": str(self._folder),
@@ -120,7 +162,6 @@ class RabbitMQNode:
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
-            "RABBITMQ_DIST_PORT": str(distribution),
             "ERL_EPMD_PORT": str(mapper),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             # no busy waiting in the schedulers, because it takes processor time from training

@@ -15,6 +15,7 @@ import structlog
 
 from contracts.errors import TreadleError
 from contracts.events import WorkerEvent
+from contracts.permissions import routing_key_of
 from contracts.topology import EVENTS
 from contracts.wire import encode
 from infra.bus.port import OutgoingMessage
@@ -64,7 +65,7 @@ class Spool:
 
     def keep(self, event: WorkerEvent, headers: Mapping[str, str]) -> Spooled:
         """Store an event; an SQLite error is only logged, because the caller publishes the event anyway."""
-        message = OutgoingMessage(EVENTS.name, event.kind, encode(event), str(event.message_id), headers)
+        message = OutgoingMessage(EVENTS.name, routing_key_of(event), encode(event), str(event.message_id), headers)
         values = (message.routing_key, message.message_id, json.dumps(dict(headers)), message.body)
         try:
             row = self._connection().execute(INSERT, values).lastrowid

@@ -11,6 +11,8 @@ import typer
 import yaml
 
 from cli.main import COMMANDS, app
+from cli.topology.passwords import variable_of
+from contracts.roles import Role
 from contracts.tasks import Phase
 from control.gateway import health
 from infra.settings import Settings
@@ -159,3 +161,32 @@ def test_one_trainer_runs_on_each_profile_and_the_gpu_one_reserves_a_gpu() -> No
 
     assert (SERVICES["trainer"]["profiles"], SERVICES["trainer-gpu"]["profiles"]) == (["cpu"], ["gpu"])
     assert devices[0]["capabilities"] == ["gpu"]
+
+
+def test_one_service_creates_an_account_for_each_role_with_the_password_that_the_roles_service_uses() -> None:
+    created, used = SERVICES["accounts"]["environment"], {}
+    for name, service in TREADLE_SERVICES.items():
+        if found := re.match(r"amqp://(\w+):(\S+ \S+ \S+ \S+)@", service["environment"]["TREADLE_BUS_URL"]):
+            used[name] = (found[1], found[2])
+    clients = (Role.CLIENT.value, created[variable_of(Role.CLIENT)])
+
+    assert SERVICES["accounts"]["command"] == ["topology", "users", "setup"]
+    assert {*used.values(), clients} == {(role.value, created[variable_of(role)]) for role in Role}
+    assert {name: account for name, (account, _) in used.items()} == {
+        name: "trainer" if name == "trainer-gpu" else name for name in TREADLE_SERVICES
+    }
+
+
+@pytest.mark.parametrize("name", TREADLE_SERVICES)
+def test_each_service_waits_until_its_account_exists(name: str) -> None:
+    assert TREADLE_SERVICES[name]["depends_on"]["accounts"] == {"condition": "service_completed_successfully"}
+
+
+def test_control_requires_accounts() -> None:
+    assert Settings(bus_accounts=TREADLE_SERVICES["control"]["environment"]["TREADLE_BUS_ACCOUNTS"]).bus_accounts
+
+
+def test_only_the_service_that_creates_accounts_has_the_administrators_password() -> None:
+    assert [
+        name for name, service in SERVICES.items() if "${RABBITMQ_PASSWORD" in str(service.get("environment", ""))
+    ] == ["accounts", "rabbitmq"]

@@ -32,6 +32,7 @@ from cli.demo.run import Demo, DemoResult
 from cli.doctor import checks as doctor_checks
 from cli.main import app
 from cli.terminal import Terminal
+from cli.topology import accounts as topology_accounts
 from contracts.checks import CheckReport
 from contracts.files import FilesView
 from contracts.http import HistoryView, TaskView
@@ -43,6 +44,7 @@ from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import Replayed
 from control.maintenance.retention import Cleaned
 from infra import row_check
+from infra.bus.rabbitmq.accounts.account import Account
 from infra.child.process import ProgressLine
 from tests.hostile import LEGIT, Hostile, hostile_text, pieces, shown, unsafe_characters
 
@@ -62,10 +64,13 @@ CASES: dict[str, Sequence[str]] = {
     "dlq show": ["{letter}"],
     "dlq replay": ["--all"],
     "dlq purge": ["--all", "--yes"],
+    "topology users list": [],
 }
 """The arguments of each command."""
-WITHOUT_FOREIGN_TEXT = {"up", "control", "worker", "topology show", "topology apply"}
-"""They print Treadle's own constants and addresses. The demo prints its own names, and the views of a task."""
+CHANGES_OF_ACCOUNTS = {f"topology users {name}" for name in ("add", "password", "remove", "setup")}
+WITHOUT_FOREIGN_TEXT = {"up", "control", "worker", "topology show", "topology apply", *CHANGES_OF_ACCOUNTS}
+"""They print Treadle's own constants and addresses, and checked names of accounts. The demo prints its own names, and
+the views of a task."""
 NO_DETAILS = {"dlq purge"}
 """It prints only a number."""
 STYLE = "0|[1-4]|9[0-7]|10[0-7]|3[0-7]|38;5;\\d+"
@@ -225,6 +230,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> DeadLetter:
         states = doctor_checks.CheckState
         return [replace(Hostile().instance(doctor_checks.Check), state=state) for state in states]
 
+    class Accounts:
+        async def list(self) -> list[Account]:
+            return [Hostile().instance(Account)]
+
+    monkeypatch.setattr(topology_accounts, "find_target", lambda _: None)
+    monkeypatch.setattr(topology_accounts, "reachable", lambda _: Accounts())
     monkeypatch.setattr(dlq, "_all", letters)
     monkeypatch.setattr(dlq, "_purge", letters)
     monkeypatch.setattr(dlq, "_replay", replayed)

@@ -69,7 +69,11 @@ def test_what_a_killed_process_had_written_is_found(path: Path) -> None:
 def test_what_is_found_can_be_published_as_it_was(spool: Spool) -> None:
     event = paused()
     kept = spool.keep(event, {"traceparent": "t"}).message
-    assert (kept.exchange, kept.routing_key, kept.message_id) == (EVENTS.name, "phase_paused", str(event.message_id))
+    assert (kept.exchange, kept.routing_key, kept.message_id) == (
+        EVENTS.name,
+        "phase_paused.train",
+        str(event.message_id),
+    )
     assert [spooled.message for spooled in spool.entries()] == [kept]
 
 
@@ -124,7 +128,7 @@ def test_a_failed_write_is_logged_and_the_event_can_be_published(spool: Spool, p
         spooled = spool.keep(paused(), {})
         spooled.remove()
     assert [line["event"] for line in logs] == ["event_not_spooled"]
-    assert spooled.message.routing_key == "phase_paused"
+    assert spooled.message.routing_key == "phase_paused.train"
 
 
 def test_a_disk_that_is_full_is_logged(spool: Spool, path: Path) -> None:

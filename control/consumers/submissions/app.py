@@ -16,6 +16,7 @@ from yarl import URL
 from contracts.submissions import AnySubmission, SubmissionAccepted, SubmissionRefused
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from control.apply.submissions import Submissions
+from control.consumers.submissions.accounts import require_account, sent_by
 from control.consumers.submissions.handlers import SubmissionHandler, decode_submission
 from control.consumers.submissions.settling import SettlingMiddleware, SubmissionSettler
 from infra.bus.port import Bus, BusUnavailable
@@ -48,9 +49,12 @@ class SubmissionConsumer:
     connection completely, including its acknowledgements.
     """
 
-    def __init__(self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing) -> None:
+    def __init__(
+        self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing, *, accounts: bool = False
+    ) -> None:
         settler = SubmissionSettler(bus, tracing)
-        self._broker = submissions_broker(submissions, url=url, middlewares=(partial(SettlingMiddleware, settler),))
+        middlewares = (partial(SettlingMiddleware, settler),)
+        self._broker = submissions_broker(submissions, url=url, middlewares=middlewares, accounts=accounts)
         self._started = False
 
     async def start(self) -> None:
@@ -79,8 +83,13 @@ class SubmissionConsumer:
         return await has_consumer(queue.channel)
 
 
-def submissions_broker(submissions: Submissions, *, url: str, middlewares: Sequence[Any] = ()) -> RabbitBroker:
-    """An unconnected broker with the subscriber of submissions and the publisher of their answers."""
+def submissions_broker(
+    submissions: Submissions, *, url: str, middlewares: Sequence[Any] = (), accounts: bool = False
+) -> RabbitBroker:
+    """An unconnected broker with the subscriber of submissions and the publisher of their answers.
+
+    With `accounts`, the actor of a submission is the account that published it, which the message must name.
+    """
     broker = RabbitBroker(
         URL(url).update_query(heartbeat=HEARTBEAT, name="treadle submissions"),
         reconnect_interval=RECONNECT_AFTER,
@@ -95,7 +104,7 @@ def submissions_broker(submissions: Submissions, *, url: str, middlewares: Seque
         channel=Channel(prefetch_count=PREFETCH),
         ack_policy=AckPolicy.MANUAL,
         no_reply=True,  # FastStream would reply to any exchange and queue that `reply_to` names
-        decoder=_decode,
+        decoder=_decode_with_account if accounts else _decode,
         title=QUEUE.name,
         description=TASKS.carries,
     )
@@ -115,9 +124,15 @@ def asyncapi_document(submissions: Submissions, version: str) -> dict[str, Any]:
 DESCRIPTION = (
     "Requests to Treadle over RabbitMQ. Publish a request to the exchange `treadle.tasks`, with its kind as the "
     "routing key. If the request has a `reply_to`, the answer is sent to that queue through the default exchange. "
-    "Bodies are JSON; the fields `kind` and `version` identify the type of a message."
+    "Bodies are JSON; the fields `kind` and `version` identify the type of a message. If accounts are used, the "
+    "property `user_id` must be the name of your account, and `reply_to` must be `amq.rabbitmq.reply-to`."
 )
 
 
 async def _decode(message: StreamMessage[Any]) -> AnySubmission:  # async: FastStream calls a plain function in a thread
     return decode_submission(message.body)
+
+
+async def _decode_with_account(message: StreamMessage[Any]) -> AnySubmission:
+    account = require_account(message.raw_message.user_id)
+    return sent_by(account, decode_submission(message.body))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from contracts.errors import FieldError, InvalidInput, UndecodableMessage
+from contracts.errors import AccountRequired, FieldError, InvalidInput, UndecodableMessage
 from contracts.submissions import (
     AnySubmission,
     CreateTask,
@@ -28,7 +28,14 @@ from control.store.port import TaskNotFound
 from control.store.values import StoredTask, SubmissionConflict
 
 SUBMISSIONS: tuple[type[Any], ...] = (CreateTask, *get_args(TaskRequest))
-REFUSAL_ERRORS = (UndecodableMessage, InvalidInput, TaskNotFound, SubmissionConflict, IllegalTransition)
+REFUSAL_ERRORS = (
+    AccountRequired,
+    UndecodableMessage,
+    InvalidInput,
+    TaskNotFound,
+    SubmissionConflict,
+    IllegalTransition,
+)
 
 log = structlog.get_logger(__name__)
 

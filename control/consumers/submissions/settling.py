@@ -114,6 +114,7 @@ def incoming_message(message: StreamMessage[Any]) -> IncomingMessage:
         ack=partial(_unless_closed, message.ack),
         requeue=partial(_unless_closed, message.nack),
         published_at=raw.timestamp,
+        account=raw.user_id,
     )
 
 

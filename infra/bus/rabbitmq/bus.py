@@ -17,6 +17,7 @@ import structlog
 from aio_pika import Channel, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractQueue, AbstractRobustConnection
 from aio_pika.exceptions import ProbableAuthenticationError
+from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from infra.bus.handling import serial
@@ -27,7 +28,8 @@ from infra.bus.rabbitmq.libraries import configure_libraries
 from infra.bus.rabbitmq.messages import Delivery
 from infra.bus.rabbitmq.publisher import Publisher
 from infra.bus.rabbitmq.requests import Requests
-from infra.bus.rabbitmq.topology import QUEUES_BY_NAME, declare_private, declare_shared, declare_topology, look_up
+from infra.bus.rabbitmq.rights import declare_or_check
+from infra.bus.rabbitmq.topology import QUEUES_BY_NAME, declare_private, declare_shared, look_up
 
 HEARTBEAT = 15
 """Seconds; a connection is given up after about three intervals without data from the broker."""
@@ -54,9 +56,11 @@ class RabbitMQBus:
         self._publisher: Publisher | None = None
         self._requests: Requests | None = None
         self._consumers: list[Consumer] = []
+        self._may_declare = True
+        """Whether the account may declare the topology; those of workers and clients may not."""
 
     async def start(self) -> None:
-        """Open both connections and declare the topology.
+        """Open both connections and declare the topology, or check that it exists if the account may not declare it.
 
         Raises BusUnavailable if that fails; then both connections are closed.
         """
@@ -94,7 +98,9 @@ class RabbitMQBus:
         definition = QUEUES_BY_NAME[queue]
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
-            return await declare_shared(channel, definition)
+            if self._may_declare:
+                return await declare_shared(channel, definition)
+            return await look_up(channel, queue)
 
         return await self._attach(declare, handler, prefetch)
 
@@ -102,7 +108,7 @@ class RabbitMQBus:
         """Consume a private queue bound to `exchange`; messages published during a disconnection are lost."""
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
-            return await declare_private(channel, exchange, binding)
+            return await declare_private(channel, exchange, binding, may_declare=self._may_declare)
 
         return await self._attach(declare, serial(handler), PRIVATE_PREFETCH)
 
@@ -156,8 +162,7 @@ class RabbitMQBus:
         return connection
 
     async def _declare(self) -> None:
-        async with self._channel() as channel:
-            await declare_topology(channel)
+        self._may_declare = await declare_or_check(self._channel)
 
     async def _redeclare(self, *_: object) -> None:
         """Declare the topology after a reconnection, in case the broker lost its data."""
@@ -169,7 +174,15 @@ class RabbitMQBus:
 
     async def _attach(self, declare: Declare, handler: Handler, prefetch: int) -> Consumer:
         """Attach a consumer, after a connection that is being restored is ready."""
-        consumer = Consumer(self._require_started(self._consuming), declare, handler, prefetch)
+
+        async def as_permitted(channel: AbstractChannel) -> AbstractQueue:
+            try:
+                return await declare(channel)
+            except ChannelAccessRefused:
+                self._may_declare = False  # the account was restricted meanwhile; the consumer tries again
+                raise
+
+        consumer = Consumer(self._require_started(self._consuming), as_permitted, handler, prefetch)
         await self._call(consumer.start())
         self._consumers = [*(existing for existing in self._consumers if not existing.closed), consumer]
         return consumer

@@ -17,8 +17,8 @@ from infra.bus.port import IncomingMessage, OutgoingMessage
 log = structlog.get_logger(__name__)
 
 
-def to_properties(message: OutgoingMessage) -> Basic.Properties:
-    """The AMQP properties of a message."""
+def to_properties(message: OutgoingMessage, account: str | None = None) -> Basic.Properties:
+    """The AMQP properties of a message that `account` publishes; the broker refuses a `user_id` of another account."""
     return Basic.Properties(
         content_type="application/json",
         headers=dict(message.headers),
@@ -28,6 +28,7 @@ def to_properties(message: OutgoingMessage) -> Basic.Properties:
         expiration=None if message.expires is None else str(int(message.expires * 1000)),
         message_id=message.message_id or None,
         timestamp=datetime.now(UTC),
+        user_id=account,
     )
 
 
@@ -56,6 +57,7 @@ class Delivery:
             ack=self.ack,
             requeue=self.requeue,
             published_at=properties.timestamp,
+            account=properties.user_id,
         )
 
     async def ack(self) -> None:

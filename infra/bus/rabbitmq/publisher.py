@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import aiormq
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+from aio_pika import RobustConnection
+from aio_pika.abc import AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
 
 from infra.asyncio_tasks import was_cancelled
@@ -20,12 +21,13 @@ PUBLISH_TIMEOUT = 10.0
 class Publisher:
     """Publishes on a channel with confirms, which the robust connection reopens after a loss."""
 
-    def __init__(self, connection: AbstractRobustConnection, channel: AbstractRobustChannel) -> None:
+    def __init__(self, connection: RobustConnection, channel: AbstractRobustChannel) -> None:
         self._connection = connection
         self._channel = channel
+        self._account = connection.url.user
 
     @classmethod
-    async def open(cls, connection: AbstractRobustConnection) -> Publisher:
+    async def open(cls, connection: RobustConnection) -> Publisher:
         """Create a publisher with a channel of its own."""
         channel = connection.channel(on_return_raises=True)
         await channel.initialize()
@@ -77,7 +79,7 @@ class Publisher:
             message.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
-            properties=to_properties(message),
+            properties=to_properties(message, self._account),
             mandatory=message.mandatory,
             timeout=PUBLISH_TIMEOUT,
             wait=False,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
+from aio_pika import RobustConnection
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel
 
 from infra.bus.port import OutgoingMessage, PublishFailed
 from infra.bus.rabbitmq.publisher import Publisher
@@ -24,7 +25,7 @@ class Requests:
         self._consuming = False
 
     @classmethod
-    async def open(cls, connection: AbstractRobustConnection) -> Self:
+    async def open(cls, connection: RobustConnection) -> Self:
         """Open a channel that consumes replies, also after each reconnection."""
         channel = connection.channel(on_return_raises=True)
         await channel.initialize()

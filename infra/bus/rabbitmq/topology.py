@@ -56,12 +56,16 @@ async def declare_shared(channel: AbstractChannel, queue: Queue) -> AbstractQueu
     return await _declare_queue(channel, queue)
 
 
-async def declare_private(channel: AbstractChannel, exchange: str, binding: str) -> AbstractQueue:
+async def declare_private(
+    channel: AbstractChannel, exchange: str, binding: str, *, may_declare: bool = True
+) -> AbstractQueue:
     """Declare a bounded queue that is deleted with its consumer; the broker generates a new name each time.
 
-    With a fixed name, the queue would stay locked until the broker notices that the old connection is lost.
+    With a fixed name, the queue would stay locked until the broker notices that the old connection is lost. The
+    exchange is declared too if the account `may_declare` the topology.
     """
-    await _declare_exchange(channel, exchange)
+    if may_declare:
+        await _declare_exchange(channel, exchange)
     queue = await channel.declare_queue(
         "",
         exclusive=True,

@@ -1,10 +1,13 @@
-"""`treadle topology`: show or create the exchanges and queues."""
+"""`treadle topology`: show or create the exchanges and queues, and create accounts."""
 
 from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Show or create the exchanges and queues on the broker.")
+from cli.topology import users
+
+app = typer.Typer(no_args_is_help=True, help="Show or create the exchanges, queues and accounts on the broker.")
+app.add_typer(users.app, name="users")
 
 
 @app.command()
@@ -15,9 +18,9 @@ def show() -> None:
 
         treadle topology show
     """
-    from rich import print as show_rich
     from rich.table import Table
 
+    from cli.terminal import Terminal
     from contracts.topology import EXCHANGES, QUEUES
 
     exchanges = Table("exchange", "kind", "carries", box=None, header_style="bold")
@@ -28,7 +31,7 @@ def show() -> None:
         queues.add_row(
             queue.name, queue.kind.value, queue.exchange, queue.binding, "kept" if queue.dead_letters else "none"
         )
-    show_rich(exchanges, "", queues)
+    Terminal().print(exchanges, "", queues)
 
 
 @app.command()
@@ -44,6 +47,7 @@ def apply() -> None:
     import asyncio
 
     from cli.settings import read_settings
+    from cli.terminal import echo
     from contracts.topology import EXCHANGES, QUEUES
     from infra.bus.connect import connect
 
@@ -56,4 +60,4 @@ def apply() -> None:
         return bus.name
 
     name = asyncio.run(declare())
-    typer.echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues are declared on the {name} bus")
+    echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues are declared on the {name} bus")

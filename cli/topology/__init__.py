@@ -1,0 +1,1 @@
+"""`treadle topology`: exchanges and queues, and the accounts that may use them."""
