@@ -86,7 +86,8 @@ def device() -> torch.device:
 
 def _from_pretrained(location: ModelLocation, source: Source, method: Any, **options: Any) -> Any:  # noqa: ANN401  # untyped
     """Call `method`, a `from_pretrained`; an error in the model becomes one sentence."""
-    options |= {"trust_remote_code": location.trust_remote_code, "local_files_only": source.folder is not None}
+    hub = location.kind == "hub" and source.folder is None  # the code of a folder never runs
+    options |= {"trust_remote_code": hub and location.trust_remote_code, "local_files_only": source.folder is not None}
     if source.revision:
         options["revision"] = source.revision
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"} and source.folder is None
