@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,6 +24,32 @@ FOLDER_OF = {
 def attempt_prefix(key: AttemptKey) -> str:
     """The prefix under which only this attempt writes, without a trailing slash."""
     return f"{FOLDER_OF[key.phase]}/{key.task_id}/{key.iteration}/a{key.attempt}"
+
+
+_UUID, _NUMBER = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "[1-9][0-9]{0,8}"
+_ATTEMPT_PREFIX = re.compile(rf"({'|'.join(FOLDER_OF.values())})/({_UUID})/({_NUMBER})/a({_NUMBER})")
+_PHASE_OF = {folder: phase for phase, folder in FOLDER_OF.items()}
+
+
+def attempt_of(prefix: str) -> AttemptKey | None:
+    """The attempt whose prefix this is; None if it is the prefix of no attempt."""
+    match = _ATTEMPT_PREFIX.fullmatch(prefix)
+    if match is None:
+        return None
+    folder, task_id, iteration, attempt = match.groups()
+    phase = _PHASE_OF[folder]
+    return AttemptKey(task_id=UUID(task_id), iteration=int(iteration), phase=phase, attempt=int(attempt))
+
+
+def checkpoint_prefix(key: AttemptKey, step: int) -> str:
+    """The prefix of the checkpoint that an attempt wrote after `step` steps."""
+    return f"{attempt_prefix(key)}/checkpoint-{step}"
+
+
+def writer_of(checkpoint: str) -> AttemptKey | None:
+    """The attempt that wrote the checkpoint with this prefix; None if it is the prefix of no checkpoint."""
+    prefix, _, name = checkpoint.rpartition("/")
+    return attempt_of(prefix) if re.fullmatch(r"checkpoint-[0-9]{1,18}", name) else None
 
 
 def dataset_prefix(user_id: int, dataset_id: str) -> str:

@@ -45,9 +45,12 @@ Prefix = Annotated[Text, Field(min_length=1, max_length=MAX_PREFIX)]
 MessageText = Annotated[Text, Field(max_length=MAX_MESSAGE), BeforeValidator(_cut_text)]
 """A message for people, which may contain text of a program or a user; it is cut to its maximum length."""
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+MAX_COUNT, MAX_SECONDS = 2**63 - 1, 1e12
+"""The largest number of things or bytes, and the longest duration in seconds."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 """A number of things, or of bytes."""
-Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 """A duration, or seconds times accelerators."""
 Counts = Annotated[dict[Annotated[Text, Field(max_length=MAX_NAME)], Count], Field(max_length=MAX_ENTRIES)]
 """Numbers of rows by the name of a rule."""

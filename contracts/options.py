@@ -120,6 +120,10 @@ class EvaluationOptions(Options):
     bootstrap_samples: StrictInt = Field(default=1000, ge=100, le=100_000)
     max_bad_cases: StrictInt = Field(default=500, ge=0, le=100_000)
 
+    def metric_of(self, stage: Stage) -> Metric:
+        """The metric of the score of a model that was trained in this stage."""
+        return self.metric or (Metric.PERPLEXITY if stage is Stage.PT else Metric.EXACT_MATCH)
+
 
 class StopRules(Options):
     """When a continuous task stops. Only the dev score counts; the test score is only reported."""

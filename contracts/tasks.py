@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from contracts.bounds import MAX_ADAPTERS, MAX_PREFIX, Count, Name, Prefix, Text
 from contracts.message import Frozen, derived_id
@@ -191,7 +191,14 @@ class ModelSource(Frozen):
 
     base: Text = Field(pattern=r"^(path|hub|artifact):.+", max_length=MAX_PREFIX + 100)
     adapters: Annotated[tuple[Prefix, ...], Field(max_length=MAX_ADAPTERS)] = ()
-    trust_remote_code: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_trust(cls, value: Any) -> Any:  # noqa: ANN401  # anything may be validated
+        """Drop a field of earlier versions: no message decides whether code runs, but the setting of each worker."""
+        if isinstance(value, dict) and "trust_remote_code" in value:
+            return {name: item for name, item in value.items() if name != "trust_remote_code"}
+        return value
 
 
 class TaskSpec(Frozen):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from control.apply.applier import Applier, EventOutcome
+from control.apply.applier import Applier
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
 from control.consumers.event_consumer import EventConsumer
@@ -62,7 +61,7 @@ class Control:
         applier.on_change(self.progress_hub.on_change)
         if parts.tracing.on:
             applier.on_change(change_tracer.on_change)
-        applier.on_duplicate(partial(metrics.count, EventOutcome.DUPLICATE))
+        applier.on_unchanged(metrics.count)
         self._lease_server = LeaseServer(bus, store)
         self._events = EventConsumer(bus, applier)
         self._submission_consumer = (

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from contracts.commands import EvaluateModel
 from contracts.events import ModelEvaluated
-from contracts.options import Metric, Stage
 from contracts.tasks import Phase
 from evaluator_worker.spec import Result, Spec
 from infra.models.model_inputs import model_inputs
 from infra.worker.plan import Finished, PhaseWorker, Plan
 
 PROGRAM = "evaluator_worker.programs.evaluate"
-DEFAULT_METRIC = {Stage.SFT: Metric.EXACT_MATCH, Stage.PT: Metric.PERPLEXITY}
 
 
 def plan(command: EvaluateModel) -> Plan:
@@ -19,7 +17,7 @@ def plan(command: EvaluateModel) -> Plan:
     inputs, location = model_inputs(command.model)
     spec = Spec(
         model=location,
-        metric=command.options.metric or DEFAULT_METRIC[command.hyperparameters.stage],
+        metric=command.options.metric_of(command.hyperparameters.stage),
         options=command.options,
         seed=command.seed,
     )

@@ -19,6 +19,7 @@ from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
+from contracts.artifacts import is_safe_name
 from contracts.errors import TreadleError
 from infra.asyncio_tasks import shield_until_done
 from infra.byte_stream import ByteStream
@@ -199,6 +200,8 @@ class ObjectStore:
         pool: ThreadPoolExecutor | None = None,
         **named: object,
     ) -> T:
+        if key is not None and not is_safe_name(key):
+            raise ObjectRefused(f"the object name {key!r} is not allowed; expected no empty part, '.' or '..'")
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(pool or self._calls, partial(call, *arguments, **named))

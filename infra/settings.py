@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     models: dict[str, str] = Field(default_factory=dict)
     """Names for base models, as JSON: `{"qwen-7b": "/models/qwen2.5-7b"}`."""
     allow_remote_code: bool = False
-    """Let models from the hub run their own code."""
+    """Let models from the hub run their own code in this process's programs; each worker has its own setting."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_json: bool = False

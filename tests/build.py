@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
+from contracts.artifacts import attempt_prefix, checkpoint_prefix, optimized_dataset_id
 from contracts.events import (
     DataOptimized,
     LeaseLost,
@@ -15,7 +16,7 @@ from contracts.events import (
     PhaseFailed,
     PhasePaused,
 )
-from contracts.options import Metric
+from contracts.options import Method, Metric
 from contracts.report import Score
 from contracts.submissions import CancelTask, FailTask, KickTask, PauseTask, ResumeTask, RetryTask, StartTask
 from contracts.tasks import (
@@ -80,26 +81,50 @@ def score(value: float, spread: float = 0.05) -> Score:
 
 def completed(task: Task, value: float = 0.5, **more: Any) -> DataOptimized | ModelTrained | ModelEvaluated:
     """The event that completes the present phase of `task`."""
-    key = key_of(task)
+    key, own = key_of(task), own_prefix(task)
     match key.phase:
         case Phase.OPTIMIZE:
-            rows = DatasetRef(dataset_id=f"rows-{key.iteration}", prefix=f"optimized/{key.iteration}")
-            return DataOptimized(key=key, **WORKER_FIELDS, dataset=rows, splits="optimized/1", rows=100, **more)
-        case Phase.TRAIN:
-            model = ModelSource(base="path:/model", adapters=(f"models/{key.iteration}",))
-            return ModelTrained(key=key, **WORKER_FIELDS, model=model, steps=10, **more)
-        case Phase.EVALUATE:
-            return ModelEvaluated(
-                key=key, **WORKER_FIELDS, report=f"evaluations/{key.iteration}", dev=score(value), **more
+            rows = DatasetRef(dataset_id=dataset_of(task), prefix=own)
+            splits = (task.latest and task.splits) or own
+            return DataOptimized(
+                **{"key": key, **WORKER_FIELDS, "dataset": rows, "splits": splits, "rows": 100, **more}
             )
+        case Phase.TRAIN:
+            return ModelTrained(**{"key": key, **WORKER_FIELDS, "model": trained_model(task), "steps": 10, **more})
+        case Phase.EVALUATE:
+            return ModelEvaluated(**{"key": key, **WORKER_FIELDS, "report": own, "dev": score(value), **more})
+
+
+def own_prefix(task: Task) -> str:
+    """The prefix of the newest attempt."""
+    return attempt_prefix(key_of(task))
+
+
+def dataset_of(task: Task) -> str:
+    """The id of the dataset that the newest attempt makes."""
+    key = key_of(task)
+    return optimized_dataset_id(key.task_id, key.iteration, key.attempt)
+
+
+def own_checkpoint(task: Task, step: int = 5) -> str:
+    """A checkpoint of the newest attempt."""
+    return checkpoint_prefix(key_of(task), step)
+
+
+def trained_model(task: Task) -> ModelSource:
+    """The model that the newest attempt trains."""
+    own = own_prefix(task)
+    if task.spec.hyperparameters.method is Method.FULL:
+        return ModelSource(base=f"artifact:{own}")
+    return ModelSource(base=task.spec.model.base, adapters=(own,))
 
 
 def failed(task: Task, failure: FailureKind = FailureKind.PROGRAM_CRASHED, **more: Any) -> PhaseFailed:
     return PhaseFailed(key=key_of(task), **WORKER_FIELDS, failure=failure, message="it broke", **more)
 
 
-def paused(task: Task, checkpoint: str | None = "models/checkpoint") -> PhasePaused:
-    return PhasePaused(key=key_of(task), **WORKER_FIELDS, checkpoint=checkpoint)
+def paused(task: Task, **more: Any) -> PhasePaused:
+    return PhasePaused(**{"key": key_of(task), **WORKER_FIELDS, "checkpoint": own_checkpoint(task), **more})
 
 
 def lost(task: Task, checkpoint: str | None = None, *, gpu_seconds: float = 0.0) -> LeaseLost:

@@ -35,6 +35,8 @@ class FakeControl:
         self.bus = bus
         self.claim_verdict = LeaseVerdict.GRANTED
         self.heartbeat_verdict = LeaseVerdict.GRANTED
+        self.verdicts: dict[AttemptKey, LeaseVerdict] = {}
+        """Verdicts on single attempts, which differ from the two above."""
         self.ttl = 0.9
         self.unanswered = 0
         """The number of next requests that get no answer."""
@@ -68,7 +70,12 @@ class FakeControl:
         await self.bus.publish(OutgoingMessage(COMMANDS.name, Phase.TRAIN, body, message_id, headers=TRACE))
 
     async def signal(self, command: TrainModel, verdict: LeaseVerdict) -> None:
-        """Publish a signal to all workers."""
+        """Publish a signal to all workers, and give the same verdict on the attempt from now on."""
+        self.verdicts[command.key] = verdict
+        await self.forge_signal(command, verdict)
+
+    async def forge_signal(self, command: TrainModel, verdict: LeaseVerdict) -> None:
+        """Publish a signal to all workers that control does not confirm."""
         signal = AttemptSignal(key=command.key, verdict=verdict)
         await self.bus.publish(
             OutgoingMessage(SIGNALS.name, "", encode(signal), str(signal.message_id), persistent=False, mandatory=False)
@@ -94,12 +101,11 @@ class FakeControl:
         await self._acknowledge(message)
 
     def _answers(self, request: LeaseRequest) -> tuple[LeaseAnswer, ...]:
-        return (
-            *(LeaseAnswer(claim_id=c.claim_id, verdict=self.claim_verdict, ttl=self.ttl) for c in request.claims),
-            *(
-                LeaseAnswer(claim_id=b.claim_id, verdict=self.heartbeat_verdict, ttl=self.ttl)
-                for b in request.heartbeats
-            ),
+        asked = [(item, self.claim_verdict) for item in request.claims]
+        asked += [(item, self.heartbeat_verdict) for item in request.heartbeats]
+        return tuple(
+            LeaseAnswer(claim_id=item.claim_id, verdict=self.verdicts.get(item.key, verdict), ttl=self.ttl)
+            for item, verdict in asked
         )
 
     async def _event(self, message: IncomingMessage) -> None:
@@ -128,6 +134,8 @@ class Script:
         self._actions: dict[UUID, tuple[Action, ...]] = {}
         self.inputs: dict[str, str] = {}
         self.optional: set[str] = set()
+        self.planned: list[TrainModel] = []
+        """The commands for which a job was planned."""
         self.worker = PhaseWorker(Phase.TRAIN, TrainModel, self._plan, self._conclude)
 
     def command(self, *actions: Action) -> TrainModel:
@@ -139,11 +147,12 @@ class Script:
             output=attempt_prefix(key),
             seed=1,
             model=ModelSource(base="path:/model"),
-            dataset=DatasetRef(dataset_id="rows", prefix="optimized/rows"),
+            dataset=DatasetRef(dataset_id="rows", prefix=f"optimized/{key.task_id}/1/a1"),
             hyperparameters=Hyperparameters(),
         )
 
     def _plan(self, command: TrainModel) -> Plan:
+        self.planned.append(command)
         actions = list(self._actions[command.key.task_id])
         return Plan("tests.programs.scripted", Spec(actions=actions), self.inputs, self.optional)
 

@@ -32,7 +32,7 @@ def plan(command: TrainModel) -> Plan:
 
 
 def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
-    """Build the event with the trained model as layers: a new base, or one adapter on the old base."""
+    """Build the event with the trained model as layers: a new base, or one adapter on the base of the command."""
     result = TrainResult.model_validate_json(finished.result.read_bytes())
     return ModelTrained(
         **finished.facts(),
@@ -44,11 +44,15 @@ def conclude(command: TrainModel, finished: Finished) -> ModelTrained:
 
 
 def _trained(command: TrainModel, result: TrainResult) -> ModelSource:
-    """The trained model; the adapters below it are part of the new base or of the new adapter."""
-    old = command.model
-    if command.hyperparameters.method is Method.FULL:
-        return ModelSource(base=f"artifact:{command.output}", trust_remote_code=old.trust_remote_code)
-    return old.model_copy(update={"base": result.base or old.base, "adapters": (command.output,)})
+    """The trained model; the adapters below it are part of the new base or of the new adapter.
+
+    If the base of the command is an adapter itself, the new adapter is complete on the base of that one, which its own
+    configuration names; so it is given as the base.
+    """
+    base = command.model.base
+    if command.hyperparameters.method is Method.FULL or result.base not in {None, base}:
+        return ModelSource(base=f"artifact:{command.output}")
+    return ModelSource(base=base, adapters=(command.output,))
 
 
 WORKER: PhaseWorker[TrainModel] = PhaseWorker(

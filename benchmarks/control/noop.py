@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from cli.services.composition import stop_signal
+from contracts.artifacts import optimized_dataset_id
 from contracts.commands import COMMAND_OF, EvaluateModel, OptimizeData, TrainModel
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained, WorkerEvent
 from contracts.options import Metric
 from contracts.report import Score
-from contracts.tasks import DatasetRef, Phase
+from contracts.tasks import DatasetRef, ModelSource, Phase
 from infra.bus.connect import connect
 from infra.child.process import ChildPool
 from infra.garbage_collection import tune_garbage_collection
@@ -43,10 +44,12 @@ def completion(attempt: Attempt, worker_id: str) -> WorkerEvent:
     common: dict[str, Any] = {"key": attempt.key, "claim_id": attempt.claim_id, "worker_id": worker_id}
     match command:
         case OptimizeData():
-            rows = DatasetRef(dataset_id=f"{attempt.key.task_id}-{attempt.key.iteration}", prefix=command.output)
+            key = attempt.key
+            dataset_id = optimized_dataset_id(key.task_id, key.iteration, key.attempt)
+            rows = DatasetRef(dataset_id=dataset_id, prefix=command.output)
             return DataOptimized(**common, dataset=rows, splits=command.output, rows=100)
         case TrainModel():
-            return ModelTrained(**common, model=command.model, steps=1)
+            return ModelTrained(**common, model=ModelSource(base=f"artifact:{command.output}"), steps=1)
         case EvaluateModel():
             return ModelEvaluated(**common, report=command.output, dev=SCORE)
         case _:

@@ -10,6 +10,7 @@ from uuid import UUID
 from contracts.events import LeaseLost, PhaseEvent
 from control.apply.batcher import Batcher
 from control.apply.relay import Relay
+from control.machine.facts import NotOrdered, require_ordered
 from control.machine.machine import MachineEvent, Transition, advance
 from control.machine.task import IllegalTransition, Task
 from control.store.port import Store, TaskNotFound
@@ -24,6 +25,10 @@ class EventOutcome(StrEnum):
     APPLIED = "applied"
     STALE = "stale"
     DUPLICATE = "duplicate"
+    REFUSED = "refused"
+    """A fact in it differs from what control ordered."""
+    DROPPED = "dropped"
+    """Stale, and not recorded, because the task's history has too many stale events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Applier:
         self._relay = relay
         self._trace = trace
         self._listeners: list[Listener] = []
-        self._duplicate_listeners: list[Callable[[], None]] = []
+        self._unchanged_listeners: list[Callable[[EventOutcome], None]] = []
         self._batcher: Batcher[_PendingEvent, EventResult] = Batcher(
             "applier", self._flush, size=batch_size, key=lambda a: a.task_id
         )
@@ -82,12 +87,15 @@ class Applier:
         """Call `listener` after the commit of every change; it must return quickly and must not raise."""
         self._listeners.append(listener)
 
-    def on_duplicate(self, listener: Callable[[], None]) -> None:
-        """Call `listener` for every event that was handled before."""
-        self._duplicate_listeners.append(listener)
+    def on_unchanged(self, listener: Callable[[EventOutcome], None]) -> None:
+        """Call `listener` for every event that is a duplicate or refused."""
+        self._unchanged_listeners.append(listener)
 
     async def submit(self, event: MachineEvent, *, actor: str, reason: str | None = None) -> EventResult:
-        """Apply one event. Raises TaskNotFound, IllegalTransition, or StoreUnavailable (the caller may retry)."""
+        """Apply one event.
+
+        Raises TaskNotFound, IllegalTransition, NotOrdered, or StoreUnavailable (the caller may retry).
+        """
         return await self._batcher.submit(_PendingEvent(event, actor, reason))
 
     def initial_change(self, task: Task, event: MachineEvent, *, actor: str) -> Change:
@@ -117,15 +125,22 @@ class Applier:
         if loaded is None:
             return TaskNotFound(pending.task_id)
         if loaded.duplicate:
-            for listener in self._duplicate_listeners:
-                listener()
+            self._count(EventOutcome.DUPLICATE)
             return EventResult(loaded.stored, EventOutcome.DUPLICATE)
-        if of_another_claim(pending.event, loaded):
-            return self._change(pending, loaded.task, Transition(loaded.task, stale=True))
         try:
+            if of_another_claim(pending.event, loaded):
+                return self._change(pending, loaded.task, Transition(loaded.task, stale=True))
+            require_ordered(loaded.task, pending.event)
             return self._change(pending, loaded.task, advance(loaded.task, pending.event))
         except IllegalTransition as error:
             return error
+        except NotOrdered as error:  # nothing is written: an inbox row would make the true event a duplicate
+            self._count(EventOutcome.REFUSED)
+            return error
+
+    def _count(self, outcome: EventOutcome) -> None:
+        for listener in self._unchanged_listeners:
+            listener(outcome)
 
     def _change(self, pending: _PendingEvent, before: Task, transition: Transition) -> Change:
         return Change(
@@ -156,8 +171,7 @@ class Applier:
         stored = applied.tasks.get(message_id)
         if stored is None:
             return None
-        outcome = EventOutcome.STALE if change.stale else EventOutcome.APPLIED
-        result = EventResult(stored, outcome, applied.ended.get(message_id))
+        result = EventResult(stored, _outcome(change, applied), applied.ended.get(message_id))
         self._notify(change, result)
         return result
 
@@ -168,13 +182,25 @@ class Applier:
             listener(change, result)
 
 
+def _outcome(change: Change, applied: Applied) -> EventOutcome:
+    if change.event.message_id in applied.dropped:
+        return EventOutcome.DROPPED
+    return EventOutcome.STALE if change.stale else EventOutcome.APPLIED
+
+
 def task_of(event: MachineEvent) -> UUID:
     """The id of the task that an event is about."""
     return event.key.task_id if isinstance(event, PhaseEvent | LeaseLost) else event.task_id
 
 
 def of_another_claim(event: MachineEvent, loaded: Loaded) -> bool:
-    """Whether an event about the newest attempt was sent under another claim than the stored one."""
-    if not isinstance(event, PhaseEvent | LeaseLost):
+    """Whether an event about the newest attempt was sent under another claim than the stored one.
+
+    Raises NotOrdered if the attempt is active and unclaimed: a forged event that is recorded before its claim arrives
+    would make the true event, which has the same id, a duplicate.
+    """
+    if not isinstance(event, PhaseEvent | LeaseLost) or event.key != loaded.task.key:
         return False
-    return event.key == loaded.task.key and event.claim_id != loaded.claim_id
+    if loaded.task.attempt_active and loaded.claim_id is None:
+        raise NotOrdered(f"claim_id is {event.claim_id}, but no worker has claimed the attempt")
+    return event.claim_id != loaded.claim_id

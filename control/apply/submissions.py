@@ -17,6 +17,7 @@ from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode, Task
 from control.apply.applier import Applier
 from control.apply.batcher import Batcher
 from control.apply.models import resolve_model
+from control.machine.facts import own_checkpoint
 from control.machine.machine import AttemptState
 from control.machine.task import Task
 from control.store.port import Store
@@ -94,7 +95,8 @@ class Submissions:
         """The request with the newest checkpoint that the heartbeats of the running attempt named."""
         wait_context = await self._store.wait_context(request.task_id, within=0)
         attempt = wait_context.attempt if wait_context else None
-        checkpoint = attempt.checkpoint if attempt and attempt.state is AttemptState.RUNNING else None
+        running = attempt if attempt and attempt.state is AttemptState.RUNNING else None
+        checkpoint = own_checkpoint(running.key, running.checkpoint) if running else None
         return request.model_copy(update={"checkpoint": checkpoint})
 
     async def _create_all(self, batch: Sequence[_PendingTask]) -> Sequence[StoredTask | Exception]:

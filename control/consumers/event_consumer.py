@@ -14,6 +14,7 @@ from contracts.topology import CONTROL_QUEUE
 from contracts.wire import decode
 from control.apply.applier import Applier
 from control.consumers.retry import retry_until_available
+from control.machine.facts import NotOrdered
 from control.store.port import TaskNotFound
 from infra.bus.dead_letter import dead_letter
 from infra.bus.port import Bus, IncomingMessage, Subscription
@@ -41,7 +42,7 @@ class EventConsumer:
             _require_its_routing_key(event, message.routing_key)
             actor = "control" if isinstance(event, NextIteration) else event.worker_id
             await retry_until_available(partial(self._applier.submit, event, actor=actor))
-        except (UndecodableMessage, TaskNotFound) as error:
+        except (UndecodableMessage, TaskNotFound, NotOrdered) as error:
             await retry_until_available(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, str(error)))
             return
         except Exception as error:  # dead-lettered with its reason, not redelivered again and again

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
 from contracts.errors import UndecodableMessage
 from contracts.progress import PhaseProgress
+from contracts.tasks import AttemptKey
 from contracts.topology import PROGRESS
 from contracts.wire import decode
 from control.store.values import Change
@@ -19,6 +21,16 @@ from infra.bus.port import Bus, IncomingMessage, Subscription
 
 CAPACITY = 10_000
 """Tasks whose latest progress is stored; the task with the oldest update is dropped first."""
+MAX_SENDERS = 8
+"""Senders of one task whose latest progress is stored: anybody can publish progress, so the newest may be forged."""
+REORDERED = 100
+"""A report whose sequence number is lower by less than this is late; after a larger step back, counting began again."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+Sender = tuple[AttemptKey, str]
+"""An attempt and the id of a worker."""
+NOTHING: OrderedDict[Sender, PhaseProgress] = OrderedDict()
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +64,7 @@ class ProgressHub:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._latest: OrderedDict[UUID, PhaseProgress] = OrderedDict()
+        self._latest: OrderedDict[UUID, OrderedDict[Sender, PhaseProgress]] = OrderedDict()
         self._watches: defaultdict[UUID, set[Watcher]] = defaultdict(set)
 
     async def start(self, bus: Bus) -> Subscription:
@@ -60,20 +72,26 @@ class ProgressHub:
         return await bus.listen(PROGRESS.name, "#", self._receive)
 
     def report(self, progress: PhaseProgress) -> None:
-        """Store `progress` and wake the watchers, unless newer progress is stored."""
-        task_id = progress.key.task_id
-        existing = self._latest.get(task_id)
-        if existing is not None and _is_older(progress, existing):
+        """Store `progress` and wake the watchers, unless newer progress of the same sender is stored."""
+        task_id, sender = progress.key.task_id, (progress.key, progress.worker_id)
+        of_task = self._latest.setdefault(task_id, OrderedDict())
+        existing = of_task.get(sender)
+        if existing is not None and 0 < existing.sequence - progress.sequence < REORDERED:
             return
-        self._latest[task_id] = progress
-        self._latest.move_to_end(task_id)
-        while len(self._latest) > self._capacity:
-            self._latest.popitem(last=False)
+        of_task[sender] = progress
+        _keep_newest(of_task, sender, MAX_SENDERS)
+        _keep_newest(self._latest, task_id, self._capacity)
         self.notify(task_id)
 
-    def latest(self, task_id: UUID) -> PhaseProgress | None:
-        """The newest progress received; its attempt may have ended."""
-        return self._latest.get(task_id)
+    def latest(self, task_id: UUID, shown: Callable[[PhaseProgress], bool] = lambda _: True) -> PhaseProgress | None:
+        """The newest progress received for which `shown` holds; its attempt may have ended.
+
+        Of the attempts at one phase, the last one is the newest.
+        """
+        newest_first = [each for each in reversed(self._latest.get(task_id, NOTHING).values()) if shown(each)]
+        phases = [(each.key.iteration, each.key.phase) for each in newest_first]
+        of_newest = [each for each, phase in zip(newest_first, phases, strict=True) if phase == phases[0]]
+        return max(of_newest, key=lambda each: each.key.attempt, default=None)
 
     def on_change(self, change: Change, _: object) -> None:
         """Wake the watchers of the task that changed; a listener for the applier."""
@@ -110,8 +128,8 @@ class ProgressHub:
             log.debug("progress_dropped", reason=error.reason)
 
 
-def _is_older(new: PhaseProgress, existing: PhaseProgress) -> bool:
-    """Whether `new` has a lower attempt or sequence; false if the two belong to different phases or iterations."""
-    if (new.key.iteration, new.key.phase) != (existing.key.iteration, existing.key.phase):
-        return False
-    return (new.key.attempt, new.sequence) < (existing.key.attempt, existing.sequence)
+def _keep_newest(entries: OrderedDict[K, V], updated: K, limit: int) -> None:
+    """Move an entry to the end, and drop the first ones above the limit."""
+    entries.move_to_end(updated)
+    while len(entries) > limit:
+        entries.popitem(last=False)

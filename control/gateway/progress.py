@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
@@ -17,7 +18,7 @@ from control.gateway.integers import Digits
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.tasks import TaskId
 from control.gateway.views import history_view
-from control.store.values import LARGEST_ID, HistoryRow
+from control.store.values import LARGEST_ID, AttemptRecord, HistoryRow
 
 POLL_INTERVAL = 1.0
 """Seconds between two reads of the history without a wake-up, because another control process may have changed it."""
@@ -55,21 +56,30 @@ async def progress(
 
 async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watcher) -> AsyncIterator[ServerSentEvent]:
     sent: PhaseProgress | None = None
+    attempt: AttemptRecord | None = None
     ended = False
     while not watch.closed:
         rows = await parts.store.history(task_id, after, HISTORY_BATCH)
         for row in rows:
-            after, ended = row.id, row.status.terminal
+            after, ended, attempt = row.id, row.status.terminal, None
             yield _history_event(row)
         if len(rows) == HISTORY_BATCH:
             continue
         if ended:
             return
-        latest = parts.progress_hub.latest(task_id)
+        if attempt is None or attempt.worker_id is None:
+            context = await parts.store.wait_context(task_id, within=0)
+            attempt = context.attempt if context else None
+        latest = parts.progress_hub.latest(task_id, partial(_is_of, attempt))
         if latest is not None and latest != sent:
             sent = latest
             yield ServerSentEvent(raw_data=latest.model_dump_json(), event="progress", retry=RECONNECT_MILLISECONDS)
         await watch.changed(POLL_INTERVAL)
+
+
+def _is_of(attempt: AttemptRecord | None, progress: PhaseProgress) -> bool:
+    """Whether it is the progress of the newest attempt, from the worker that claimed it: anybody can publish others."""
+    return attempt is not None and progress.key == attempt.key and attempt.worker_id in {None, progress.worker_id}
 
 
 def _history_event(row: HistoryRow) -> ServerSentEvent:

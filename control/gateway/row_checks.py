@@ -18,7 +18,7 @@ from control.gateway.errors import RequestRejected
 from control.store.port import Store
 from control.store.values import Dataset
 from infra.artifacts import download, read_manifest
-from infra.models.model_inputs import ModelLocation, model_inputs
+from infra.models.model_inputs import ModelLocation, model_inputs, with_hub_code
 from infra.objects import ObjectStore
 from infra.row_check import CheckSpec, run_check
 from infra.settings import Settings
@@ -97,6 +97,8 @@ class RowChecks:
             model=await self._download_model(model, folder) if model else None,
             max_length=request.max_length,
         )
+        if self._settings.allow_remote_code:
+            spec = with_hub_code(spec)
         return await run_check(program, folder, spec, lambda _: None)
 
     async def _download_model(self, model: ModelSource, folder: Path) -> ModelLocation:

@@ -59,12 +59,17 @@ def _common(task: Task, key: AttemptKey) -> dict[str, Any]:
     }
 
 
+def label_budget(task: Task) -> int:
+    """The number of rows that the current iteration may draw from the pool."""
+    budget, limit = task.spec.optimization.label_budget, task.spec.stop.labels
+    return budget if limit is None else min(budget, max(0, limit - task.labels))
+
+
 def _optimize(task: Task, key: AttemptKey) -> OptimizeData:
     latest = task.latest
     options = task.spec.optimization
-    if task.spec.stop.labels is not None:
-        remaining = max(0, task.spec.stop.labels - task.labels)
-        options = options.model_copy(update={"label_budget": min(options.label_budget, remaining)})
+    if label_budget(task) != options.label_budget:
+        options = options.model_copy(update={"label_budget": label_budget(task)})
     return OptimizeData(
         **_common(task, key),
         user_id=task.spec.user_id,

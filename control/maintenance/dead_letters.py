@@ -17,6 +17,7 @@ from contracts.submissions import CreateTask, TaskRequest
 from contracts.topology import CLAIMS_QUEUE, CONTROL_QUEUE, PHASE_QUEUES, SUBMISSIONS_QUEUE
 from contracts.wire import decode
 from control.apply.applier import of_another_claim, task_of
+from control.machine.facts import NotOrdered, require_ordered
 from control.machine.machine import MachineEvent, advance
 from control.machine.task import IllegalTransition
 from control.store.values import Loaded
@@ -145,11 +146,12 @@ def _refused_command(command: Command, loaded: Loaded) -> Refusal | None:
 
 def _refused_event(event: MachineEvent, loaded: Loaded) -> Refusal | None:
     stale = Refusal(f"it is stale: the task is {loaded.task.status} and has moved on", final=True)
-    if of_another_claim(event, loaded):
-        return stale
     try:
+        if of_another_claim(event, loaded):
+            return stale
+        require_ordered(loaded.task, event)
         return stale if advance(loaded.task, event).stale else None
-    except IllegalTransition as error:
+    except (IllegalTransition, NotOrdered) as error:
         return Refusal(str(error))
 
 

@@ -12,9 +12,10 @@ from contracts.errors import UndecodableMessage
 from contracts.events import LeaseLost, PhaseFailed, WorkerEvent
 from contracts.tasks import AttemptKey, FailureKind
 from contracts.wire import decode
-from control.apply.applier import Applier
+from control.apply.applier import Applier, EventOutcome
 from control.consumers.lease_server import LeaseServer
 from control.loops import Periodic
+from control.machine.facts import NotOrdered, own_checkpoint
 from control.store.port import Store
 from control.store.values import AttemptRecord
 from infra.artifacts import BadArtifact, read_manifest
@@ -22,6 +23,7 @@ from infra.objects import ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 
 BATCH = 100
+ADOPTED = "complete result adopted from its manifest"
 
 log = structlog.get_logger(__name__)
 
@@ -58,11 +60,23 @@ class Reaper(Periodic):
         except ObjectStoreUnavailable as error:
             log.warning("reaper_postponed", key=str(attempt.key), error=str(error))
             return
-        if result is None and not await self._is_still_expired(attempt):
+        if result is not None and await self._adopted(result):
             return
-        event = result or _lost(attempt, attempt.claim_id)
-        reason = "complete result adopted from its manifest" if result else f"no heartbeat from {attempt.worker_id}"
-        await self._applier.submit(event, actor="reaper", reason=reason)
+        if await self._is_still_expired(attempt):
+            reason = f"no heartbeat from {attempt.worker_id}"
+            await self._applier.submit(_lost(attempt, attempt.claim_id), actor="reaper", reason=reason)
+
+    async def _adopted(self, result: WorkerEvent) -> bool:
+        """Apply the event of a complete result, or a failure if its facts differ from what was ordered.
+
+        Returns False if it was handled before, for example because a forged event had the same id.
+        """
+        try:
+            answer = await self._applier.submit(result, actor="reaper", reason=ADOPTED)
+        except NotOrdered as error:
+            failure = _bad_result(result.key, result.claim_id, str(error))
+            answer = await self._applier.submit(failure, actor="reaper")
+        return answer.outcome is not EventOutcome.DUPLICATE
 
     async def _is_still_expired(self, attempt: AttemptRecord) -> bool:
         """Whether no heartbeat arrived during the requests to the object store."""
@@ -86,7 +100,8 @@ class Reaper(Periodic):
 
 
 def _lost(attempt: AttemptRecord, claim_id: UUID) -> LeaseLost:
-    return LeaseLost(key=attempt.key, claim_id=claim_id, checkpoint=attempt.checkpoint, gpu_seconds=attempt.gpu_seconds)
+    checkpoint = own_checkpoint(attempt.key, attempt.checkpoint)
+    return LeaseLost(key=attempt.key, claim_id=claim_id, checkpoint=checkpoint, gpu_seconds=attempt.gpu_seconds)
 
 
 def _bad_result(key: AttemptKey, claim_id: UUID, why: str) -> PhaseFailed:

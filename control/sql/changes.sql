@@ -15,8 +15,9 @@ JOIN tasks AS task USING (task_id);
 
 -- name: apply
 -- $1 changes (each with the key of the task's newest attempt), $2 outbox messages, $3 datasets, $4 models (arrays of
--- objects), $5 ids of confirmed outbox rows, $6 seconds for which rows due now are locked. Returns the handled message
--- ids, then the times of the attempts that they ended, then the ids of outbox rows due now.
+-- objects), $5 ids of confirmed outbox rows, $6 seconds for which rows due now are locked, $7 maximum stale events in the
+-- history of a task, beyond which a stale event is handled but writes nothing. Returns the handled message ids, then the
+-- times of the attempts that they ended, then the ids of outbox rows due now.
 WITH change AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS change (
         task_id uuid, version integer, stale boolean, state jsonb, message_id uuid, kind text, event jsonb, actor text,
@@ -36,17 +37,23 @@ WITH change AS MATERIALIZED (
     RETURNING task.task_id, task.version, task.status, task.created_at, task.updated_at, change.message_id, change.kind, change.event, change.actor,
               change.reason, change.ended_as, change.end_message, change.iteration, change.phase, change.attempt
 ), handled AS MATERIALIZED (
-    SELECT task_id, version, status, created_at, updated_at, message_id, kind, event, actor, reason FROM updated
+    SELECT task_id, version, status, created_at, updated_at, message_id, kind, event, actor, reason, true AS recorded
+    FROM updated
     UNION ALL
-    SELECT task_id, NULL, task.status, task.created_at, task.updated_at, message_id, kind, event, actor, reason
+    SELECT task_id, NULL, task.status, task.created_at, task.updated_at, message_id, kind, event, actor, reason,
+           NOT EXISTS (
+               SELECT FROM task_events AS earlier
+               WHERE earlier.task_id = task.task_id AND earlier.outcome = 'stale'
+               OFFSET $7::integer - 1
+           )
     FROM change JOIN tasks AS task USING (task_id, version)
     WHERE change.stale
 ), received AS (
     INSERT INTO inbox (message_id, task_id)
-    SELECT message_id, task_id FROM handled ORDER BY message_id
+    SELECT message_id, task_id FROM handled WHERE recorded ORDER BY message_id
     ON CONFLICT (message_id) DO NOTHING
     RETURNING message_id
-), recorded AS (
+), history AS (
     INSERT INTO task_events (task_id, version, kind, outcome, status, actor, reason, event)
     SELECT task_id, version, kind, CASE WHEN version IS NULL THEN 'stale' ELSE 'applied' END, status, actor, reason,
            event
@@ -99,13 +106,14 @@ WITH change AS MATERIALIZED (
     SET available_at = least(outbox.available_at, excluded.available_at), locked_until = excluded.locked_until
     RETURNING id, message_id, available_at
 )
-SELECT message_id, true AS handled, created_at, updated_at, NULL::bigint AS outbox_id, NULL::timestamptz AS due_at,
-       NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at, NULL::double precision AS gpu_seconds
+SELECT message_id, true AS handled, recorded, created_at, updated_at, NULL::bigint AS outbox_id,
+       NULL::timestamptz AS due_at, NULL::timestamptz AS claimed_at, NULL::timestamptz AS ended_at,
+       NULL::double precision AS gpu_seconds
 FROM handled
 UNION ALL
-SELECT message_id, false, NULL, NULL, NULL, due_at, claimed_at, ended_at, gpu_seconds FROM ended
+SELECT message_id, false, NULL, NULL, NULL, NULL, due_at, claimed_at, ended_at, gpu_seconds FROM ended
 UNION ALL
-SELECT message_id, false, NULL, NULL, id, NULL, NULL, NULL, NULL FROM stored WHERE available_at <= now();
+SELECT message_id, false, NULL, NULL, NULL, id, NULL, NULL, NULL, NULL FROM stored WHERE available_at <= now();
 
 -- name: create
 -- $1 tasks (an array of objects in their state after the start; `start` is null for a task without a start), $2 outbox

@@ -57,6 +57,7 @@ class Store(Protocol):
         """Write those changes whose task still has the version that was read, in task-id order. One statement.
 
         At most one change for each task. It also writes history, inbox, outbox, attempt, dataset and model rows.
+        The stale events of a task after the first MAX_STALE write nothing.
         `published` are ids of confirmed outbox rows, which are deleted in the same transaction.
         """
         ...
@@ -72,7 +73,10 @@ class Store(Protocol):
     async def lease(
         self, worker: WorkerState, claims: Sequence[Claim], heartbeats: Sequence[Heartbeat]
     ) -> list[LeaseAnswer]:
-        """Decide claims, renew leases and record the worker's state. One statement. Idempotent by claim id."""
+        """Decide claims, renew leases and record the worker's state. One statement. Idempotent by claim id.
+
+        A checkpoint in a heartbeat is stored only if it is one of the attempt's own.
+        """
         ...
 
     async def expired(self, limit: int) -> list[AttemptRecord]:

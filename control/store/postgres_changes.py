@@ -20,7 +20,17 @@ from control.store.rows import (
     stored_from,
     times_of,
 )
-from control.store.values import Applied, Change, Created, Loaded, NewTask, OutboxRow, StoredTask, SubmissionConflict
+from control.store.values import (
+    MAX_STALE,
+    Applied,
+    Change,
+    Created,
+    Loaded,
+    NewTask,
+    OutboxRow,
+    StoredTask,
+    SubmissionConflict,
+)
 from infra.database import Row
 
 CREATE_ATTEMPTS = 3
@@ -69,6 +79,7 @@ class PostgresChanges(PostgresBase):
             model_rows(changes),
             list(published),
             OUTBOX_LOCK,
+            MAX_STALE,
         )
         outbox.set_ids(rows)
         after = {change.event.message_id: change.after for change in changes}
@@ -77,7 +88,8 @@ class PostgresChanges(PostgresBase):
             for row in rows
             if row["handled"]
         }
-        return Applied(tasks, outbox.due, times_of(rows))
+        dropped = frozenset(row["message_id"] for row in rows if row["handled"] and not row["recorded"])
+        return Applied(tasks, outbox.due, times_of(rows), dropped)
 
     async def enqueue(self, messages: Sequence[tuple[UUID, OutboxMessage]]) -> list[OutboxRow]:
         """Put messages into the outbox again, and return the rows that are due now."""

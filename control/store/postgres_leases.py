@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, WorkerState
 from contracts.tasks import Phase
+from control.machine.facts import own_checkpoint
 from control.store.port import StoreUnavailable
 from control.store.postgres_base import PostgresBase
 from control.store.queries import queries
@@ -102,5 +103,6 @@ class PostgresLeases(PostgresBase):
             "ttl": self._ttl_of(request.key.phase),
             "claim_id": request.claim_id,
             **request.key.model_dump(),
-            **request.model_dump(include={"fraction", "checkpoint", "gpu_seconds"}),
+            **request.model_dump(include={"fraction", "gpu_seconds"}),
+            "checkpoint": own_checkpoint(request.key, request.checkpoint) if isinstance(request, Heartbeat) else None,
         }

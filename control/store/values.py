@@ -17,6 +17,8 @@ from control.machine.task import Task
 
 WORKER_WINDOW = 60.0
 """Seconds without a heartbeat after which a worker is not counted."""
+MAX_STALE = 100
+"""Maximum stale events in the history of one task; further ones are only counted."""
 LARGEST_ID = 2**63 - 1
 """The largest id of a row: a bigint."""
 
@@ -126,6 +128,8 @@ class Applied:
     outbox: tuple[OutboxRow, ...]
     ended: Mapping[UUID, AttemptTimes]
     """Message id to the attempt that the change ended."""
+    dropped: frozenset[UUID] = frozenset()
+    """Message ids of stale events that were not recorded, because the task has MAX_STALE of them."""
 
 
 @dataclass(frozen=True, slots=True)

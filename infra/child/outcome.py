@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from contracts.tasks import FailureKind
 from infra.child.program import FAILED
@@ -16,6 +16,8 @@ from infra.child.program import FAILED
 LOG_TAIL = 8192
 """Bytes at the end of the log that are searched for its last line."""
 MAX_MESSAGE_LENGTH = 500
+MAX_ACCELERATORS = 1024
+"""Largest number of accelerators that a program is taken to use."""
 
 
 class ExitKind(StrEnum):
@@ -37,7 +39,7 @@ class Failure(BaseModel):
 class Usage(BaseModel):
     """A program's `usage.json`."""
 
-    accelerators: int = 0
+    accelerators: int = Field(default=0, ge=0, le=MAX_ACCELERATORS)
 
 
 @dataclass(frozen=True, slots=True)

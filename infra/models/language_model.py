@@ -99,6 +99,7 @@ def device() -> torch.device:
 
 def _from_pretrained(location: ModelLocation, source: Source, method: Any, **options: Any) -> Any:  # noqa: ANN401  # untyped
     """Call `method`, a `from_pretrained`; an error in the model becomes one sentence."""
-    options |= {"trust_remote_code": location.trust_remote_code, "local_files_only": source.folder is not None}
+    hub = location.kind == "hub" and source.folder is None  # the code of a folder never runs
+    options |= {"trust_remote_code": hub and location.trust_remote_code, "local_files_only": source.folder is not None}
     with as_bad_configuration(f"model {location}: could not be loaded as a causal language model; tried {source}"):
         return method(str(source.files), **options)

@@ -5,11 +5,14 @@ This module does not import torch, because workers use it; programs load with `i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel
 
 from contracts.message import Frozen
 from contracts.tasks import ModelSource
 
+S = TypeVar("S", bound=BaseModel)
 BASE = "base"
 """Name of the input with a base model from the object store."""
 
@@ -23,6 +26,7 @@ class ModelLocation(Frozen):
     adapters: tuple[str, ...] = ()
     """Names of the inputs with adapters, merged in this order."""
     trust_remote_code: bool = False
+    """Whether the code of a model on the hub may run; the worker's own setting decides."""
 
     def __str__(self) -> str:
         """The name of the model in error messages."""
@@ -34,10 +38,11 @@ def model_inputs(model: ModelSource) -> tuple[dict[str, str], ModelLocation]:
     kind, _, name = model.base.partition(":")
     adapters = {f"adapter-{index}": prefix for index, prefix in enumerate(model.adapters)}
     base = {BASE: name} if kind == "artifact" else {}
-    location = ModelLocation(
-        kind=kind,
-        name=name,
-        adapters=tuple(adapters),
-        trust_remote_code=model.trust_remote_code,
-    )
-    return {**base, **adapters}, location
+    return {**base, **adapters}, ModelLocation(kind=kind, name=name, adapters=tuple(adapters))
+
+
+def with_hub_code(spec: S) -> S:
+    """The spec with permission to run code for each of its fields that is the location of a model on the hub."""
+    hub = {name: value for name, value in spec if isinstance(value, ModelLocation) and value.kind == "hub"}
+    trusted = {name: value.model_copy(update={"trust_remote_code": True}) for name, value in hub.items()}
+    return spec.model_copy(update=trusted)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -44,12 +45,10 @@ class PostgresNode:
             open_passage(self._binaries, _ids(self._user)[0])
         self._password = load_or_create_secret(self._folder / "password")
         self._port = free_port()
-        fresh = not (self._data / "PG_VERSION").exists()
-        if fresh:
+        if not self._data.exists():
             await asyncio.to_thread(self._initialise)
         await self._serve()
-        if fresh:
-            await asyncio.to_thread(self._create_database)
+        await asyncio.to_thread(self._create_database)
 
     async def restart_at_once(self) -> None:
         """Restart on the same port after an immediate shutdown, which is like a crash; for tests."""
@@ -92,16 +91,19 @@ class PostgresNode:
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
     def _initialise(self) -> None:
-        self._data.mkdir(mode=0o700, exist_ok=True)
+        """Make the data folder under another name, so that an interruption leaves none that is incomplete."""
+        unfinished = self._folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
         password_file = self._folder / "initdb-password"
         write_private(password_file, self._password)
         if self._user is not None:
-            for path in (self._data, password_file):
+            for path in (unfinished, password_file):
                 os.chown(path, *_ids(self._user))
         try:
             _run(
                 [
-                    *(str(self._binaries / "initdb"), "-D", str(self._data), "-U", USER),
+                    *(str(self._binaries / "initdb"), "-D", str(unfinished), "-U", USER),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                 ],
@@ -110,17 +112,19 @@ class PostgresNode:
             )
         finally:
             password_file.unlink()
+        unfinished.replace(self._data)
 
     def _is_ready(self) -> bool:
         return accepts(self._port, SSL_REQUEST) and self._psql("SELECT 1")
 
     def _create_database(self) -> None:
-        if not self._psql(f"CREATE DATABASE {DATABASE}"):
+        """Create the database, unless an earlier start has done so."""
+        if not self._psql("SELECT 1", DATABASE) and not self._psql(f"CREATE DATABASE {DATABASE}"):
             raise StackFailed(f"PostgreSQL could not create the database {DATABASE}")
 
-    def _psql(self, statement: str) -> bool:
+    def _psql(self, statement: str, database: str = "postgres") -> bool:
         """Whether the server executed `statement`; it does not during recovery."""
-        address = ["-h", LOOPBACK, "-p", str(self._port), "-U", USER, "-d", "postgres"]
+        address = ["-h", LOOPBACK, "-p", str(self._port), "-U", USER, "-d", database]
         command = [str(self._binaries / "psql"), "-X", "-q", *address, "-c", statement]
         return subprocess.run(command, env={"PGPASSWORD": self._password}, capture_output=True).returncode == 0
 

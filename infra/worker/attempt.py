@@ -26,7 +26,7 @@ def trace_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Attempt:
-    """An attempt, registered before its claim is sent, so that a cancel before the start is not missed."""
+    """An attempt, registered before its claim is sent, so that a signal before the start is not missed."""
 
     def __init__(self, command: PhaseCommand, headers: Mapping[str, str]) -> None:
         self.command = command
@@ -34,6 +34,8 @@ class Attempt:
         self.headers = trace_headers(headers)
         self.ended_by: LeaseVerdict | None = None
         """The verdict with which control ended the attempt; the program is then stopped and no event is published."""
+        self.signalled = False
+        """Whether a signal about the attempt arrived while its claim was pending."""
         self.paused = asyncio.Event()
         """Set when control pauses the attempt or this worker stops."""
         self.fraction: float | None = None
@@ -88,7 +90,7 @@ class Attempt:
             self._work_task = None
 
     def on_verdict(self, verdict: LeaseVerdict) -> None:
-        """Apply the verdict of a heartbeat's answer or a signal; only FENCED and CANCELLED end a running attempt."""
+        """Apply the verdict of a heartbeat's answer; only FENCED and CANCELLED end a running attempt."""
         match verdict:
             case LeaseVerdict.GRANTED:
                 self.acknowledged_checkpoint = self._sent_checkpoint

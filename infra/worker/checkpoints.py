@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from contracts.artifacts import MANIFEST
+from contracts.artifacts import MANIFEST, checkpoint_prefix
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, remove, upload
 from infra.asyncio_tasks import shield_until_done
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
@@ -72,7 +72,7 @@ class Checkpoints:
         newest = self._newest()
         if newest is None:
             return
-        prefix = f"{self._attempt.command.output}/checkpoint-{_step(newest)}"
+        prefix = checkpoint_prefix(self._attempt.key, _step(newest))
         if prefix == self._attempt.checkpoint:
             return
         await shield_until_done(asyncio.to_thread(self._pin, newest))  # the next upload pins to the same folder
@@ -83,7 +83,8 @@ class Checkpoints:
 
     def _newest(self) -> Path | None:
         complete = [path.parent for path in self._written.glob(f"step-*/{MANIFEST}")]
-        return max(complete, key=_step, default=None)
+        numbered = [path for path in complete if _step(path) >= 0]
+        return max(numbered, key=_step, default=None)
 
     def _pin(self, checkpoint: Path) -> None:
         """Hard-link the files, because the program may delete the checkpoint during the upload."""
@@ -92,5 +93,6 @@ class Checkpoints:
 
 
 def _step(checkpoint: Path) -> int:
+    """The number in the name; -1 if the name has none."""
     number = checkpoint.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1

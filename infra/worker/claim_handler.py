@@ -12,13 +12,14 @@ from contracts.wire import decode
 from infra.bus.port import IncomingMessage
 from infra.worker.attempt import Attempt
 from infra.worker.lease_client import LeaseClient
+from infra.worker.orders import checked
 from infra.worker.undecodable import UndecodableCommands
 
 log = structlog.get_logger(__name__)
 
 
 class ClaimHandler:
-    """Claims delivered commands; `attempts` are those with a pending claim, so that a signal can end them."""
+    """Claims delivered commands; `attempts` are those with a pending claim, so that a signal can reach them."""
 
     def __init__(
         self, phase: Phase, command: type[PhaseCommand], leases: LeaseClient, undecodable: UndecodableCommands
@@ -50,16 +51,19 @@ class ClaimHandler:
         command: PhaseCommand = decode(body, self._command)
         if command.key.phase is not self._phase:
             raise UndecodableMessage(f"key.phase: got {command.key.phase}, expected {self._phase}")
-        return command
+        return checked(command)
 
     async def _is_granted(self, attempt: Attempt) -> bool:
-        """Claim the attempt. Returns whether control granted it and has not ended it by a signal meanwhile."""
+        """Claim the attempt, and once more if a signal arrived meanwhile, because the answer may be older than it."""
+        claim = Claim(key=attempt.key, claim_id=attempt.claim_id)
         self.attempts.append(attempt)
         try:
-            verdict = await self._leases.claim(Claim(key=attempt.key, claim_id=attempt.claim_id))
+            verdict = await self._leases.claim(claim)
+            if verdict is LeaseVerdict.GRANTED and attempt.signalled:
+                verdict = await self._leases.claim(claim)
         finally:
             self.attempts.remove(attempt)
-        if verdict is LeaseVerdict.GRANTED and attempt.ended_by is None:
+        if verdict is LeaseVerdict.GRANTED:
             return True
-        log.info("command_dropped", verdict=attempt.ended_by or verdict, key=str(attempt.key))
+        log.info("command_dropped", verdict=verdict, key=str(attempt.key))
         return False

@@ -99,7 +99,8 @@ class WorkerHost:
 
     def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
         children = ChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
-        return JobRunner(worker, objects, self._folder, children, self.worker_id)
+        hub_code = self._settings.allow_remote_code
+        return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code)
 
     def _state(self) -> WorkerState:
         return WorkerState(
@@ -174,12 +175,13 @@ class WorkerHost:
         return True
 
     async def _on_signal(self, message: IncomingMessage) -> None:
-        """Apply a signal at once; the answer to the next heartbeat has the same verdict."""
+        """Ask control at once, because anybody can publish a signal; the answer to the heartbeat has the verdict."""
         with suppress(UndecodableMessage):
-            signal = decode(message.body, AttemptSignal)
-            for attempt in (*self._claim_handler.attempts, *self._attempts):
-                if attempt.key == signal.key:
-                    attempt.on_verdict(signal.verdict)
+            key = decode(message.body, AttemptSignal).key
+            for attempt in self._claim_handler.attempts:
+                attempt.signalled = attempt.signalled or attempt.key == key
+            if any(attempt.key == key for attempt in self._attempts):
+                self._leases.heartbeat_soon()
 
     def _track(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)

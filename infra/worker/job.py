@@ -19,6 +19,7 @@ from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read
 from infra.child.outcome import ExitKind, Failure, ProgramExit
 from infra.child.process import ChildPool, ChildProcess, ProgressLine
 from infra.errors import BadInput, PhaseError
+from infra.models.model_inputs import with_hub_code
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.checkpoints import Checkpoints
@@ -49,12 +50,16 @@ class JobRunner:
         folder: WorkerFolder,
         children: ChildPool,
         worker_id: str,
+        *,
+        hub_code: bool = False,
     ) -> None:
         self._worker = worker
         self._objects = objects
         self._folder = folder
         self._children = children
         self._worker_id = worker_id
+        self._hub_code = hub_code
+        """Whether models from the hub may run their own code on this worker."""
 
     async def start(self) -> None:
         """Start a warm child process for the first job, if its program is known."""
@@ -117,7 +122,8 @@ class JobRunner:
 
     async def _prepare(self, plan: Plan, folder: Path, reporter: ProgressReporter) -> None:
         """Write the spec and download the inputs. Raises BadInput if an input that is not optional is damaged."""
-        (folder / "spec.json").write_text(plan.spec.model_dump_json())
+        spec = with_hub_code(plan.spec) if self._hub_code else plan.spec
+        (folder / "spec.json").write_text(spec.model_dump_json())
         for done, (name, prefix) in enumerate(plan.inputs.items()):
             reporter.step(ProgressLine(stage="downloading", done=done, total=len(plan.inputs)))
             destination = folder / "input" / name

@@ -21,6 +21,8 @@ from infra.bus.port import Bus, OutgoingMessage, PublishFailed, RequestTimedOut
 MIN_REQUEST_TIMEOUT, MAX_REQUEST_TIMEOUT = 0.2, 5.0
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0
 """Seconds, as the two before."""
+MIN_HEARTBEAT_INTERVAL = 0.1
+"""Seconds between two requests with heartbeats, however many signals ask for one."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class LeaseClient:
         self._claims: dict[UUID, tuple[Claim, asyncio.Future[LeaseVerdict]]] = {}
         self._leases: dict[UUID, Lease] = {}
         self._request_needed = asyncio.Event()
-        self._next_heartbeat_at = 0.0
+        self._next_heartbeat_at = self._last_heartbeat_at = 0.0
         self._control_away = False
         self._task: asyncio.Task[None] | None = None
 
@@ -80,6 +82,14 @@ class LeaseClient:
         """Stop sending heartbeats for a claim."""
         self._leases.pop(claim_id, None)
 
+    def heartbeat_soon(self) -> None:
+        """Send the heartbeats now, or MIN_HEARTBEAT_INTERVAL after the last ones."""
+        now = time.monotonic()
+        due = max(now, self._last_heartbeat_at + MIN_HEARTBEAT_INTERVAL)
+        if due < self._next_heartbeat_at:
+            self._next_heartbeat_at = due
+            asyncio.get_running_loop().call_later(due - now, self._request_needed.set)
+
     @property
     def answered(self) -> bool:
         """Whether control answered the last request."""
@@ -107,16 +117,18 @@ class LeaseClient:
         self._request_needed.clear()
         sent = time.monotonic()
         heartbeats_due = sent >= self._next_heartbeat_at
+        if heartbeats_due:
+            self._last_heartbeat_at, self._next_heartbeat_at = sent, sent + self._heartbeat_interval
         request = self._request(heartbeats=heartbeats_due)
         timeout = max(MIN_REQUEST_TIMEOUT, min(MAX_REQUEST_TIMEOUT, self._heartbeat_interval))
         try:
             reply = decode(await self._bus.request(_outgoing(request, timeout), timeout=timeout), LeaseReply)
         except (RequestTimedOut, PublishFailed, UndecodableMessage) as error:
             self._log_availability(away=True, error=str(error))
+            if heartbeats_due:
+                self._next_heartbeat_at = sent
             return False
         self._log_availability(away=False)
-        if heartbeats_due:
-            self._next_heartbeat_at = sent + self._heartbeat_interval
         for answer in reply.answers:
             self._on_answer(answer)
         return {claim.claim_id for claim in request.claims} <= {answer.claim_id for answer in reply.answers}

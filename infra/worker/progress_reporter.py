@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 
 import structlog
 
+from contracts.bounds import MAX_COUNT, MAX_ENTRIES, MAX_NAME, MAX_SECONDS, cut
 from contracts.progress import PhaseProgress
 from contracts.topology import PROGRESS
 from contracts.wire import encode
 from infra.bus.port import Bus, OutgoingMessage, PublishFailed
+from infra.child.outcome import MAX_ACCELERATORS
 from infra.child.process import ProgressLine
 from infra.worker.attempt import Attempt
 
 PUBLISH_INTERVAL = 0.25
 """Seconds."""
+MAX_STAGES = 100
+"""Stages whose steps wait for the next publication; further ones are dropped."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +43,11 @@ class ProgressReporter:
     def step(self, step: ProgressLine) -> None:
         """Record a step; it is not published if a newer step of the same stage follows before the next publication."""
         self._pending.pop(step.stage, None)
-        self._pending[step.stage] = step
-        self._attempt.fraction = min(1.0, max(0.0, step.done / step.total)) if step.total > 0 else None
-        self._attempt.accelerators = step.accelerators
+        if len(self._pending) < MAX_STAGES:
+            self._pending[step.stage] = step
+        done, total = _count(step.done), _count(step.total)
+        self._attempt.fraction = min(1.0, done / total) if total > 0 else None
+        self._attempt.accelerators = min(max(0, step.accelerators), MAX_ACCELERATORS)
         self._step_added.set()
         if self._task is None:
             self._task = asyncio.create_task(self._publish_all(), name="progress")
@@ -87,9 +95,19 @@ class ProgressReporter:
             key=self._attempt.key,
             worker_id=self._worker_id,
             sequence=self._sequence,
-            stage=step.stage,
-            done=max(0, step.done),
-            total=max(0, step.total),
-            eta_seconds=eta if eta is not None and math.isfinite(eta) and eta >= 0 else None,
-            metrics={name: value for name, value in step.metrics.items() if math.isfinite(value)},
+            stage=cut(step.stage, MAX_NAME) or "?",
+            done=_count(step.done),
+            total=_count(step.total),
+            eta_seconds=eta if eta is not None and 0 <= eta <= MAX_SECONDS else None,
+            metrics=_metrics(step.metrics),
         )
+
+
+def _count(number: int) -> int:
+    return min(max(0, number), MAX_COUNT)
+
+
+def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The first metrics that are numbers, with their names cut, so that no program exceeds the limits of a message."""
+    finite = {cut(name, MAX_NAME): value for name, value in metrics.items() if math.isfinite(value)}
+    return dict(islice(finite.items(), MAX_ENTRIES))

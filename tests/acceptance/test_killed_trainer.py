@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.artifacts import attempt_prefix
+from contracts.artifacts import attempt_prefix, optimized_dataset_id
 from contracts.events import DataOptimized
 from contracts.http import StandardTaskRequest
 from contracts.progress import PhaseProgress
@@ -30,15 +30,15 @@ from tests.models import colour_rows, save_tiny_model, write_rows
 
 QUICK = {"train_ttl": 1.5, "reaper_tick": 0.2}
 SHORT = {"maxSteps": 300, "checkpointEvery": 25, "tokensPerBatch": 96, "maxLength": 48, "learningRate": 0.005}
-ROWS = DatasetRef(dataset_id="rows", prefix="optimized/rows")
 TIMEOUT = 60.0
 
 
 class TrainingClient:
     """Starts trainings and records their progress."""
 
-    def __init__(self, running: Running, model: Path, hyperparameters: dict[str, Any]) -> None:
+    def __init__(self, running: Running, model: Path, rows: Path, hyperparameters: dict[str, Any]) -> None:
         self._running = running
+        self._rows = rows
         self._optimizer = PuppetWorker(running.bus, Phase.OPTIMIZE)
         self._body = {"task_name": "t", "model_name": str(model), "user_id": 1, "auto_start": True}
         self._body["hyperparameters"] = hyperparameters
@@ -60,9 +60,10 @@ class TrainingClient:
         self._created += 1
         command, claim_id = await self._optimizer.command(self._created), uuid4()
         await self._optimizer.claim(command, claim_id)
-        await self._optimizer.report(
-            DataOptimized(key=command.key, claim_id=claim_id, worker_id="w", dataset=ROWS, splits=ROWS.prefix, rows=24)
-        )
+        await upload(self._running.objects, command.output, self._rows)
+        rows = DatasetRef(dataset_id=optimized_dataset_id(task.task_id, 1, 1), prefix=command.output)
+        common = {"key": command.key, "claim_id": claim_id, "worker_id": "w"}
+        await self._optimizer.report(DataOptimized(**common, dataset=rows, splits=command.output, rows=24))
         return task.task_id
 
     async def training_attempts(self, task: UUID) -> list[AttemptRecord]:
@@ -98,8 +99,8 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_if_it_h
     first, second = (trainer(name, quick, tmp_path) for name in ("first", "second"))
     async with control_running(quick) as running:
         write_rows(tmp_path / "rows" / "train.jsonl", colour_rows(4))
-        await upload(running.objects, ROWS.prefix, tmp_path / "rows")
-        client = TrainingClient(running, save_tiny_model(tmp_path / "model"), SHORT | method)
+        model = save_tiny_model(tmp_path / "model")
+        client = TrainingClient(running, model, tmp_path / "rows", SHORT | method)
         await client.open()
         try:
             first.start()

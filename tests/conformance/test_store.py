@@ -9,12 +9,24 @@ from contracts.commands import TrainModel
 from contracts.events import NextIteration
 from contracts.notices import notice
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
-from contracts.tasks import DatasetRef, ModelSource, PauseMode, Phase, TaskMode, TaskStatus
+from contracts.tasks import DatasetRef, PauseMode, Phase, TaskMode, TaskStatus
 from contracts.wire import decode
 from control.machine.commands import OutboxMessage, command_for
 from control.machine.machine import AttemptState
-from control.store.values import Dataset, NewTask, SubmissionConflict
-from tests.build import CLAIM, completed, failed, key_of, lost, new_task, start
+from control.machine.task import Task
+from control.store.values import MAX_STALE, Change, Dataset, NewTask, SubmissionConflict
+from tests.build import (
+    CLAIM,
+    completed,
+    dataset_of,
+    failed,
+    key_of,
+    lost,
+    new_task,
+    own_prefix,
+    start,
+    trained_model,
+)
 from tests.conformance.stores import Bench, answered, applied_with, change_of
 
 
@@ -171,7 +183,8 @@ async def test_a_phase_that_completes_ends_one_attempt_and_dispatches_the_next(b
     optimize, train = await bench.store.attempts(task.task_id)
     assert (optimize.state, optimize.event) == (AttemptState.COMPLETED, event.model_dump(mode="json"))
     assert optimize.ended_at is not None
-    assert (train.key, train.state, train.input_dataset_id) == (key_of(after), AttemptState.DISPATCHED, "rows-1")
+    assert (train.key, train.state) == (key_of(after), AttemptState.DISPATCHED)
+    assert train.input_dataset_id == dataset_of(task)
 
 
 async def test_the_end_of_an_attempt_returns_its_times(bench: Bench) -> None:
@@ -273,9 +286,9 @@ async def test_a_stale_event_decided_on_an_old_version_is_decided_again(bench: B
 async def test_an_optimized_dataset_is_registered(bench: Bench) -> None:
     task = await bench.started(user_id=7)
     await bench.after(task, completed(task))
-    dataset = await bench.store.dataset("rows-1")
+    dataset = await bench.store.dataset(dataset_of(task))
     assert dataset is not None
-    assert (dataset.storage_path, dataset.sample_count, dataset.user_id) == ("optimized/1", 100, 7)
+    assert (dataset.storage_path, dataset.sample_count, dataset.user_id) == (own_prefix(task), 100, 7)
     assert (dataset.is_optimized, dataset.source_dataset_id) == (True, "raw")
 
 
@@ -283,7 +296,7 @@ async def test_a_model_is_found_by_its_iteration(bench: Bench) -> None:
     task = await bench.started()
     task = await bench.after(task, completed(task))
     await bench.after(task, completed(task))
-    model = ModelSource(base="path:/model", adapters=("models/1",))
+    model = trained_model(task)
     assert await bench.store.model(task.task_id, 1) == model
     assert await bench.store.model(task.task_id, None) == model
     assert await bench.store.model(task.task_id, 2) is None
@@ -300,7 +313,7 @@ async def test_the_best_model_is_returned_if_no_iteration_is_given(bench: Bench)
         )
     model = await bench.store.model(task.task_id, None)
     assert model is not None
-    assert model.adapters == ("models/1",)
+    assert model.adapters == (f"models/{task.task_id}/1/a1",)
 
 
 async def test_a_complete_iteration_leaves_the_state_that_the_machine_decided(bench: Bench) -> None:
@@ -355,7 +368,8 @@ async def test_a_lost_attempt_is_followed_at_once(bench: Bench) -> None:
 async def test_a_command_carries_the_rows_that_were_optimized(bench: Bench) -> None:
     task = await bench.started()
     (message,) = (await applied_with(bench.store, task, completed(task))).outbox
-    assert decode(message.body, TrainModel).dataset == DatasetRef(dataset_id="rows-1", prefix="optimized/1")
+    rows = DatasetRef(dataset_id=dataset_of(task), prefix=own_prefix(task))
+    assert decode(message.body, TrainModel).dataset == rows
 
 
 async def test_a_registered_dataset_keeps_the_stores_time(bench: Bench) -> None:
@@ -376,3 +390,37 @@ async def test_a_command_enqueued_again_is_one_row(bench: Bench) -> None:
     first = await bench.store.enqueue([(task.task_id, command)])
     assert [row.message_id for row in first] == [command.message.message_id]
     assert (await bench.store.outbox_depth())[0] == 1
+
+
+def stale(task: Task) -> Change:
+    """The change of an event of another claim, which changes nothing."""
+    event = completed(task).model_copy(update={"claim_id": uuid4()})
+    return change_of(task, event, stale=True, after=task, messages=(), ended_as=None)
+
+
+async def test_no_more_stale_events_of_a_task_are_recorded_than_the_limit(bench: Bench) -> None:
+    task, other = await bench.started(), await bench.started()
+    changes = [stale(task) for _ in range(MAX_STALE + 2)]
+    applied = [await bench.store.apply([change]) for change in changes]
+    assert [len(each.dropped) for each in applied] == [0] * MAX_STALE + [1, 1]
+    history = await bench.store.history(task.task_id)
+    assert [row.outcome for row in history].count("stale") == MAX_STALE
+    assert (await bench.store.apply([stale(other)])).dropped == frozenset()
+
+
+async def test_a_stale_event_beyond_the_limit_writes_nothing(bench: Bench) -> None:
+    task = await bench.started()
+    for _ in range(MAX_STALE):
+        await bench.store.apply([stale(task)])
+    beyond = stale(task)
+    await bench.store.apply([beyond])
+    (loaded,) = await bench.store.load([(task.task_id, beyond.event.message_id)])
+    assert loaded is not None
+    assert not loaded.duplicate
+
+
+async def test_an_event_is_applied_after_too_many_stale_ones(bench: Bench) -> None:
+    task = await bench.started()
+    for _ in range(MAX_STALE + 1):
+        await bench.store.apply([stale(task)])
+    assert (await bench.after(task, completed(task))).status is TaskStatus.TRAINING

@@ -6,13 +6,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from contracts.artifacts import checkpoint_prefix
 from contracts.events import LeaseLost
 from contracts.leases import Claim, Heartbeat, LeaseVerdict, WorkerState
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import AttemptKey, PauseMode, Phase
 from control.machine.machine import AttemptState
 from control.machine.task import Task
-from tests.build import completed, failed, key_of
+from tests.build import completed, failed, key_of, own_checkpoint
 from tests.conformance.stores import WORKER, Bench
 
 MINE = UUID("aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa")
@@ -112,12 +113,12 @@ async def test_a_heartbeat_renews_the_lease_and_records_the_progress(bench: Benc
 
 async def test_the_newest_checkpoint_that_a_heartbeat_named_is_kept(bench: Bench) -> None:
     task = await running(bench)
-    for checkpoint in ("models/checkpoint-5", "models/checkpoint-9", None):
+    for checkpoint in (own_checkpoint(task, 5), own_checkpoint(task, 9), None):
         await bench.heartbeat(key_of(task), MINE, checkpoint=checkpoint)
-    await bench.heartbeat(key_of(task), OTHER, checkpoint="models/of-another-claim")
+    await bench.heartbeat(key_of(task), OTHER, checkpoint=own_checkpoint(task, 10))
     await bench.pass_time(16)
     (attempt,) = await bench.store.expired(10)
-    assert attempt.checkpoint == "models/checkpoint-9"
+    assert attempt.checkpoint == own_checkpoint(task, 9)
 
 
 async def test_a_heartbeat_under_another_claim_is_fenced(bench: Bench) -> None:
@@ -246,3 +247,12 @@ async def test_only_one_of_two_stores_leads_until_it_closes(bench: Bench) -> Non
     assert await bench.store.try_lead("reaper")
     await bench.store.close()
     assert await second.try_lead("reaper")
+
+
+async def test_a_checkpoint_that_is_not_the_attempts_own_is_not_stored(bench: Bench) -> None:
+    task = await running(bench)
+    other = key_of(task).model_copy(update={"attempt": 2})
+    for checkpoint in ("models/../../etc", checkpoint_prefix(other, 5), own_checkpoint(task) + "/.."):
+        assert await bench.heartbeat(key_of(task), MINE, checkpoint=checkpoint) is LeaseVerdict.GRANTED
+    (attempt,) = await bench.store.attempts(task.task_id)
+    assert attempt.checkpoint is None

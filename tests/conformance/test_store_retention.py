@@ -5,11 +5,10 @@ from __future__ import annotations
 from contracts.submissions import CancelTask
 from contracts.tasks import DatasetRef, DatasetRefs, ModelSource, TaskMode
 from control.machine.task import Task
-from tests.build import completed, failed, key_of, start
+from tests.build import completed, failed, key_of, own_prefix, start
 from tests.conformance.stores import Bench
 
 WEEK = 604_800.0
-OPTIMIZED_DATASET = "rows-1"
 
 
 async def ended(bench: Bench, phases: int = 2) -> Task:
@@ -18,6 +17,12 @@ async def ended(bench: Bench, phases: int = 2) -> Task:
     for _ in range(phases):
         task = await bench.after(task, completed(task))
     return await bench.after(task, CancelTask(task_id=task.task_id))
+
+
+def first_rows(task: Task) -> DatasetRef:
+    """The optimized rows of the first iteration."""
+    assert task.current.dataset is not None
+    return task.current.dataset
 
 
 async def uncleaned(bench: Bench) -> list[str]:
@@ -88,21 +93,20 @@ async def test_a_registered_model_is_referenced(bench: Bench) -> None:
     task = await bench.started()
     task = await bench.after(task, completed(task))
     await bench.after(task, completed(task))
-    assert await bench.store.referenced_prefixes() == {"models/1"}
+    assert await bench.store.referenced_prefixes() == {own_prefix(task)}
 
 
 async def test_a_dataset_that_no_task_was_given_is_deleted(bench: Bench) -> None:
-    await ended(bench)
-    await bench.store.delete_datasets(["optimized/1"])
-    assert await bench.store.dataset(OPTIMIZED_DATASET) is None
+    rows = first_rows(await ended(bench))
+    await bench.store.delete_datasets([rows.prefix])
+    assert await bench.store.dataset(rows.dataset_id) is None
 
 
 async def test_a_dataset_that_a_task_was_given_is_not_deleted(bench: Bench) -> None:
-    await ended(bench)
-    datasets = DatasetRefs(train=DatasetRef(dataset_id=OPTIMIZED_DATASET, prefix="optimized/1"))
-    await bench.created(datasets=datasets)
-    await bench.store.delete_datasets(["optimized/1", "datasets/1/raw"])
-    assert await bench.store.dataset(OPTIMIZED_DATASET) is not None
+    rows = first_rows(await ended(bench))
+    await bench.created(datasets=DatasetRefs(train=rows))
+    await bench.store.delete_datasets([rows.prefix, "datasets/1/raw"])
+    assert await bench.store.dataset(rows.dataset_id) is not None
 
 
 async def test_old_inbox_rows_of_ended_tasks_are_deleted_in_batches(bench: Bench) -> None:

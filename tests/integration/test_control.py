@@ -9,19 +9,21 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
+from contracts.artifacts import attempt_prefix, checkpoint_prefix, optimized_dataset_id
 from contracts.commands import TrainModel
 from contracts.events import DataOptimized
 from contracts.http import StandardTaskRequest
 from contracts.leases import AttemptSignal, LeaseVerdict
 from contracts.message import Message
 from contracts.submissions import CancelTask, CreateTask
-from contracts.tasks import DatasetRef, FailureKind, Phase
+from contracts.tasks import AttemptKey, DatasetRef, FailureKind, Phase
 from contracts.topology import CLAIMS, CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNALS, TASKS
 from contracts.wire import decode
 from infra.artifacts import upload
 from infra.bus.dead_letter import REASON
 from infra.bus.port import IncomingMessage, OutgoingMessage
 from infra.settings import Settings
+from tests.conformance.stores import change_of
 from tests.eventually import eventually
 from tests.integration.control_parts import PuppetWorker, Running, add_dataset, control_running, publish
 
@@ -59,12 +61,14 @@ async def dead_letters(running: Running) -> list[IncomingMessage]:
 
 
 def optimized(command: Message, claim_id: UUID) -> DataOptimized:
+    key: AttemptKey = command.key  # type: ignore[attr-defined]  # a command has a key
+    own = attempt_prefix(key)
     return DataOptimized(
-        key=command.key,  # type: ignore[attr-defined]  # a command has a key
+        key=key,
         claim_id=claim_id,
         worker_id="puppet",
-        dataset=DatasetRef(dataset_id=f"out-{claim_id}", prefix="optimized/out"),
-        splits="optimized/out",
+        dataset=DatasetRef(dataset_id=optimized_dataset_id(key.task_id, key.iteration, key.attempt), prefix=own),
+        splits=own,
         rows=10,
     )
 
@@ -96,10 +100,11 @@ async def test_the_attempt_after_a_lost_training_continues_from_the_checkpoint_t
     await optimizer.report(optimized(first, claim_id))
     training, claim_id = await trainer.command(), uuid4()
     await trainer.claim(training, claim_id)
-    await trainer.heartbeat(training, claim_id, "models/checkpoint-5")
+    checkpoint = checkpoint_prefix(training.key, 5)
+    await trainer.heartbeat(training, claim_id, checkpoint)
     again = await trainer.command(2)
     assert isinstance(again, TrainModel)
-    assert (again.key.attempt, again.resume_from) == (2, "models/checkpoint-5")
+    assert (again.key.attempt, again.resume_from) == (2, checkpoint)
 
 
 async def test_a_worker_that_sends_heartbeats_keeps_its_attempt(running: Running) -> None:
@@ -246,3 +251,71 @@ async def test_an_event_about_an_unknown_task_becomes_a_dead_letter(running: Run
 
     await eventually(dead_lettered, "the dead letter")
     assert "there is no task" in dead[0].headers[REASON]
+
+
+async def test_an_event_that_was_not_ordered_is_dead_lettered_and_the_true_one_is_still_applied(
+    running: Running,
+) -> None:
+    worker, letters = await start_worker(running), await dead_letters(running)
+    task = await start_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    true = optimized(command, claim_id)
+    await worker.report(true.model_copy(update={"splits": "optimized/forged"}))
+
+    async def refused() -> bool:
+        return bool(letters)
+
+    await eventually(refused, "the forged event in the dead letters")
+    assert "splits is optimized/forged" in letters[0].headers[REASON]
+    await worker.report(true)
+    await running.until(task, "TRAINING")
+    assert b'treadle_events_total{outcome="refused"} 1.0' in (await running.http.get("/metrics")).content
+
+
+async def test_a_lost_attempt_whose_manifest_states_what_was_not_ordered_has_a_bad_result(
+    running: Running, tmp_path: Path
+) -> None:
+    worker = await start_worker(running)
+    task = await start_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    forged = optimized(command, claim_id).model_copy(update={"splits": "optimized/forged"})
+    await upload(running.objects, command.output, tmp_path, forged)
+
+    async def failed() -> bool:
+        attempts = await running.store.attempts(task)
+        return (attempts[0].event or {}).get("failure") == FailureKind.BAD_RESULT
+
+    await eventually(failed, "the attempt to fail with a bad result")
+
+
+async def test_a_heartbeat_with_a_checkpoint_of_no_attempt_does_not_change_the_next_command(running: Running) -> None:
+    optimizer, trainer = await start_worker(running), await start_worker(running, Phase.TRAIN)
+    await start_task(running)
+    first, claim_id = await optimizer.command(), uuid4()
+    await optimizer.claim(first, claim_id)
+    await optimizer.report(optimized(first, claim_id))
+    training, claim_id = await trainer.command(), uuid4()
+    await trainer.claim(training, claim_id)
+    await trainer.heartbeat(training, claim_id, "models/../../etc")
+    again = await trainer.command(2)
+    assert isinstance(again, TrainModel)
+    assert (again.key.attempt, again.resume_from) == (2, None)
+
+
+async def test_a_lost_attempt_whose_event_counts_as_handled_is_followed_by_another(
+    running: Running, tmp_path: Path
+) -> None:
+    worker = await start_worker(running)
+    task_id = await start_task(running)
+    command, claim_id = await worker.command(), uuid4()
+    await worker.claim(command, claim_id)
+    event = optimized(command, claim_id)
+    task = (await running.store.task(task_id)).task
+    handled = change_of(task, event, stale=True, after=task, messages=(), ended_as=None)
+    await running.store.apply([handled])
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    await upload(running.objects, command.output, tmp_path, event)
+    assert (await worker.command(2)).key.attempt == 2

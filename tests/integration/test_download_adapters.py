@@ -21,6 +21,7 @@ from contracts.tasks import ModelSource
 from infra.artifacts import upload
 from infra.objects import ObjectStore
 from tests.build import completed
+from tests.conformance.stores import change_of
 from tests.gateway import Gateway
 from tests.integration.test_gateway_files import claimed, complete_phase
 from tests.models import save_tiny_model
@@ -58,7 +59,8 @@ async def task_with(gateway: Gateway, objects: ObjectStore, model: ModelSource, 
     task_id = await gateway.create(autoStart=True)
     await complete_phase(gateway, task_id)
     task = await claimed(gateway, task_id)
-    await gateway.apply_event(completed(task).model_copy(update={"model": model}))
+    event = completed(task).model_copy(update={"model": model})
+    await gateway.store.apply([change_of(task, event)])  # as an earlier version of control did
     return task_id
 
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from contracts.artifacts import optimized_dataset_id
 from contracts.commands import EvaluateModel
 from contracts.events import DataOptimized, ModelTrained
 from contracts.tasks import DatasetRef, ModelSource, Phase
@@ -27,8 +28,8 @@ from tests.integration.control_parts import BODY, PuppetWorker, Running, add_dat
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("cli", "contracts", "control", "evaluator_worker", "infra", "optimizer_worker", "trainer_worker")
-REQUEST_TO_BROKER = 31
-EVENT_TO_COMMAND = 48
+REQUEST_TO_BROKER = 32
+EVENT_TO_COMMAND = 51
 
 
 class FileRecorder:
@@ -153,7 +154,8 @@ async def complete_until_evaluation(running: Running, task_id: UUID) -> None:
         await puppet.claim(command, claim_id)
         common = {"key": command.key, "claim_id": claim_id, "worker_id": "puppet"}
         if phase is Phase.OPTIMIZE:
-            rows = DatasetRef(dataset_id="rows-1", prefix=command.output)
+            rows = DatasetRef(dataset_id=optimized_dataset_id(task_id, 1, 1), prefix=command.output)
             await puppet.report(DataOptimized(**common, dataset=rows, splits=command.output, rows=1))
         else:
-            await puppet.report(ModelTrained(**common, model=ModelSource(base="path:/m"), steps=1))
+            model = ModelSource(base=f"artifact:{command.output}")
+            await puppet.report(ModelTrained(**common, model=model, steps=1))

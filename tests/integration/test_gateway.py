@@ -13,7 +13,7 @@ from contracts.topology import DEAD, SUBMISSIONS_QUEUE
 from control.store.port import StoreUnavailable
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import BusUnavailable, OutgoingMessage
-from tests.build import CLAIM, completed, failed, key_of
+from tests.build import CLAIM, completed, failed, key_of, own_checkpoint
 from tests.gateway import CONTINUOUS, STANDARD, Gateway, fields
 from tests.memory_store import MemoryStore
 
@@ -214,12 +214,12 @@ async def test_the_checkpoint_of_an_attempt_that_is_ended_by_hand_is_kept(gatewa
     task_id = await gateway.create(autoStart=True)
     await claim(gateway, task_id)
     task = (await gateway.store.task(task_id)).task
-    heartbeat = Heartbeat(key=key_of(task), claim_id=CLAIM, checkpoint="models/checkpoint")
+    heartbeat = Heartbeat(key=key_of(task), claim_id=CLAIM, checkpoint=own_checkpoint(task))
     worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=1)
     await gateway.store.lease(worker, [], [heartbeat])
     body = {"reason": "it is stuck"} | ({"mode": "now"} if action == "pause" else {})
     await gateway.http.post(f"/api/tasks/{task_id}/{action}", json=body)
-    assert (await gateway.store.task(task_id)).task.checkpoint == "models/checkpoint"
+    assert (await gateway.store.task(task_id)).task.checkpoint == own_checkpoint(task)
 
 
 async def test_a_listed_task_has_no_reason_for_waiting_and_no_notices(gateway: Gateway) -> None:
@@ -344,10 +344,10 @@ async def test_executions_name_the_output_of_each_attempt(gateway: Gateway) -> N
         ("training", "completed", "worker-1"),
         ("evaluation", "completed", "worker-1"),
     ]
-    assert (attempts[0]["inputDatasetId"], attempts[0]["outputDatasetId"]) == ("rows", "rows-1")
+    assert (attempts[0]["inputDatasetId"], attempts[0]["outputDatasetId"]) == ("rows", f"{task_id}-1-a1")
     assert (attempts[1]["modelPath"], attempts[2]["evaluationPath"], attempts[2]["score"]) == (
-        "models/1",
-        "evaluations/1",
+        f"models/{task_id}/1/a1",
+        f"evaluations/{task_id}/1/a1",
         0.75,
     )
 
@@ -358,7 +358,8 @@ async def test_a_finished_task_shows_its_result(gateway: Gateway) -> None:
         await complete_phase(gateway, task_id, 0.75)
     body = (await gateway.http.get(f"/api/tasks/{task_id}")).json()
     assert body.items() >= {"status": "COMPLETED", "reason": "once_through", "latestScore": 0.75}.items()
-    assert body.items() >= {"currentDatasetId": "rows-1", "latestModelPath": "models/1", "bestIteration": 1}.items()
+    own = {"currentDatasetId": f"{task_id}-1-a1", "latestModelPath": f"models/{task_id}/1/a1"}
+    assert body.items() >= {**own, "bestIteration": 1}.items()
 
 
 async def test_the_history_continues_after_an_id(gateway: Gateway) -> None:

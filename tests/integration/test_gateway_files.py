@@ -20,7 +20,7 @@ from control.machine.machine import advance
 from control.machine.task import Task
 from infra.artifacts import upload
 from infra.objects import ObjectStore
-from tests.build import CLAIM, complete, completed, key_of, new_task, start, started
+from tests.build import CLAIM, TASK, complete, completed, key_of, new_task, start, started
 from tests.gateway import Gateway, fields
 from tests.object_store import s3_settings
 
@@ -85,10 +85,10 @@ async def test_the_file_of_an_upload_is_listed_and_served_as_an_attachment(stori
 
 
 async def test_an_iteration_lists_each_artifact_as_soon_as_it_is_there(storing_gateway: Gateway, write: Any) -> None:
-    await write("optimized/1", DATA)
-    await write("models/1", {"adapter_config.json": b"{}"})
-    await write("evaluations/1", {"dev_report.json": b"{}"})
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"optimized/{task_id}/1/a1", DATA)
+    await write(f"models/{task_id}/1/a1", {"adapter_config.json": b"{}"})
+    await write(f"evaluations/{task_id}/1/a1", {"dev_report.json": b"{}"})
     address = f"/api/tasks/{task_id}/iterations/1"
     seen = [set(await listed(storing_gateway, address))]
     for _ in range(3):
@@ -100,18 +100,18 @@ async def test_an_iteration_lists_each_artifact_as_soon_as_it_is_there(storing_g
 
 
 async def test_a_file_of_an_iteration_is_served(storing_gateway: Gateway, write: Any) -> None:
-    await write("optimized/1", DATA)
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"optimized/{task_id}/1/a1", DATA)
     await complete_phase(storing_gateway, task_id)
     answer = await get(storing_gateway, f"/api/tasks/{task_id}/iterations/1", "data/splits/dev.jsonl")
     assert (answer.status_code, answer.content) == (200, ROWS)
 
 
 async def test_the_sealed_test_rows_are_neither_listed_nor_served(storing_gateway: Gateway, write: Any) -> None:
-    await write("optimized/1", DATA)
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"optimized/{task_id}/1/a1", DATA)
     await complete_phase(storing_gateway, task_id)
-    for address, folder in ((f"/api/tasks/{task_id}/iterations/1", "data/"), ("/api/datasets/rows-1", "")):
+    for address, folder in ((f"/api/tasks/{task_id}/iterations/1", "data/"), (f"/api/datasets/{task_id}-1-a1", "")):
         assert f"{folder}splits/test.jsonl" not in await listed(storing_gateway, address)
         answer = await get(storing_gateway, address, f"{folder}splits/test.jsonl")
         assert (answer.status_code, fields(answer)) == (403, ["path"])
@@ -135,8 +135,8 @@ async def test_the_sealed_test_rows_are_neither_listed_nor_served(storing_gatewa
     ],
 )
 async def test_a_path_that_is_not_in_the_manifest_is_404(storing_gateway: Gateway, write: Any, path: str) -> None:
-    await write("optimized/1", DATA)
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"optimized/{task_id}/1/a1", DATA)
     await complete_phase(storing_gateway, task_id)
     answer = await get(storing_gateway, f"/api/tasks/{task_id}/iterations/1", path)
     assert (answer.status_code, fields(answer)) == (404, ["path"])
@@ -177,8 +177,8 @@ async def test_an_iteration_that_is_not_reached_is_404(storing_gateway: Gateway)
 
 
 async def test_a_folder_whose_files_were_deleted_is_named(storing_gateway: Gateway, write: Any) -> None:
-    await write("models/1", {"model.safetensors": b"weights"})
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"models/{task_id}/1/a1", {"model.safetensors": b"weights"})
     for _ in range(2):
         await complete_phase(storing_gateway, task_id)
     answer = (await storing_gateway.http.get(f"/api/tasks/{task_id}/iterations/1/files")).json()
@@ -194,9 +194,9 @@ async def test_a_dataset_whose_files_were_deleted_is_404(storing_gateway: Gatewa
 async def test_a_file_that_was_deleted_after_its_listing_is_404(
     storing_gateway: Gateway, objects: ObjectStore, write: Any
 ) -> None:
-    await write("optimized/1", DATA)
-    await objects.delete(["optimized/1/train.jsonl"])
     task_id = await storing_gateway.create(autoStart=True)
+    await write(f"optimized/{task_id}/1/a1", DATA)
+    await objects.delete([f"optimized/{task_id}/1/a1/train.jsonl"])
     await complete_phase(storing_gateway, task_id)
     answer = await get(storing_gateway, f"/api/tasks/{task_id}/iterations/1", "data/train.jsonl")
     assert (answer.status_code, fields(answer)) == (404, ["path"])
@@ -224,12 +224,13 @@ LAYERS = [
 def test_every_layer_of_a_model_has_its_folder(model: ModelSource, folders: dict[str, str]) -> None:
     task = complete(started(), 1)
     task = advance(task, completed(task).model_copy(update={"model": model})).task
-    assert iteration_prefixes(task, 1) == {"data": "optimized/1", **folders}
+    assert iteration_prefixes(task, 1) == {"data": f"optimized/{TASK}/1/a1", **folders}
 
 
 def test_each_iteration_has_its_own_artifacts() -> None:
     task = new_task(TaskMode.CONTINUOUS, stop=StopRules(max_iterations=3))
     task = complete(advance(task, start(task)).task, 3)
     task = complete(advance(task, next_iteration(task)).task, 1)
-    assert iteration_prefixes(task, 1) == {"data": "optimized/1", "model": "models/1", "report": "evaluations/1"}
-    assert iteration_prefixes(task, 2) == {"data": "optimized/2"}
+    folders = {"data": "optimized", "model": "models", "report": "evaluations"}
+    assert iteration_prefixes(task, 1) == {name: f"{folder}/{TASK}/1/a1" for name, folder in folders.items()}
+    assert iteration_prefixes(task, 2) == {"data": f"optimized/{TASK}/2/a1"}

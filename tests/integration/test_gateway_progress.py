@@ -4,10 +4,14 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import pytest
 from httpx import Response
 from httpx_sse import EventSource, ServerSentEvent
 
+from contracts.leases import Claim, WorkerState
 from contracts.progress import PhaseProgress
+from contracts.tasks import Phase
+from tests.build import CLAIM
 from tests.gateway import Gateway, fields
 
 
@@ -91,3 +95,29 @@ async def test_streams_end_when_control_stops(gateway: Gateway) -> None:
 async def test_a_wrong_last_event_id_is_named(gateway: Gateway) -> None:
     answer = await get_progress(gateway, await gateway.create(), **{"Last-Event-ID": "latest"})
     assert (answer.status_code, fields(answer)) == (422, ["Last-Event-ID"])
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"attempt": 2**31 - 1},
+    {"iteration": 7},
+    {"phase": Phase.TRAIN},
+]
+
+
+@pytest.mark.parametrize("other", [*OTHERS, {}], ids=["attempt", "iteration", "phase", "worker"])
+async def test_only_the_progress_of_the_worker_that_runs_the_newest_attempt_is_shown(
+    gateway: Gateway, other: dict[str, Any]
+) -> None:
+    task_id = await gateway.create(autoStart=True)
+    true = await progress(gateway, task_id)
+    worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=0)
+    await gateway.store.lease(worker, [Claim(key=true.key, claim_id=CLAIM)], [])
+    forged = {"key": true.key.model_copy(update=other), "sequence": 9}
+    forger = "worker-1" if other else "a-stranger"
+    gateway.progress_hub.report(true)
+    gateway.progress_hub.report(true.model_copy(update={**forged, "worker_id": forger}))
+    stream = asyncio.create_task(get_progress(gateway, task_id))
+    await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
+    await gateway.http.post(f"/api/tasks/{task_id}/cancel")
+    shown = [event.json() for event in sse(await stream) if event.event == "progress"]
+    assert [(event["worker_id"], event["sequence"]) for event in shown] == [("worker-1", 1)]

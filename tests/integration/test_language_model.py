@@ -181,6 +181,19 @@ def test_code_in_the_model_is_not_run_by_default(model: Path, job: Job) -> None:
         load(_at(model), job)
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_code_in_a_folder_does_not_run_even_if_the_worker_allows_code_of_the_hub(
+    model: Path, job: Job, tmp_path: Path, trusted: bool
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    custom = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
+    (model / "config.json").write_text(json.dumps(config | custom))
+    (model / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(BadConfiguration):
+        load(ModelLocation(kind="path", name=str(model), trust_remote_code=trusted), job)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_hub_id_that_is_not_in_the_cache_is_named(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(BadConfiguration, match="model hub:treadle/no-such-model"):

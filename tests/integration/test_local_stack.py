@@ -14,6 +14,7 @@ from infra.settings import IN_PROCESS, Settings
 from infra.stack import local
 from infra.stack.errors import StackFailed
 from infra.stack.local import LocalStack
+from infra.stack.postgres import DATABASE, PostgresNode
 
 PARENT = """
 import asyncio, sys
@@ -55,6 +56,22 @@ async def test_data_is_kept_after_the_stack_has_stopped(folder: Path) -> None:
         await execute(stack.settings(), "CREATE TABLE IF NOT EXISTS kept ()")
     async with LocalStack(folder, "in-process") as stack:
         assert await execute(stack.settings(), "SELECT to_regclass('kept')::text") == "kept"
+
+
+async def test_a_first_start_that_was_interrupted_is_finished_by_the_next(tmp_path: Path) -> None:
+    node = PostgresNode(tmp_path / "postgres")
+    (tmp_path / "postgres" / "data.unfinished").mkdir(parents=True)
+    (tmp_path / "postgres" / "data.unfinished" / "PG_VERSION").write_text("18")
+    await node.start()
+    connection = await asyncpg.connect(node.dsn("postgres"))
+    await connection.execute(f"DROP DATABASE {DATABASE}")
+    await connection.close()
+    await node.stop()
+    await node.start()
+    connection = await asyncpg.connect(node.dsn())
+    assert await connection.fetchval("SELECT current_database()") == DATABASE
+    await connection.close()
+    await node.stop()
 
 
 async def test_a_wrong_password_does_not_open_the_database(folder: Path) -> None:

@@ -219,12 +219,13 @@ def _by_peft(job: Path) -> torch.Tensor:
     return _logits(AutoPeftModelForCausalLM.from_pretrained(job / "out"))
 
 
-def _by_product(result: TrainResult, job: Path) -> torch.Tensor:
-    """The logits of the model as the worker's event names it: the base of the result with the one adapter."""
-    assert result.base
-    _, location = model_inputs(ModelSource(base=result.base, adapters=("models/out",)))
+def _by_product(result: TrainResult, job: Path, given: Path) -> torch.Tensor:
+    """The logits of the model as the worker's event names it, if `given` was the base of the command."""
+    plain = result.base == f"path:{given}"
+    model = ModelSource(base=f"path:{given}", adapters=("models/out",)) if plain else ModelSource(base="artifact:out")
+    (name, *_), location = model_inputs(model)
     evaluation = Job(_made(job / "evaluation"))
-    (job / "out").rename(_made(evaluation.folder / "input") / "adapter-0")
+    (job / "out").rename(_made(evaluation.folder / "input") / name)
     return _logits(load(location, evaluation)[0])
 
 
@@ -248,7 +249,7 @@ def test_an_adapter_trained_on_an_adapter_includes_it(
     _train_on(tmp_path / "1", base, lora_rank=3)
     result = _train_on(tmp_path / "2", base, tmp_path / "1" / "out")
     assert torch.allclose(_by_peft(tmp_path / "2"), in_training[1], atol=1e-4)
-    assert torch.allclose(_by_product(result, tmp_path / "2"), in_training[1], atol=1e-4)
+    assert torch.allclose(_by_product(result, tmp_path / "2", base), in_training[1], atol=1e-4)
 
 
 def test_a_third_adapter_includes_the_second_which_includes_the_first(
@@ -266,7 +267,7 @@ def test_adapters_of_earlier_versions_each_on_the_one_before_are_included(
     chain = [save_adapter(tmp_path / f"a{seed}", base, seed=seed) for seed in (1, 2)]
     result = _train_on(tmp_path / "job", base, *chain)
     assert torch.allclose(_by_peft(tmp_path / "job"), in_training[0], atol=1e-4)
-    assert torch.allclose(_by_product(result, tmp_path / "job"), in_training[0], atol=1e-4)
+    assert torch.allclose(_by_product(result, tmp_path / "job", base), in_training[0], atol=1e-4)
 
 
 KINDS: dict[str, dict[str, object]] = {
@@ -292,7 +293,7 @@ def test_an_adapter_of_another_tool_is_included_if_it_was_given_as_the_base(
     result = _train_on(tmp_path / "job", adapter)
     assert result.base == f"path:{base}"
     assert torch.allclose(_by_peft(tmp_path / "job"), in_training[0], atol=1e-4)
-    assert torch.allclose(_by_product(result, tmp_path / "job"), in_training[0], atol=1e-4)
+    assert torch.allclose(_by_product(result, tmp_path / "job", adapter), in_training[0], atol=1e-4)
 
 
 def _shift_copies(adapter: Path) -> None:

@@ -22,6 +22,7 @@ from control.store.effects import (
     trained_model,
 )
 from control.store.values import (
+    MAX_STALE,
     Applied,
     AttemptRecord,
     AttemptTimes,
@@ -58,19 +59,21 @@ class MemoryChanges(MemoryBase):
         tasks: dict[UUID, StoredTask] = {}
         ended: dict[UUID, AttemptTimes] = {}
         outbox: list[OutboxRow] = []
+        dropped: set[UUID] = set()
         for change in sorted(changes, key=lambda c: c.before.task_id):
             row = self.tables.tasks.get(change.before.task_id)
             if row is None or row.task.version != change.before.version:
                 continue
             if change.stale:
-                self._record_stale(change)
+                if not self._record_stale(change):
+                    dropped.add(change.event.message_id)
                 tasks[change.event.message_id] = stored_task(row)
                 continue
             if (times := self._end_attempt(change)) is not None:
                 ended[change.event.message_id] = times
             outbox += self._apply(row, change)
             tasks[change.event.message_id] = stored_task(row)
-        return Applied(tasks, tuple(outbox), ended)
+        return Applied(tasks, tuple(outbox), ended, frozenset(dropped))
 
     async def enqueue(self, messages: Sequence[tuple[UUID, OutboxMessage]]) -> list[OutboxRow]:
         """Put messages into the outbox again; return the rows that are due now."""
@@ -93,10 +96,13 @@ class MemoryChanges(MemoryBase):
         active = self.tables.active_attempt(task_id)
         return Loaded(stored_task(row), active.attempt.claim_id if active else None, message_id in self.tables.inbox)
 
-    def _record_stale(self, change: Change) -> None:
-        if change.event.message_id not in self.tables.inbox:
+    def _record_stale(self, change: Change) -> bool:
+        """Record a stale event once. Returns False if the task has too many of them."""
+        earlier = sum(r.task_id == change.before.task_id and r.outcome == "stale" for r in self.tables.history)
+        if earlier < MAX_STALE and change.event.message_id not in self.tables.inbox:
             self._write_inbox(change)
             self._write_event(change, None)
+        return earlier < MAX_STALE
 
     def _apply(self, row: TaskRow, change: Change) -> list[OutboxRow]:
         row.task, row.updated_at = change.after, self._clock()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, WorkerState
 from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
+from control.machine.facts import own_checkpoint
 from control.machine.machine import AttemptState
 from control.store.values import AttemptRecord, Pause, WaitContext
 from tests.memory_store.tables import AttemptRow, MemoryBase
@@ -143,7 +144,7 @@ class MemoryLeases(MemoryBase):
         row.attempt = replace(
             attempt,
             fraction=attempt.fraction if heartbeat.fraction is None else heartbeat.fraction,
-            checkpoint=heartbeat.checkpoint or attempt.checkpoint,
+            checkpoint=own_checkpoint(heartbeat.key, heartbeat.checkpoint) or attempt.checkpoint,
             gpu_seconds=max(attempt.gpu_seconds, heartbeat.gpu_seconds),
             lease_expires_at=self._new_expiry(heartbeat.key),
         )

@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import pytest
+
+from contracts.events import NextIteration
 from contracts.leases import Claim
 from contracts.submissions import KickTask
 from control.apply.applier import Applier, EventOutcome
 from control.apply.relay import Relay
+from control.machine.facts import NotOrdered
 from control.machine.task import Task
-from control.store.values import NewTask
+from control.store.values import MAX_STALE, NewTask
 from infra.bus.inprocess import InProcessBus
 from tests.build import CLAIM, completed, key_of, new_task, start
 from tests.conformance.stores import TTL, WORKER, Clock
@@ -84,3 +88,48 @@ async def test_the_first_of_two_simultaneous_submissions_creates_the_task() -> N
         await store.lease(WORKER, [Claim(key=key_of(created), claim_id=CLAIM)], [])
         answer = await applier.submit(completed(created), actor="w")
     assert answer.task.spec.seed == task.spec.seed
+
+
+async def test_a_fact_that_was_not_ordered_is_refused_and_the_true_one_is_still_applied() -> None:
+    store, _ = stores()
+    outcomes: list[EventOutcome] = []
+    async with applying(store) as applier:
+        applier.on_unchanged(outcomes.append)
+        task = await running(applier, store)
+        with pytest.raises(NotOrdered):
+            await applier.submit(completed(task, splits="optimized/forged"), actor="w")
+        answer = await applier.submit(completed(task), actor="w")
+    assert (outcomes, answer.outcome) == ([EventOutcome.REFUSED], EventOutcome.APPLIED)
+    assert [row.outcome for row in await store.history(task.task_id)] == ["applied"] * 3
+
+
+async def test_a_fact_that_arrives_before_its_claim_does_not_make_the_true_one_a_duplicate() -> None:
+    store, _ = stores()
+    async with applying(store) as applier:
+        task = new_task(task_id=uuid4())
+        change = applier.initial_change(task, start(task), actor="user")
+        await applier.create([NewTask(task, "digest", "user", change)])
+        with pytest.raises(NotOrdered, match="no worker has claimed"):
+            await applier.submit(completed(change.after), actor="w")
+        await store.lease(WORKER, [Claim(key=key_of(change.after), claim_id=CLAIM)], [])
+        answer = await applier.submit(completed(change.after), actor="w")
+    assert answer.outcome is EventOutcome.APPLIED
+
+
+async def test_a_next_iteration_that_arrives_before_its_time_does_not_make_the_true_one_a_duplicate() -> None:
+    store, _ = stores()
+    async with applying(store) as applier:
+        task = await running(applier, store)
+        early = NextIteration(task_id=task.task_id, iteration=1, issued=task.version + 1)
+        with pytest.raises(NotOrdered, match="issued"):
+            await applier.submit(early, actor="control")
+    assert early.message_id not in store.tables.inbox
+
+
+async def test_a_stale_fact_beyond_the_limit_is_dropped() -> None:
+    store, _ = stores()
+    async with applying(store) as applier:
+        task = await running(applier, store)
+        forged = [completed(task).model_copy(update={"claim_id": uuid4()}) for _ in range(MAX_STALE + 1)]
+        answers = [await applier.submit(event, actor="w") for event in forged]
+    assert [answers[-2].outcome, answers[-1].outcome] == [EventOutcome.STALE, EventOutcome.DROPPED]

@@ -33,6 +33,7 @@ from tests.build import (
     key_of,
     lost,
     new_task,
+    own_checkpoint,
     pause,
     paused,
     resume,
@@ -168,9 +169,9 @@ def test_each_phase_orders_the_next_command_from_what_came_before() -> None:
         task = step.task
     train, evaluate = messages
     assert isinstance(train, TrainModel)
-    assert train.dataset.prefix == "optimized/1"
+    assert train.dataset.prefix == f"optimized/{TASK}/1/a1"
     assert isinstance(evaluate, EvaluateModel)
-    assert evaluate.model.adapters == ("models/1",)
+    assert evaluate.model.adapters == (f"models/{TASK}/1/a1",)
 
 
 def test_the_next_iteration_gets_the_report_the_rows_and_the_splits_of_the_one_before() -> None:
@@ -179,7 +180,8 @@ def test_the_next_iteration_gets_the_report_the_rows_and_the_splits_of_the_one_b
     command = step.messages[0].message
     assert isinstance(command, OptimizeData)
     assert command.current is not None
-    assert (command.report, command.current.prefix, command.splits) == ("evaluations/1", "optimized/1", "optimized/1")
+    rows = f"optimized/{TASK}/1/a1"
+    assert (command.report, command.current.prefix, command.splits) == (f"evaluations/{TASK}/1/a1", rows, rows)
     assert command.output == f"optimized/{TASK}/2/a1"
 
 
@@ -274,7 +276,7 @@ def test_a_pause_for_a_checkpoint_goes_on_from_it() -> None:
     resumed = advance(advance(step.task, paused(training)).task, resume())
     command = resumed.messages[0].message
     assert isinstance(command, TrainModel)
-    assert (command.resume_from, command.key.attempt) == ("models/checkpoint", 2)
+    assert (command.resume_from, command.key.attempt) == (own_checkpoint(training), 2)
 
 
 def test_pauses_do_not_spend_the_retry_budget() -> None:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import pytest
+
+from contracts.options import OptimizationOptions
 from contracts.tasks import ModelSource
-from infra.models.model_inputs import ModelLocation, model_inputs
+from infra.models.model_inputs import ModelLocation, model_inputs, with_hub_code
+from infra.row_check import CheckSpec
+
+OPTIONS = OptimizationOptions()
 
 
 def test_a_model_on_disk_needs_no_download() -> None:
@@ -24,6 +30,13 @@ def test_a_hub_id_keeps_its_slash() -> None:
     assert location.name == "org/name"
 
 
-def test_consent_to_run_code_is_passed_on_with_the_model() -> None:
-    _, location = model_inputs(ModelSource(base="hub:org/name", trust_remote_code=True))
-    assert location.trust_remote_code
+@pytest.mark.parametrize("kind", ["path", "hub", "artifact"])
+def test_only_code_of_the_hub_may_be_allowed(kind: str) -> None:
+    spec = with_hub_code(CheckSpec(datasets={}, options=OPTIONS, seed=1, model=ModelLocation(kind=kind, name="x")))
+    assert spec.model is not None
+    assert spec.model.trust_remote_code is (kind == "hub")
+
+
+def test_a_spec_without_a_model_needs_no_permission() -> None:
+    spec = CheckSpec(datasets={}, options=OPTIONS, seed=1)
+    assert with_hub_code(spec) == spec

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from infra.objects import ObjectStore
+from infra.objects import ObjectRefused, ObjectStore
 from infra.settings import IN_PROCESS, Settings
 
 
@@ -54,3 +55,12 @@ async def test_the_whole_object_is_sent_again_after_a_server_error(failing_once:
     await store.put("art/1/rows", b"rows")
     await store.close()
     assert failing_once.bodies == [b"rows", b"rows"]
+
+
+@pytest.mark.parametrize("key", ["models/../../etc/x", "./x", "a//b", "", "a/..", "a\\b"])
+async def test_a_name_that_leaves_its_folder_is_refused_with_its_own_error(key: str, tmp_path: Path) -> None:
+    objects = ObjectStore(Settings(s3_endpoint="http://127.0.0.1:9"))
+    for call in (objects.get(key), objects.put(key, b""), objects.get_file(key, tmp_path / "x")):
+        with pytest.raises(ObjectRefused, match="is not allowed"):
+            await call
+    await objects.close()

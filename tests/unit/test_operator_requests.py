@@ -38,6 +38,10 @@ KINDS = [str(kind.model_fields["kind"].default) for kind in ALLOWED]
 ANY_EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(FailureKind)), max_size=40)
 
 
+FIRST = f"models/{TASK}/1/a1/checkpoint-5"
+"""The checkpoint of the first attempt at training."""
+
+
 def training_from_a_checkpoint() -> Task:
     """A task whose second attempt at training continues from the checkpoint of the first."""
     training = complete(started(max_failures=0), 1)
@@ -98,7 +102,7 @@ def test_a_retry_goes_on_from_the_checkpoint_of_the_phase_that_failed() -> None:
     training = training_from_a_checkpoint()
     failed_task = advance(training, failed(training)).task
     command = train_command(advance(failed_task, retry()))
-    assert (command.resume_from, command.key.attempt) == ("models/checkpoint", 3)
+    assert (command.resume_from, command.key.attempt) == (FIRST, 3)
 
 
 def test_a_retry_that_names_its_phase_begins_it_afresh() -> None:
@@ -131,7 +135,7 @@ def test_a_kick_spends_no_failure() -> None:
 
 
 def test_a_kick_goes_on_from_the_newest_checkpoint() -> None:
-    assert train_command(advance(training_from_a_checkpoint(), kick())).resume_from == "models/checkpoint"
+    assert train_command(advance(training_from_a_checkpoint(), kick())).resume_from == FIRST
 
 
 def test_a_kick_ends_a_backoff() -> None:
@@ -153,7 +157,7 @@ def test_a_task_failed_by_hand_has_its_reason_and_message() -> None:
 
 def test_a_task_failed_by_hand_may_be_retried() -> None:
     failed_task = advance(training_from_a_checkpoint(), fail()).task
-    assert train_command(advance(failed_task, retry())).resume_from == "models/checkpoint"
+    assert train_command(advance(failed_task, retry())).resume_from == FIRST
 
 
 def test_a_delayed_start_orders_its_first_command_for_later() -> None:

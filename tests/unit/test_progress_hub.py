@@ -8,7 +8,7 @@ from contracts.progress import PhaseProgress
 from contracts.tasks import AttemptKey, Phase
 from contracts.topology import PROGRESS
 from contracts.wire import encode
-from control.consumers.progress_hub import ProgressHub
+from control.consumers.progress_hub import MAX_SENDERS, ProgressHub
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import OutgoingMessage
 from tests.build import TASK
@@ -90,3 +90,27 @@ async def test_progress_comes_from_the_bus_and_what_cannot_be_read_is_dropped() 
             await watcher.changed(5)
     assert latest(hub) == progress()
     await bus.close()
+
+
+def test_forged_progress_of_a_later_attempt_does_not_hide_the_true_one() -> None:
+    hub = ProgressHub()
+    hub.report(progress(1, attempt=2**31 - 1))
+    hub.report(progress(5))
+    shown = hub.latest(TASK, lambda each: each.key.attempt == 1)
+    assert shown is not None
+    assert shown.sequence == 5
+
+
+def test_a_forged_sequence_number_does_not_hide_the_true_steps() -> None:
+    hub = ProgressHub()
+    hub.report(progress(2**63 - 1))
+    hub.report(progress(5))
+    assert latest(hub).sequence == 5
+
+
+def test_no_more_senders_of_a_task_are_remembered_than_there_is_room_for() -> None:
+    hub = ProgressHub()
+    for attempt in range(1, MAX_SENDERS + 2):
+        hub.report(progress(attempt=attempt))
+    assert hub.latest(TASK, lambda each: each.key.attempt == 1) is None
+    assert hub.latest(TASK, lambda each: each.key.attempt == 2) is not None

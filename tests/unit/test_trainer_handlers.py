@@ -66,16 +66,11 @@ def test_a_new_adapter_includes_those_below_it_and_replaces_them(finished: Finis
     assert event.model == ModelSource(base="artifact:models/base", adapters=("models/out",))
 
 
-def test_the_base_is_the_one_that_the_program_found_below_an_adapter(finished: Finished) -> None:
+def test_a_new_adapter_is_the_base_itself_if_it_is_complete_below_the_adapter_that_was_given(
+    finished: Finished,
+) -> None:
     finished.result.write_text(json.dumps({"steps": 12, "metrics": {}, "base": "hub:org/name"}))
-    assert conclude(_command(Method.LORA), finished).model == ModelSource(base="hub:org/name", adapters=("models/out",))
-
-
-def test_consent_to_run_code_stays_with_the_trained_model(finished: Finished) -> None:
-    trusted = BASE.model_copy(update={"trust_remote_code": True})
-    for method in Method:
-        command = _command(method).model_copy(update={"model": trusted})
-        assert conclude(command, finished).model.trust_remote_code
+    assert conclude(_command(Method.LORA), finished).model == ModelSource(base="artifact:models/out")
 
 
 def test_a_fully_trained_model_is_a_new_base(finished: Finished) -> None:

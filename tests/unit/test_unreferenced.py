@@ -183,7 +183,7 @@ async def test_the_checkpoint_to_continue_from_stays_and_the_older_one_goes() ->
     task = await world.complete_phases(await world.start_task(), 1)
     task = await world.apply(task, PauseTask(task_id=task.task_id, mode=PauseMode.CHECKPOINT))
     first = prefix(task, 1, Phase.TRAIN)
-    task = await world.apply(task, paused(task, f"{first}/checkpoint-40"))
+    task = await world.apply(task, paused(task, checkpoint=f"{first}/checkpoint-40"))
     assert await world.clean_after_a_week() == {f"{first}/checkpoint-5": "superseded checkpoint"}
     task = await world.apply(task, ResumeTask(task_id=task.task_id))
     assert await world.clean_after_a_week() == {}
@@ -264,7 +264,7 @@ def event(task: Task, move: str, number: int) -> MachineEvent | None:
         return None
     if move == "paused":
         at = f"{attempt_prefix(key_of(task))}/checkpoint-40" if task.phase is Phase.TRAIN else None
-        return paused(task, at)
+        return paused(task, checkpoint=at)
     return {"result": result, "failed": failed, "lost": lost}[move](task)
 
 

@@ -69,8 +69,8 @@ def test_a_running_iteration_shows_its_own_dataset_and_the_last_score() -> None:
         view(task).items()
         >= {
             "currentIteration": 2,
-            "currentDatasetId": "rows-2",
-            "latestModelPath": "models/1",
+            "currentDatasetId": f"{TASK}-2-a1",
+            "latestModelPath": f"models/{TASK}/1/a1",
             "latestScore": 0.4,
         }.items()
     )
@@ -116,9 +116,9 @@ def test_phases_have_the_names_of_004(phase: Phase, name: str) -> None:
 @pytest.mark.parametrize(
     ("phases", "field", "value"),
     [
-        (0, "outputDatasetId", "rows-1"),
-        (1, "modelPath", "models/1"),
-        (2, "evaluationPath", "evaluations/1"),
+        (0, "outputDatasetId", f"{TASK}-1-a1"),
+        (1, "modelPath", f"models/{TASK}/1/a1"),
+        (2, "evaluationPath", f"evaluations/{TASK}/1/a1"),
         (2, "score", 0.5),
     ],
 )

@@ -156,5 +156,7 @@ def _seed(seed: int) -> None:
 
 
 def _fingerprint(spec: Spec, rows: bytes) -> str:
-    """Hash everything that determines the training; it is the same in every attempt."""
+    """Hash everything that determines the training; it is the same in every attempt, on every worker."""
+    model = spec.model.model_copy(update={"trust_remote_code": False})  # a setting of the worker
+    spec = spec.model_copy(update={"model": model})
     return hashlib.sha256(spec.model_dump_json(exclude={"resume_from"}).encode() + rows).hexdigest()
