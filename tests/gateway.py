@@ -19,6 +19,7 @@ from control.apply.relay import Relay
 from control.apply.submissions import Submissions
 from control.consumers.progress_hub import ProgressHub, Watcher
 from control.gateway.app import build_app
+from control.gateway.limits import Limits
 from control.gateway.parts import GatewayParts
 from control.gateway.row_checks import RowChecks
 from control.machine.machine import MachineEvent
@@ -98,7 +99,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         Gauges(CollectorRegistry(), store, bus).scrape,
         RowChecks(store, objects, settings, CHECK_PROGRAM),
         readiness,
-        upload_limit=UPLOAD_LIMIT,
+        limits=Limits(upload=UPLOAD_LIMIT),
     )
     transport = httpx.ASGITransport(build_app(parts), raise_app_exceptions=False)
     await bus.start()
@@ -106,7 +107,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
     loops = (relay, applier, submissions)
     for loop in loops:
         loop.start()
-    async with httpx.AsyncClient(transport=transport, base_url="http://treadle") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         yield Gateway(http, store, progress_hub, applier, bus, missing)
     for loop in reversed(loops):
         await loop.stop()
