@@ -30,7 +30,7 @@ PART = 16 * 1024 * 1024
 """Bytes of one part of a multipart upload. An upload keeps only a few parts in memory, whatever its size."""
 MAX_PARTS = 9_000
 """Parts of one upload, of which S3 allows 10,000; a larger file gets larger parts."""
-PART_CALLS = 3
+PART_CALLS = 5
 """A call that sends a part, or joins all parts, may take this many times as long as another call."""
 ABORT_TIMEOUT = 5.0
 """Seconds for the request that deletes the parts of an upload that failed."""

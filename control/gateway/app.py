@@ -32,7 +32,7 @@ class GatewayApp(FastAPI):
         self.state.parts = parts
         self.state.capacity = Capacity(parts.limits)
         self._limits = parts.limits
-        self._origins = OriginPolicy(parts.allowed_hosts)
+        self._origins = OriginPolicy(parts.allowed_hosts, parts.bound_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -47,11 +47,14 @@ def host_name(host: str) -> str | None:
 
 
 class OriginPolicy:
-    """Serves loopback names, the address to which a connection came, and the names in `allowed`."""
+    """Serves loopback names, the address to which a connection came, the name `bound`, and the names in `allowed`.
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
+    An entry of `allowed`, which may have a port, is also an origin whose pages may send requests.
+    """
+
+    def __init__(self, allowed: Iterable[str] = (), bound: str = "") -> None:
         self._origins = frozenset(entry.lower() for entry in allowed)
-        names = {name for entry in self._origins if (name := host_name(entry)) is not None}
+        names = {name for entry in (*self._origins, bound) if (name := host_name(entry)) is not None}
         self._names = frozenset(name for name in names if not _unspecified(name)) | {LOOPBACK_NAME}
 
     def refusal(self, scope: Scope) -> Refusal | None:

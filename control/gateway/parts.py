@@ -32,6 +32,8 @@ class GatewayParts:
     limits: Limits = field(default_factory=Limits)
     allowed_hosts: tuple[str, ...] = ()
     """Names as which this gateway answers, besides loopback names and the address of a connection."""
+    bound_host: str = ""
+    """The name or address at which it listens, as which it answers too."""
 
 
 async def _parts(request: Request) -> GatewayParts:  # async: FastAPI calls a plain function in a thread
