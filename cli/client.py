@@ -171,7 +171,7 @@ def _why_unreachable(url: str, cause: Exception | None) -> str:
             )
         case _:
             why = str(cause) or type(cause).__name__
-            return f"the connection to the gateway at {url} broke ({why}); the request may still take effect. Try again"
+            return f"no gateway answers at {url} any more ({why}); the request may still take effect. Try again"
 
 
 def checked_url(url: str) -> str:

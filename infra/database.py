@@ -220,7 +220,7 @@ def _id_as_text(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error) or ("it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _address(dsn: str) -> str:

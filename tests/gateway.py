@@ -19,7 +19,7 @@ from control.apply.relay import Relay
 from control.apply.submissions import Submissions
 from control.consumers.progress_hub import ProgressHub, Watcher
 from control.gateway.app import build_app
-from control.gateway.limits import Limits
+from control.gateway.limits import Capacity, Limits
 from control.gateway.parts import GatewayParts
 from control.gateway.row_checks import RowChecks
 from control.machine.machine import MachineEvent
@@ -79,7 +79,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
+async def serving(objects: ObjectStore, limits: Limits | None = None) -> AsyncIterator[Gateway]:
     """A gateway on the object store `objects`; all its other parts are new."""
     settings, bus, missing = Settings(), InProcessBus(), dict[str, str]()
     store = MemoryStore(settings.ttl)
@@ -99,7 +99,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         Gauges(CollectorRegistry(), store, bus).scrape,
         RowChecks(store, objects, settings, CHECK_PROGRAM),
         readiness,
-        limits=Limits(upload=UPLOAD_LIMIT),
+        capacity=Capacity(limits or Limits(upload=UPLOAD_LIMIT)),
     )
     transport = httpx.ASGITransport(build_app(parts), raise_app_exceptions=False)
     await bus.start()

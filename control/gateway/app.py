@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,6 @@ from contracts.errors import FieldError
 from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks
 from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
-from control.gateway.limits import Capacity
 from control.gateway.origins import OriginPolicy
 from control.gateway.parts import GatewayParts
 from control.gateway.responses import EVERYWHERE, with_problem_schema
@@ -30,9 +30,11 @@ class GatewayApp(FastAPI):
     def __init__(self, parts: GatewayParts, **options: Any) -> None:  # noqa: ANN401  # FastAPI's options
         super().__init__(**options)
         self.state.parts = parts
-        self.state.capacity = Capacity(parts.limits)
-        self._limits = parts.limits
-        self._origins = OriginPolicy(parts.allowed_hosts, parts.bound_host)
+
+    @cached_property
+    def _origins(self) -> OriginPolicy:
+        parts: GatewayParts = self.state.parts
+        return OriginPolicy(parts.allowed_hosts, parts.bound_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -46,7 +48,8 @@ class GatewayApp(FastAPI):
             problem = problems.status_problem(refusal.status, f"{refusal.field}: {refusal.message}", error)
             await problems.problem_response(Request(scope), problem)(scope, receive, send)
             return
-        clock = BodyClock(receive, send, wait=self._limits.body_wait, rate=self._limits.body_rate)
+        limits = self.state.parts.limits
+        clock = BodyClock(receive, send, wait=limits.body_wait, rate=limits.body_rate)
         await super().__call__(scope, clock.receive, _with_problem_413(scope, receive, clock.send))
 
     def openapi(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
 from control.gateway.errors import RequestRejected
 from control.gateway.integers import Digits
-from control.gateway.limits import Capacity
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
 from control.gateway.responses import BODY_PROBLEMS, problems
@@ -51,8 +50,7 @@ async def upload(request: Request, parts: Parts, response: Response) -> DatasetV
 
     The status is 503 if this server already receives as many uploads as it can, and 408 if the body stops arriving.
     """
-    capacity: Capacity = request.app.state.capacity
-    with capacity.uploads.take():
+    with parts.capacity.uploads.take():
         async with Upload(parts.objects, parts.limits.upload) as new_upload:
             async for part in read_parts(request):
                 await new_upload.receive(part)

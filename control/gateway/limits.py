@@ -56,9 +56,10 @@ class Slots:
 
 
 class Capacity:
-    """The slots of one gateway, for each kind of request that takes long."""
+    """The limits of one gateway, and its slots for each kind of request that takes long."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits = limits or Limits()
         self.uploads = Slots("uploads", limits.uploads)
         self.downloads = Slots("downloads", limits.downloads)
         self.streams = Slots("streams", limits.streams)
@@ -66,13 +67,13 @@ class Capacity:
 
 async def download_slot(request: Request) -> AsyncIterator[None]:
     """A dependency that holds a slot until the answer has been sent."""
-    capacity: Capacity = request.app.state.capacity
+    capacity: Capacity = request.app.state.parts.capacity
     with capacity.downloads.take():
         yield
 
 
 async def stream_slot(request: Request) -> AsyncIterator[None]:
     """A dependency that holds a slot until the stream ends."""
-    capacity: Capacity = request.app.state.capacity
+    capacity: Capacity = request.app.state.parts.capacity
     with capacity.streams.take():
         yield

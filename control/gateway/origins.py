@@ -78,8 +78,8 @@ class OriginPolicy:
         address = _address(name)
         if name in self._names or (address is not None and address.is_loopback):
             return True
-        local = (scope.get("server") or ("",))[0]
-        return address is not None and address == _address(local)
+        local: str = (scope.get("server") or ("",))[0]  # the address of the socket
+        return name == str(_address(local) or local)
 
     def _foreign(self, headers: Headers, host: str, method: str) -> Refusal | None:
         sites, origins = headers.getlist("sec-fetch-site"), headers.getlist("origin")
