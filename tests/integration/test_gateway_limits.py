@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -371,3 +371,7 @@ async def test_sixteen_stalled_uploads_over_real_connections_let_an_honest_one_t
             assert answer.status_code == 201
             answers = [await asyncio.wait_for(reader.read(), 10) for reader, _ in stalled]  # until they are closed
             assert {answer.split(b" ", 2)[1] for answer in answers} == {b"408"}
+            for _, writer in stalled:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
