@@ -35,12 +35,17 @@ async def after(*steps: tuple[float, Message]) -> AsyncIterator[Message]:
 
 
 async def bytes_until_refused(clock: BodyClock) -> int:
-    size = 0
-    with pytest.raises(HTTPException) as refused:
+    """The bytes that arrive before the clock refuses the body."""
+    received = list[bytes]()
+
+    async def receive_all() -> None:
         while True:
-            size += len((await clock.receive())["body"])
+            received.append((await clock.receive())["body"])
+
+    with pytest.raises(HTTPException) as refused:
+        await receive_all()
     assert refused.value.status_code == 408
-    return size
+    return len(b"".join(received))
 
 
 async def test_a_body_that_stops_is_refused() -> None:
