@@ -79,7 +79,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serving(objects: ObjectStore, limits: Limits | None = None) -> AsyncIterator[Gateway]:
+async def serving(
+    objects: ObjectStore, limits: Limits | None = None, *, check_program: str | None = CHECK_PROGRAM
+) -> AsyncIterator[Gateway]:
     """A gateway on the object store `objects`; all its other parts are new."""
     settings, bus, missing = Settings(), InProcessBus(), dict[str, str]()
     store = MemoryStore(settings.ttl)
@@ -97,7 +99,7 @@ async def serving(objects: ObjectStore, limits: Limits | None = None) -> AsyncIt
         objects,
         progress_hub,
         Gauges(CollectorRegistry(), store, bus).scrape,
-        RowChecks(store, objects, settings, CHECK_PROGRAM),
+        RowChecks(store, objects, settings, check_program),
         readiness,
         capacity=Capacity(limits or Limits(upload=UPLOAD_LIMIT)),
     )

@@ -17,7 +17,7 @@ from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
 from control.gateway.origins import OriginPolicy
 from control.gateway.parts import GatewayParts
-from control.gateway.responses import EVERYWHERE, with_problem_schema
+from control.gateway.responses import EVERYWHERE, operation_id, with_problem_schema
 from control.gateway.responses import problems as problem_responses
 from control.gateway.security_headers import with_security_headers
 
@@ -70,6 +70,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         responses=problem_responses(*EVERYWHERE),
         max_body_size=problems.LARGEST_BODY,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
     )

@@ -13,7 +13,7 @@ from control.gateway.errors import RequestRejected
 from control.gateway.integers import Digits
 from control.gateway.multipart import FORM, read_parts
 from control.gateway.parts import Parts
-from control.gateway.responses import BODY_PROBLEMS, problems
+from control.gateway.responses import BODY_PROBLEMS, created, problems
 from control.gateway.routes import GatewayRoute, LongRoute, answering
 from control.gateway.upload import FILE, DatasetForm, Upload
 from control.gateway.views import dataset_view
@@ -26,6 +26,7 @@ LARGEST_UPLOAD = 2**40
 router = APIRouter(prefix="/api/datasets", tags=["datasets"], route_class=GatewayRoute)
 uploads = APIRouter(prefix="/api/datasets", tags=["datasets"], route_class=LongRoute)
 
+DATASET_OPERATIONS = ("datasets_show", "datasets_check", "files_of_dataset", "files_from_dataset")
 DatasetId = Annotated[str, Path(alias="datasetId", min_length=1, max_length=100)]
 UserId = Annotated[Digits, Path(alias="userId", ge=0, le=LARGEST_ID)]
 
@@ -43,7 +44,7 @@ def _upload_schema() -> dict[str, Any]:
     status_code=201,
     openapi_extra=_upload_schema(),
     max_body_size=LARGEST_UPLOAD,
-    responses=problems(*BODY_PROBLEMS),
+    responses=created("The dataset", "datasetId", *DATASET_OPERATIONS) | problems(*BODY_PROBLEMS),
 )
 async def upload(request: Request, parts: Parts, response: Response) -> DatasetView:
     """Stream a .json, .jsonl or .csv file to the object store as a new dataset; its rows are not parsed yet.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.routing import APIRoute
+
 from contracts.submissions import Problem
 from control.gateway.errors import MEDIA_TYPE
 
@@ -37,6 +39,18 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
         for status in statuses
     }
+
+
+def created(description: str, field: str, *operations: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that creates something: links say which operations take its `field`."""
+    value = f"$response.body#/{field}"
+    links = {name: {"operationId": name, "parameters": {field: value}} for name in operations}
+    return {201: {"description": description, "links": links}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The id of an operation, such as `tasks_show`."""
+    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
 
 
 def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:

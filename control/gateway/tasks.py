@@ -40,7 +40,7 @@ from contracts.waiting import TaskDetail
 from control.gateway.history_pages import history_page
 from control.gateway.integers import Digits
 from control.gateway.parts import GatewayParts, Parts
-from control.gateway.responses import BODY_PROBLEMS, problems
+from control.gateway.responses import BODY_PROBLEMS, created, problems
 from control.gateway.routes import GatewayRoute
 from control.gateway.views import execution_view, history_view, task_detail, task_view
 from control.store.values import LARGEST_ID, WORKER_WINDOW, TaskFilter
@@ -49,7 +49,12 @@ ACTOR = "http"
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"], route_class=GatewayRoute)
 
-CREATING, CHANGING, READING = problems(409, *BODY_PROBLEMS), problems(404, 409, *BODY_PROBLEMS), problems(404)
+TASK_OPERATIONS = (
+    *(f"tasks_{name}" for name in ("show", "start", "pause", "resume", "cancel", "retry", "kick", "fail")),
+    *(f"tasks_{name}" for name in ("executions", "events", "progress")),
+)
+CREATING = created("The task", "taskId", *TASK_OPERATIONS) | problems(409, *BODY_PROBLEMS)
+CHANGING, READING = problems(404, 409, *BODY_PROBLEMS), problems(404)
 
 TaskId = Annotated[UUID, Path(alias="taskId")]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
