@@ -8,13 +8,13 @@ from contracts.checks import CheckReport, CheckRequest
 from control.gateway.datasets import DatasetId, find_dataset
 from control.gateway.disconnects import while_connected
 from control.gateway.parts import Parts
-from control.gateway.responses import problems
+from control.gateway.responses import BODY_PROBLEMS, problems
 from control.gateway.routes import LongRoute, answering
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"], route_class=LongRoute)
 
 
-@router.post("/{datasetId}/check", responses=problems(404, 501, 504))
+@router.post("/{datasetId}/check", responses=problems(404, *BODY_PROBLEMS, 501, 504))
 async def check(
     dataset_id: DatasetId, parts: Parts, connection: Request, body: CheckRequest | None = None
 ) -> CheckReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from contracts.http import TaskBody
+from control.gateway.docs import Asset
 from control.gateway.errors import RequestRejected
 from control.gateway.json_bodies import read_json
 from control.gateway.security_headers import HEADERS
@@ -306,3 +308,15 @@ async def test_a_foreign_page_uploads_nothing(storing_gateway: Gateway) -> None:
     headers = {**request["headers"], **FOREIGN}
     assert (await storing_gateway.http.post(UPLOAD, content=request["content"], headers=headers)).status_code == 403
     assert len(await storing_gateway.store.datasets(1)) == 1
+
+
+async def test_every_file_of_the_page_of_the_api_is_served(gateway: Gateway) -> None:
+    names = re.findall(r'"/docs/([^"]+)"', (await gateway.http.get("/docs")).text)
+    assert set(names) == {*Asset, "start.js"}
+    answers = [await gateway.http.get(f"/docs/{name}") for name in names]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert {answer.headers["content-type"].partition(";")[0] for answer in answers} == {"text/css", "text/javascript"}
+
+
+async def test_other_files_of_the_package_are_not_served(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/docs/redoc.standalone.js")).status_code == 422
