@@ -17,7 +17,7 @@ from cli.services.http_protocol import GatewayProtocol
 from cli.services.http_server import serve
 from control.gateway.security_headers import HEADERS
 
-LIMIT = 0.3
+LIMIT = 0.2
 PIECE = b"x" * 2**20
 
 
