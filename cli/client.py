@@ -24,21 +24,18 @@ from contracts.waiting import TaskDetail
 from infra.safe_text import safe_text
 
 TIMEOUT = 30.0
-"""Seconds until a response must arrive. Uploads have no timeout; streams have `_STREAM_TIMEOUT`."""
+"""Seconds until a response must arrive; the gateway gives up earlier and names the part that does not answer."""
 PORTS = range(1, 1 << 16)
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 """Seconds between two attempts to reconnect a lost stream; the time doubles after each failure."""
 
 
 class GatewayUnreachable(TreadleError):
-    """The gateway at `url` did not respond."""
+    """No gateway listens at `url`, or it did not answer, for the reason `cause`."""
 
     def __init__(self, url: str, cause: Exception | None = None) -> None:
         self.url = url
-        why = "" if cause is None or isinstance(cause, httpx.ConnectError) else f" ({type(cause).__name__})"
-        super().__init__(
-            f"no gateway answers at {url}{why}: start one with `treadle up`, or give another address with --url"
-        )
+        super().__init__(_why_unreachable(url, cause))
 
 
 class RequestRefused(TreadleError):
@@ -104,7 +101,9 @@ class GatewayClient:
             form["domain"] = domain
         with file.open("rb") as stream:
             files = {"file": (file.name, stream)}
-            request = self._http.build_request("POST", "/api/datasets/upload", data=form, files=files, timeout=None)
+            request = self._http.build_request(
+                "POST", "/api/datasets/upload", data=form, files=files, timeout=_UPLOAD_TIMEOUT
+            )
             return DatasetView.model_validate(await self._send(request))
 
     async def files(self, path: str) -> FilesView:
@@ -159,6 +158,24 @@ class GatewayClient:
 
 _STREAM_TIMEOUT = httpx.Timeout(TIMEOUT, read=60.0)
 """The gateway sends a comment more often than once a minute, so a longer silence means a lost connection."""
+
+
+_UPLOAD_TIMEOUT = httpx.Timeout(TIMEOUT, read=180.0, write=120.0)
+"""The gateway reads no further bytes while it stores a part, and answers after it has stored the last one."""
+
+
+def _why_unreachable(url: str, cause: Exception | None) -> str:
+    match cause:
+        case None | httpx.ConnectError() | httpx.ConnectTimeout():
+            return f"no gateway answers at {url}: start one with `treadle up`, or give another address with --url"
+        case httpx.TimeoutException():
+            return (
+                f"the gateway at {url} accepted the request and did not answer in time; the request may still take "
+                "effect. Look for the reason with `treadle doctor` and in the log of control"
+            )
+        case _:
+            why = str(cause) or type(cause).__name__
+            return f"no gateway answers at {url} any more ({why}); the request may still take effect. Try again"
 
 
 def checked_url(url: str) -> str:

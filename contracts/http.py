@@ -6,6 +6,7 @@ Requests accept camelCase and snake_case; responses are written in camelCase.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -36,12 +37,30 @@ from contracts.report import Score
 from contracts.tasks import AttemptName, ModelName, PauseMode, Phase, TaskMode, TaskStatus
 
 
+class DuplicateKey(ValueError):
+    """A JSON object has the key `key` twice."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the key {key[:100]!r} occurs twice")
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `json.loads`, which keeps the last of two equal keys. Raises DuplicateKey."""
+    result = dict[str, Any]()
+    for key, value in pairs:
+        if key in result:
+            raise DuplicateKey(key)
+        result[key] = value
+    return result
+
+
 def _from_json_string(value: object) -> object:
     """Accept `hyperparameters` as an object, or as a JSON string as in the users' specification."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected an object, or a string that holds one as JSON: {error}") from error
 

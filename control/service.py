@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +31,8 @@ from infra.settings import Settings
 from infra.telemetry import Tracing
 
 NOT_ATTACHED = "not attached to its queue"
+CHECK_TIMEOUT = 3.0
+"""Seconds after which a part that has not answered is not ready."""
 LOOP_FAILING = "failed three times within a minute; see the errors loop_failed and loop_ended in the log of control"
 
 
@@ -109,17 +114,27 @@ class Control:
         }
         for task in (task for loop in self._loops for task in loop.tasks if task.failing):
             missing[f"loop:{task.name}"] = LOOP_FAILING
-        if self._submission_consumer is not None and not await self._submission_consumer.attached():
-            missing["consumer:submissions"] = NOT_ATTACHED
-        try:
-            await self.parts.store.now()
-        except StoreUnavailable as error:
-            missing["database"] = str(error)
-        try:
-            await self.parts.objects.ping()
-        except (ObjectStoreUnavailable, ObjectRefused) as error:
-            missing["object_store"] = str(error)
-        return missing
+        checks: dict[str, Coroutine[Any, Any, object]] = {
+            "database": self.parts.store.now(),
+            "object_store": self.parts.objects.ping(),
+        }
+        if self._submission_consumer is not None:
+            checks["consumer:submissions"] = self._submission_consumer.attached()
+        reasons = await asyncio.gather(*(_reason_if_not_ready(check) for check in checks.values()))
+        return missing | {name: reason for name, reason in zip(checks, reasons, strict=True) if reason is not None}
+
+
+async def _reason_if_not_ready(check: Coroutine[Any, Any, object]) -> str | None:
+    """Why a check fails, or None. It is not awaited longer than CHECK_TIMEOUT, not even for its cleanup."""
+    checking = asyncio.create_task(check)
+    await asyncio.wait({checking}, timeout=CHECK_TIMEOUT)
+    if not checking.done():
+        checking.cancel()
+        return f"no answer within {CHECK_TIMEOUT:g} seconds"
+    try:
+        return NOT_ATTACHED if checking.result() is False else None
+    except (StoreUnavailable, ObjectStoreUnavailable, ObjectRefused) as error:
+        return str(error)
 
 
 def _submission_consumer_of(parts: ControlParts, submissions: Submissions) -> SubmissionConsumer:

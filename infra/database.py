@@ -26,6 +26,8 @@ OPEN_TIMEOUT = 30.0
 """Seconds for which `Database.open` retries a database that is unavailable."""
 COMMAND_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
+RELEASE_TIMEOUT = 2.0
+"""Seconds for the cleanup of a connection whose statement was cancelled; it is closed then."""
 DEADLOCK_ATTEMPTS = 5
 PLANNER_SETTINGS = {"jit": "off", "enable_seqscan": "off", "enable_mergejoin": "off"}
 """Statements here are short, so compiling them (`jit`) costs more than it saves. They find their rows by index: a plan
@@ -153,7 +155,7 @@ class Database:
             try:
                 yield connection
             finally:
-                await self._pool.release(connection, timeout=CONNECT_TIMEOUT)
+                await self._pool.release(connection, timeout=RELEASE_TIMEOUT)
         except (*UNAVAILABLE_ERRORS, *REFUSED_ERRORS) as error:
             raise DatabaseUnavailable(_reason(error)) from error
 
@@ -218,7 +220,7 @@ def _id_as_text(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error) or ("it did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _no_login(dsn: str, error: Exception) -> str:

@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from contracts.artifacts import is_safe_name
 from contracts.errors import TreadleError
 from infra.asyncio_tasks import shield_until_done
-from infra.byte_stream import ByteStream
 from infra.errors import BadConfiguration
 from infra.settings import Settings
 
@@ -31,6 +31,10 @@ PART = 16 * 1024 * 1024
 """Bytes of one part of a multipart upload. An upload keeps only a few parts in memory, whatever its size."""
 MAX_PARTS = 9_000
 """Parts of one upload, of which S3 allows 10,000; a larger file gets larger parts."""
+PART_CALLS = 5
+"""A call that sends a part, or joins all parts, may take this many times as long as another call."""
+ABORT_TIMEOUT = 5.0
+"""Seconds for the request that deletes the parts of an upload that failed."""
 DOWNLOAD_BLOCK = 1024 * 1024
 """Bytes that a download reads at a time."""
 DELETE_BATCH = 1_000
@@ -64,9 +68,13 @@ class ObjectRefused(TreadleError):
 
 
 class ObjectStore:
-    """One bucket. The SDK blocks, so every call runs in a thread; memory use does not depend on the size of a file."""
+    """One bucket. The SDK blocks, so every call runs in a thread; memory use does not depend on the size of a file.
 
-    def __init__(self, settings: Settings) -> None:
+    `call_timeout` limits the calls that serve a request over HTTP, in seconds; None: only the sockets have timeouts.
+    """
+
+    def __init__(self, settings: Settings, *, call_timeout: float | None = None) -> None:
+        self._limit = call_timeout
         self._endpoint = settings.s3_endpoint
         self._bucket = settings.s3_bucket
         self._client = _client(settings)
@@ -80,18 +88,18 @@ class ObjectStore:
 
     async def ping(self) -> None:
         """Raise ObjectStoreUnavailable if the store is unavailable or the bucket is missing."""
-        if not await self._call(self._client.bucket_exists, self._bucket):
+        if not await self._call(self._client.bucket_exists, self._bucket, limit=self._limit):
             raise self._no_bucket()
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a small object. If cancelled, it returns after the request has ended."""
         source = io.BytesIO(data)
-        call = self._call(self._client.put_object, self._bucket, key, source, len(data), key=key)
+        call = self._call(self._client.put_object, self._bucket, key, source, len(data), key=key, limit=self._limit)
         await shield_until_done(call, source.close)
 
     async def get(self, key: str) -> bytes:
         """Read a small object. Raises ObjectNotFound."""
-        return await self._call(self._read, key, key=key)
+        return await self._call(self._read, key, key=key, limit=self._limit)
 
     async def put_file(self, key: str, path: Path) -> None:
         """Upload a file of any size. If cancelled, it stops at the next part and returns after the call has ended."""
@@ -108,16 +116,29 @@ class ObjectStore:
         await shield_until_done(self._call(self._download, key, path, cancelled, key=key), cancelled.set)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Upload the bytes of `chunks`, up to 160 GB, and return the size. An error in `chunks` aborts the upload."""
-        with ByteStream(chunks, asyncio.get_running_loop()) as stream:
-            put = partial(self._client.put_object, part_size=PART, num_parallel_uploads=1)
-            await self._call(put, self._bucket, key, stream, -1, key=key, pool=self._streams)
-            return stream.size
+        """Upload the bytes of `chunks`, up to 150 GB, and return the size. An error in `chunks` aborts the upload.
+
+        A thread is busy only while it sends a part that has arrived completely, so slow chunks hold none.
+        """
+        parts = _parts(chunks)
+        part = [await anext(parts, b"")]
+        if (size := len(part[0])) < PART:
+            await self._stream_call(self._client.put_object, self._bucket, key, io.BytesIO(part.pop()), size, key=key)
+            return size
+        upload_id = await self._stream_call(self._client._create_multipart_upload, self._bucket, key, {}, key=key)
+        try:
+            return await self._put_parts(key, upload_id, part, parts)
+        except BaseException:
+            with suppress(TreadleError):
+                await self._stream_call(
+                    self._client._abort_multipart_upload, self._bucket, key, upload_id, limit=ABORT_TIMEOUT
+                )
+            raise
 
     async def open_stream(self, key: str, start: int = 0) -> AsyncIterator[bytes]:
         """Open an object and return its bytes from `start` on, in blocks of any size. Raises ObjectNotFound."""
         read = partial(self._client.get_object, offset=start)
-        return self._blocks(key, await self._call(read, self._bucket, key, key=key, pool=self._streams))
+        return self._blocks(key, await self._stream_call(read, self._bucket, key, key=key))
 
     async def names(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, sorted."""
@@ -137,9 +158,25 @@ class ObjectStore:
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._streams.shutdown(wait=False, cancel_futures=True)
 
+    async def _put_parts(self, key: str, upload_id: str, part: list[bytes], parts: AsyncIterator[bytes]) -> int:
+        """Send the one part in `part` and the others, then join them; return their size.
+
+        A part is taken out of the list when it is sent, so that its memory is free while the next one arrives.
+        """
+        limit = self._limit and self._limit * PART_CALLS
+        send = partial(self._stream_call, self._client._upload_part, self._bucket, key, limit=limit)
+        sent, size = list[Part](), 0
+        while part[0]:
+            size += len(part[0])
+            sent.append(Part(len(sent) + 1, await send(part.pop(), None, upload_id, len(sent) + 1)))
+            part.append(await anext(parts, b""))
+        join = self._client._complete_multipart_upload
+        await self._stream_call(join, self._bucket, key, upload_id, sent, limit=limit)
+        return size
+
     async def _blocks(self, key: str, response: urllib3.BaseHTTPResponse) -> AsyncIterator[bytes]:
         try:
-            while block := await self._call(response.read, DOWNLOAD_BLOCK, key=key, pool=self._streams):
+            while block := await self._stream_call(response.read, DOWNLOAD_BLOCK, key=key):
                 yield block
         finally:
             response.close()
@@ -192,21 +229,30 @@ class ObjectStore:
             except MinioException as error:
                 raise (_BucketExists if _status(error) == CONFLICT else error) from error
 
+    async def _stream_call(self, call: Callable[..., T], *arguments: object, **named: Any) -> T:  # noqa: ANN401  # of _call
+        """A call on the threads for streams, with the limit of this client unless `named` has another."""
+        return await self._call(call, *arguments, **{"pool": self._streams, "limit": self._limit, **named})
+
     async def _call(
         self,
         call: Callable[..., T],
         *arguments: object,
         key: str | None = None,
         pool: ThreadPoolExecutor | None = None,
-        **named: object,
+        limit: float | None = None,
     ) -> T:
+        """Run `call` in a thread. After `limit` seconds it raises ObjectStoreUnavailable, and the thread goes on."""
         if key is not None and not is_safe_name(key):
             raise ObjectRefused(f"the object name {key!r} is not allowed; expected no empty part, '.' or '..'")
-        loop = asyncio.get_running_loop()
+        running = asyncio.get_running_loop().run_in_executor(pool or self._calls, partial(call, *arguments))
         try:
-            return await loop.run_in_executor(pool or self._calls, partial(call, *arguments, **named))
+            async with asyncio.timeout(limit):
+                return await running
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise self._translated(error, key) from error
+        except TimeoutError as error:
+            reason = f"the object store at {self._endpoint} did not answer within {limit:g} seconds"
+            raise ObjectStoreUnavailable(f"{reason}; check TREADLE_S3_ENDPOINT, and whether the store runs") from error
 
     def _translated(self, error: Exception, key: str | None) -> TreadleError:
         status = _status(error)
@@ -227,6 +273,25 @@ class ObjectStore:
         return ObjectStoreUnavailable(
             f"{reason}; check TREADLE_S3_BUCKET, or start a service, which creates the bucket"
         )
+
+
+async def _parts(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The bytes of `chunks` in blocks of PART bytes; only the last one is shorter."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= PART:
+            yield _take(buffer, PART)
+    if buffer:
+        yield bytes(buffer)
+
+
+def _take(buffer: bytearray, size: int) -> bytes:
+    """Remove the first `size` bytes and return them."""
+    with memoryview(buffer) as view:
+        taken = bytes(view[:size])
+    del buffer[:size]
+    return taken
 
 
 class _BucketExists(Exception):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.tasks import Phase
 
 IN_PROCESS = "in-process"
+HOST_NAME = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -33,6 +35,10 @@ class Settings(BaseSettings):
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
+    http_open: bool = False
+    """Serve on an address that other machines can reach, although the gateway has no accounts."""
+    http_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further names as which the gateway answers, with commas: `treadle.example,10.0.0.7`."""
 
     worker_id: str | None = Field(default=None, min_length=1, max_length=200)
     """None: made from the host name, the role and the process id."""
@@ -75,6 +81,18 @@ class Settings(BaseSettings):
     def _absolute_work_dir(cls, path: Path) -> Path:
         """Made absolute, because programs change their working directory."""
         return path.expanduser().absolute()
+
+    @field_validator("http_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, hosts: object) -> object:
+        """Names between commas; each may have a port."""
+        if not isinstance(hosts, str):
+            return hosts
+        names = tuple(name for part in hosts.split(",") if (name := part.strip()))
+        wrong = [name for name in names if not HOST_NAME.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"expected names or addresses with commas between them, got {wrong[0]!r}")
+        return names
 
     @field_validator("bus_url")
     @classmethod

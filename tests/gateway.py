@@ -19,6 +19,7 @@ from control.apply.relay import Relay
 from control.apply.submissions import Submissions
 from control.consumers.progress_hub import ProgressHub, Watcher
 from control.gateway.app import build_app
+from control.gateway.limits import Capacity, Limits
 from control.gateway.parts import GatewayParts
 from control.gateway.row_checks import RowChecks
 from control.machine.machine import MachineEvent
@@ -78,7 +79,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
+async def serving(
+    objects: ObjectStore, limits: Limits | None = None, *, check_program: str | None = CHECK_PROGRAM
+) -> AsyncIterator[Gateway]:
     """A gateway on the object store `objects`; all its other parts are new."""
     settings, bus, missing = Settings(), InProcessBus(), dict[str, str]()
     store = MemoryStore(settings.ttl)
@@ -96,9 +99,9 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
         objects,
         progress_hub,
         Gauges(CollectorRegistry(), store, bus).scrape,
-        RowChecks(store, objects, settings, CHECK_PROGRAM),
+        RowChecks(store, objects, settings, check_program),
         readiness,
-        upload_limit=UPLOAD_LIMIT,
+        capacity=Capacity(limits or Limits(upload=UPLOAD_LIMIT)),
     )
     transport = httpx.ASGITransport(build_app(parts), raise_app_exceptions=False)
     await bus.start()
@@ -106,7 +109,7 @@ async def serving(objects: ObjectStore) -> AsyncIterator[Gateway]:
     loops = (relay, applier, submissions)
     for loop in loops:
         loop.start()
-    async with httpx.AsyncClient(transport=transport, base_url="http://treadle") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         yield Gateway(http, store, progress_hub, applier, bus, missing)
     for loop in reversed(loops):
         await loop.stop()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CHECK_PROGRAM = "optimizer_worker.programs.check"
 """The program that checks rows without a task."""
+OBJECT_CALL_TIMEOUT = 12.0
+"""Seconds for a call of the gateway to the object store; shorter than the time for an answer over HTTP."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -61,9 +63,9 @@ class Composition:
         settings, tracing = self._settings_of(Role.CONTROL), self._tracing("control")
         store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
         self._stack.push_async_callback(store.close)
-        control = Control(
-            ControlParts(settings, await self._bus(settings, tracing), store, await self._objects(), tracing)
-        )
+        objects = await self._objects(call_timeout=OBJECT_CALL_TIMEOUT)
+        bus = await self._bus(settings, tracing)
+        control = Control(ControlParts(settings, bus, store, objects, tracing))
         self._stack.push_async_callback(control.stop)
         await control.start()
         return control
@@ -85,6 +87,8 @@ class Composition:
                 control.gauges.scrape,
                 RowChecks(parts.store, parts.objects, self._settings, CHECK_PROGRAM),
                 control.readiness,
+                allowed_hosts=self._settings.http_allowed_hosts,
+                bound_host=self._settings.http_host,
             )
         )
         server = serve(app, self._settings.http_host, self._settings.http_port, control.progress_hub.close)
@@ -123,9 +127,9 @@ class Composition:
         self._stack.push_async_callback(tracing.close)
         return tracing
 
-    async def _objects(self) -> ObjectStore:
+    async def _objects(self, *, call_timeout: float | None = None) -> ObjectStore:
         """A new object store client for each service."""
-        objects = ObjectStore(self._settings)
+        objects = ObjectStore(self._settings, call_timeout=call_timeout)
         self._stack.push_async_callback(objects.close)
         await objects.start()
         return objects
@@ -137,8 +141,13 @@ async def running(
 ) -> AsyncIterator[str]:
     """Run control, its gateway and these workers until exit; yields the address of the gateway.
 
-    `accounts` has the URL of the broker for each role that has an account of its own.
+    `accounts` has the URL of the broker for each role that has an account of its own. Raises OpenToOthers if other
+    machines could reach the gateway and the settings do not allow it.
     """
+    from cli.services.http_server import require_loopback
+
+    if not settings.http_open:
+        require_loopback(settings.http_host, settings.http_port)
     async with AsyncExitStack() as stack:
         composition = Composition(settings, stack, accounts)
         url = await composition.gateway(await composition.control())

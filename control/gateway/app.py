@@ -4,44 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.types import Message, Receive, Scope, Send
 
-from contracts.submissions import Problem
-from control.gateway import checks, datasets, documents, files, health, progress, tasks
+from contracts.errors import FieldError
+from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks
 from control.gateway import errors as problems
+from control.gateway.body_clock import BodyClock
+from control.gateway.origins import OriginPolicy
 from control.gateway.parts import GatewayParts
+from control.gateway.responses import EVERYWHERE, operation_id, with_problem_schema
+from control.gateway.responses import problems as problem_responses
+from control.gateway.security_headers import with_security_headers
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": description, "content": {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status, description in {
-        404: "The task, iteration, dataset, file or path does not exist",
-        409: "The task's status, or an earlier request, does not allow this request",
-        413: "The body or the file is too large",
-        415: "The content type is not the expected one",
-        422: "A field is invalid; `errors` names it",
-        503: "A part of Treadle is unavailable; retry later",
-    }.items()
-}
+
+class GatewayApp(FastAPI):
+    """FastAPI behind the checks of origin and time, with security headers on every answer."""
+
+    def __init__(self, parts: GatewayParts, **options: Any) -> None:  # noqa: ANN401  # FastAPI's options
+        super().__init__(**options)
+        self.state.parts = parts
+
+    @cached_property
+    def _origins(self) -> OriginPolicy:
+        parts: GatewayParts = self.state.parts
+        return OriginPolicy(parts.allowed_hosts, parts.bound_host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        send = with_security_headers(send)
+        refusal = self._origins.refusal(scope)
+        if refusal is not None:
+            error = FieldError(field=refusal.field, message=refusal.message)
+            problem = problems.status_problem(refusal.status, f"{refusal.field}: {refusal.message}", error)
+            await problems.problem_response(Request(scope), problem)(scope, receive, send)
+            return
+        limits = self.state.parts.limits
+        clock = BodyClock(receive, send, wait=limits.body_wait, rate=limits.body_rate)
+        await super().__call__(scope, clock.receive, _with_problem_413(scope, receive, clock.send))
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = with_problem_schema(super().openapi())
+        return self.openapi_schema
 
 
 def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
     """The gateway; `lifespan` starts and stops its parts, or the caller does if it is None."""
-    app = problems.GatewayApp(
+    app = GatewayApp(
+        parts,
         title="Treadle",
         version=version("treadle"),
         summary="A closed loop that makes language models better.",
         lifespan=lifespan,
-        responses=ERROR_RESPONSES,
+        responses=problem_responses(*EVERYWHERE),
         max_body_size=problems.LARGEST_BODY,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+        docs_url=None,
+        redoc_url=None,
     )
-    app.state.parts = parts
-    routed = (tasks, progress, checks, datasets, files, health, documents)
-    for router in (module.router for module in routed):
+    for router in (
+        tasks.router,
+        progress.router,
+        checks.router,
+        datasets.uploads,
+        datasets.router,
+        files.router,
+        health.router,
+        documents.router,
+        docs.router,
+    ):
         app.include_router(router)
     problems.install_error_handlers(app)
     return app
+
+
+def _with_problem_413(scope: Scope, receive: Receive, send: Send) -> Send:
+    """A `send` that replaces the plain text with which Starlette refuses a too large `Content-Length`."""
+    refused = False
+
+    async def send_problem(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start" and message["status"] == problems.TOO_LARGE:
+            refused = (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
+            if refused:
+                await problems.too_large(Request(scope))(scope, receive, send)
+        if not refused:
+            await send(message)
+
+    return send_problem

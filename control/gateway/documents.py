@@ -11,8 +11,9 @@ from fastapi import APIRouter
 from control.apply.submissions import Submissions
 from control.consumers.submissions.app import asyncapi_document
 from control.gateway.parts import Parts
+from control.gateway.routes import GatewayRoute
 
-router = APIRouter(tags=["documents"])
+router = APIRouter(tags=["documents"], route_class=GatewayRoute)
 
 
 @router.get("/asyncapi.json")

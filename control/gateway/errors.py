@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
 
 from contracts.errors import FieldError, InvalidInput, TreadleError, error_text
 from contracts.submissions import Problem
@@ -23,10 +22,15 @@ from infra.objects import ObjectStoreUnavailable
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
 """Seconds after which a client may retry when the database or the object store is unavailable."""
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 LARGEST_BODY = 2**20
 """Bytes of a JSON body, which is held in memory completely."""
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a client that disconnects early; no standard status exists."""
+MAX_ERRORS = 50
+"""Errors that a problem lists; a last one counts the others."""
+MAX_FIELD, MAX_MESSAGE, MAX_DETAIL, MAX_PATH = 200, 1000, 4000, 200
+"""Characters of a field, a message, the detail and the path in a problem."""
 _LOCATIONS = frozenset({"body", "query", "path", "header"})
 
 log = structlog.get_logger(__name__)
@@ -43,6 +47,15 @@ class RequestRejected(TreadleError):
         super().__init__(f"{field}: {message}")
 
 
+class NotAnswered(TreadleError):
+    """A part did not answer in time; `errors` names the parts that are not ready, or is empty."""
+
+    def __init__(self, seconds: float, errors: tuple[FieldError, ...]) -> None:
+        parts = ", ".join(error.field for error in errors) or "control"
+        self.errors = errors or (FieldError(field="control", message="it is busy; retry later"),)
+        super().__init__(f"no answer from {parts} within {seconds:g} seconds; the request may still take effect")
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Register the handlers that answer every error of this app with a problem."""
     app.add_exception_handler(TreadleError, _on_treadle_error)
@@ -52,23 +65,10 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-class GatewayApp(FastAPI):
-    """FastAPI, but a too large `Content-Length` is refused with a problem instead of Starlette's plain text."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        refused = False
-
-        async def send_problem(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                refused = (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
-                if refused:
-                    await _too_large(Request(scope))(scope, receive, send)
-            if not refused:
-                await send(message)
-
-        await super().__call__(scope, receive, send_problem)
+def path_of(request: Request) -> str:
+    """The path of a request, cut to a length that can be logged."""
+    path: str = request.scope["path"]
+    return _cut(path, MAX_PATH)
 
 
 def status_problem(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
@@ -77,8 +77,8 @@ def status_problem(status: HTTPStatus, detail: str, *errors: FieldError) -> Prob
 
 
 def problem_response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a response; its `instance` is the path of the request."""
-    located = problem.model_copy(update={"instance": request.url.path})
+    """A problem as a response, its lists and texts cut to their limits; its `instance` is the path of the request."""
+    located = problem.model_copy(update={"instance": path_of(request), **_bounded(problem)})
     return Response(
         located.model_dump_json(exclude_none=True),
         status_code=problem.status,
@@ -94,24 +94,28 @@ async def _on_treadle_error(request: Request, error: Exception) -> Response:
             return problem_response(request, status_problem(error.status, str(error), field_error), error.headers)
         case InvalidInput() | TaskNotFound() | IllegalTransition() | SubmissionConflict():
             return problem_response(request, problem_of(error))
+        case NotAnswered():
+            log.warning("request_not_answered", path=path_of(request), error=str(error))
+            problem = status_problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), *error.errors)
+            return problem_response(request, problem, {"Retry-After": RETRY_AFTER})
         case StoreUnavailable() | ObjectStoreUnavailable():
-            log.warning("request_unavailable", path=request.url.path, error=str(error))
+            log.warning("request_unavailable", path=path_of(request), error=str(error))
             return problem_response(request, _unavailable(error), {"Retry-After": RETRY_AFTER})
         case _:
-            log.error("request_failed", path=request.url.path, exc_info=error)
+            log.error("request_failed", path=path_of(request), exc_info=error)
             return await _on_unexpected(request, error)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = tuple(_field_error(item) for item in error.errors())
-    detail = "; ".join(f"{e.field}: {e.message}" for e in errors)
+    detail = "; ".join(f"{e.field}: {e.message}" for e in errors[:MAX_ERRORS])
     return problem_response(request, status_problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, *errors))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path, status = request.url.path, HTTPStatus(error.status_code)
+    path, status = path_of(request), HTTPStatus(error.status_code)
     match status:
         case HTTPStatus.NO_CONTENT:
             return Response(status_code=status)
@@ -121,7 +125,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
             allowed = (error.headers or {}).get("Allow", "another method")
             field, detail = "method", f"{request.method} is not allowed for {path}; expected {allowed}"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return _too_large(request)
+            return too_large(request)
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return _too_slow(request)
         case _:
             field, detail = "body", str(error.detail)
     return problem_response(
@@ -130,7 +136,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, _: Exception) -> Response:
-    log.info("client_disconnected", path=request.url.path)
+    log.info("client_disconnected", path=path_of(request))
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
@@ -142,11 +148,31 @@ async def _on_unexpected(request: Request, _: Exception) -> Response:
     )
 
 
-def _too_large(request: Request) -> Response:
+def _too_slow(request: Request) -> Response:
+    detail = "the body did not arrive in time; send it again without pauses"
+    problem = status_problem(HTTPStatus.REQUEST_TIMEOUT, detail, FieldError(field="body", message=detail))
+    return problem_response(request, problem, {"Connection": "close"})
+
+
+def too_large(request: Request) -> Response:
+    """The answer to a body that is too large."""
     detail = f"expected a body of at most {LARGEST_BODY} bytes"
     return problem_response(
         request, status_problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, FieldError(field="body", message=detail))
     )
+
+
+def _bounded(problem: Problem) -> dict[str, object]:
+    """The texts and errors of a problem within their limits."""
+    errors = problem.errors[:MAX_ERRORS]
+    cut = [FieldError(field=_cut(e.field, MAX_FIELD), message=_cut(e.message, MAX_MESSAGE)) for e in errors]
+    if (others := len(problem.errors) - len(cut)) > 0:
+        cut.append(FieldError(field="body", message=f"{others} more errors are not listed"))
+    return {"detail": _cut(problem.detail, MAX_DETAIL), "errors": tuple(cut)}
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _unavailable(error: TreadleError) -> Problem:

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import StreamingResponse
 
 from contracts.files import FilesView, Folder
 from contracts.tasks import ModelSource
-from control.gateway.artifact_files import list_files, send_file
+from control.gateway.artifact_files import BINARY, list_files, send_file
 from control.gateway.datasets import DatasetId, find_dataset
 from control.gateway.errors import RequestRejected
 from control.gateway.integers import Digits
+from control.gateway.limits import download_slot
 from control.gateway.parts import Parts
+from control.gateway.responses import problems
+from control.gateway.routes import GatewayRoute
 from control.gateway.tasks import TaskId
 from control.machine.task import Task
 from control.store.port import Store
 
 ARTIFACT = "artifact:"
+BYTES = {"type": "string", "format": "binary"}
 
-router = APIRouter(prefix="/api", tags=["files"])
+router = APIRouter(prefix="/api", tags=["files"], route_class=GatewayRoute, responses=problems(404))
 
 Iteration = Annotated[Digits, Path(ge=1, lt=2**31)]
+DOWNLOAD: dict[str, Any] = {
+    "response_class": StreamingResponse,
+    "dependencies": [Depends(download_slot)],
+    "responses": {
+        200: {"description": "The file", "content": {BINARY: {"schema": BYTES}}},
+        206: {"description": "The rest of the file", "content": {BINARY: {"schema": BYTES}}},
+        **problems(416),
+    },
+}
+"""What the routes of downloads share."""
 ByteRange = Annotated[str | None, Header(alias="Range", description="Only `bytes=N-` is honoured.")]
 
 
@@ -38,7 +52,7 @@ async def of_dataset(dataset_id: DatasetId, parts: Parts) -> FilesView:
     return files
 
 
-@router.get("/datasets/{datasetId}/files/{path:path}", response_class=StreamingResponse)
+@router.get("/datasets/{datasetId}/files/{path:path}", **DOWNLOAD)
 async def from_dataset(
     dataset_id: DatasetId, path: str, parts: Parts, byte_range: ByteRange = None
 ) -> StreamingResponse:
@@ -57,7 +71,7 @@ async def of_iteration(task_id: TaskId, iteration: Iteration, parts: Parts) -> F
     return await list_files(parts.objects, await _prefixes(parts.store, task_id, iteration))
 
 
-@router.get("/tasks/{taskId}/iterations/{iteration}/files/{path:path}", response_class=StreamingResponse)
+@router.get("/tasks/{taskId}/iterations/{iteration}/files/{path:path}", **DOWNLOAD)
 async def from_iteration(
     task_id: TaskId, iteration: Iteration, path: str, parts: Parts, byte_range: ByteRange = None
 ) -> StreamingResponse:

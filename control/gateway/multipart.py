@@ -37,6 +37,8 @@ class FormPart:
     filename: str
     """Empty if there is none."""
     content_type: str
+    headers: Headers
+    """All headers of the part, by their names in lower case."""
     chunks: AsyncIterator[bytes]
 
 
@@ -96,6 +98,7 @@ def _part(headers: Headers, chunks: AsyncIterator[bytes]) -> FormPart:
         name=_text(options[b"name"]),
         filename=_plain_filename(filename) or _extended_filename(disposition) or _text(filename),
         content_type=_text(kind),
+        headers=headers,
         chunks=chunks,
     )
 

@@ -15,7 +15,10 @@ from starlette.exceptions import HTTPException
 from contracts.progress import PhaseProgress
 from control.consumers.progress_hub import Watcher
 from control.gateway.integers import Digits
+from control.gateway.limits import stream_slot
 from control.gateway.parts import GatewayParts, Parts
+from control.gateway.responses import problems
+from control.gateway.routes import GatewayRoute
 from control.gateway.tasks import TaskId
 from control.gateway.views import history_view
 from control.store.values import LARGEST_ID, AttemptRecord, HistoryRow
@@ -24,10 +27,10 @@ POLL_INTERVAL = 1.0
 """Seconds between two reads of the history without a wake-up, because another control process may have changed it."""
 RECONNECT_MILLISECONDS = 2000
 """Milliseconds after which a client that lost the stream reconnects."""
-HISTORY_BATCH = 500
+HISTORY_BATCH = 100
 """History rows per read."""
 
-router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+router = APIRouter(prefix="/api/tasks", tags=["tasks"], route_class=GatewayRoute)
 
 LastEventId = Annotated[Digits, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 
@@ -41,7 +44,12 @@ async def _history_start(task_id: TaskId, parts: Parts, last_event_id: LastEvent
     return last_event_id
 
 
-@router.get("/{taskId}/progress", response_class=EventSourceResponse)
+@router.get(
+    "/{taskId}/progress",
+    response_class=EventSourceResponse,
+    dependencies=[Depends(stream_slot)],
+    responses={204: {"description": "The task has ended and all its events were sent"}, **problems(404)},
+)
 async def progress(
     task_id: TaskId, parts: Parts, after: Annotated[int, Depends(_history_start)]
 ) -> AsyncIterator[ServerSentEvent]:

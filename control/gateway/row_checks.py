@@ -15,6 +15,7 @@ from contracts.errors import FieldError, InvalidInput
 from contracts.tasks import ModelSource
 from control.apply.models import resolve_model
 from control.gateway.errors import RequestRejected
+from control.gateway.limits import Slots
 from control.store.port import Store
 from control.store.values import Dataset
 from infra.artifacts import download, read_manifest
@@ -29,6 +30,8 @@ TIMEOUT = 600.0
 """Seconds for one check."""
 WAITING_TIMEOUT = 30
 """Seconds for which a check may wait for the one that runs; also the seconds after which a client may retry."""
+MAX_WAITING = 4
+"""Checks that may wait at a time."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 """Endings of files that a check does not download from a model's artifact."""
 
@@ -42,6 +45,7 @@ class RowChecks:
         self._settings = settings
         self._program = program
         self._one_at_a_time = asyncio.Semaphore(1)
+        self._waiting = Slots("checks of rows", MAX_WAITING)
 
     async def check(self, datasets: Mapping[str, Dataset], request: CheckRequest) -> CheckReport:
         """Check the datasets; `datasets` has `train` and, if given, `dev` and `test`.
@@ -63,10 +67,11 @@ class RowChecks:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """Hold the only slot. Raises RequestRejected if it does not become free in time."""
+        """Hold the only slot. Raises RequestRejected if it does not become free in time, or if many others wait."""
         try:
-            async with asyncio.timeout(WAITING_TIMEOUT):
-                await self._one_at_a_time.acquire()
+            with self._waiting.take():
+                async with asyncio.timeout(WAITING_TIMEOUT):
+                    await self._one_at_a_time.acquire()
         except TimeoutError as error:
             message = (
                 "this server checks one dataset at a time, and another check is running; "

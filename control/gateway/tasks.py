@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from pydantic import Field
 
 from contracts.http import (
@@ -37,29 +37,24 @@ from contracts.submissions import (
 )
 from contracts.tasks import TaskMode, TaskStatus
 from contracts.waiting import TaskDetail
-from control.gateway.errors import RequestRejected
+from control.gateway.history_pages import history_page
 from control.gateway.integers import Digits
 from control.gateway.parts import GatewayParts, Parts
+from control.gateway.responses import BODY_PROBLEMS, created, problems
+from control.gateway.routes import GatewayRoute
 from control.gateway.views import execution_view, history_view, task_detail, task_view
 from control.store.values import LARGEST_ID, WORKER_WINDOW, TaskFilter
 
 ACTOR = "http"
 
+router = APIRouter(prefix="/api/tasks", tags=["tasks"], route_class=GatewayRoute)
 
-async def json_only(request: Request) -> None:
-    """A dependency that requires a JSON content type if there is a body. Raises RequestRejected.
-
-    It is async because FastAPI calls a plain function in a thread.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    if has_body and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise RequestRejected(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type", f"expected application/json, got {kind or 'none'}"
-        )
-
-
-router = APIRouter(prefix="/api/tasks", tags=["tasks"], dependencies=[Depends(json_only)])
+TASK_OPERATIONS = (
+    *(f"tasks_{name}" for name in ("show", "start", "pause", "resume", "cancel", "retry", "kick", "fail")),
+    *(f"tasks_{name}" for name in ("executions", "events", "progress")),
+)
+CREATING = created("The task", "taskId", *TASK_OPERATIONS) | problems(409, *BODY_PROBLEMS)
+CHANGING, READING = problems(404, 409, *BODY_PROBLEMS), problems(404)
 
 TaskId = Annotated[UUID, Path(alias="taskId")]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
@@ -82,7 +77,7 @@ class HistoryQuery(Options):
     limit: Digits = Field(default=1000, ge=1, le=1000)
 
 
-@router.post("/standard", status_code=201)
+@router.post("/standard", status_code=201, responses=CREATING)
 async def create_standard(
     body: StandardTaskRequest, parts: Parts, response: Response, idempotency_key: IdempotencyKey = None
 ) -> TaskView:
@@ -90,7 +85,7 @@ async def create_standard(
     return await _create(parts, body, response, idempotency_key)
 
 
-@router.post("/continuous", status_code=201)
+@router.post("/continuous", status_code=201, responses=CREATING)
 async def create_continuous(
     body: ContinuousTaskRequest, parts: Parts, response: Response, idempotency_key: IdempotencyKey = None
 ) -> TaskView:
@@ -98,7 +93,7 @@ async def create_continuous(
     return await _create(parts, body, response, idempotency_key)
 
 
-@router.post("/{taskId}/start")
+@router.post("/{taskId}/start", responses=CHANGING)
 async def start(task_id: TaskId, parts: Parts, body: StartRequest | None = None) -> TaskView:
     """Start iteration 1 of a PENDING task, now or `afterSeconds` from now."""
     options = body or StartRequest()
@@ -106,33 +101,33 @@ async def start(task_id: TaskId, parts: Parts, body: StartRequest | None = None)
     return await _submit(parts, request)
 
 
-@router.post("/{taskId}/pause")
+@router.post("/{taskId}/pause", responses=CHANGING)
 async def pause(task_id: TaskId, parts: Parts, body: PauseRequest | None = None) -> TaskView:
     """Dispatch no more attempts; `mode` decides what happens to the running attempt."""
     options = body or PauseRequest()
     return await _submit(parts, PauseTask(task_id=task_id, actor=ACTOR, reason=options.reason, mode=options.mode))
 
 
-@router.post("/{taskId}/resume")
+@router.post("/{taskId}/resume", responses=CHANGING)
 async def resume(task_id: TaskId, parts: Parts, body: ReasonRequest | None = None) -> TaskView:
     """Continue a paused task from where it was paused."""
     return await _submit(parts, ResumeTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
 
 
-@router.post("/{taskId}/cancel")
+@router.post("/{taskId}/cancel", responses=CHANGING)
 async def cancel(task_id: TaskId, parts: Parts, body: ReasonRequest | None = None) -> TaskView:
     """Cancel the task; a running program is stopped."""
     return await _submit(parts, CancelTask(task_id=task_id, actor=ACTOR, reason=body and body.reason))
 
 
-@router.post("/{taskId}/retry")
+@router.post("/{taskId}/retry", responses=CHANGING)
 async def retry(task_id: TaskId, parts: Parts, body: RetryRequest | None = None) -> TaskView:
     """Retry a FAILED task: the failed phase continues from its checkpoint; a phase given as `phase` starts afresh."""
     options = body or RetryRequest()
     return await _submit(parts, RetryTask(task_id=task_id, actor=ACTOR, reason=options.reason, phase=options.phase))
 
 
-@router.post("/{taskId}/kick")
+@router.post("/{taskId}/kick", responses=CHANGING)
 async def kick(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
     """Fence the current attempt and issue the next one immediately from the newest checkpoint, without a failure count.
 
@@ -142,7 +137,7 @@ async def kick(task_id: TaskId, parts: Parts, body: InterventionRequest) -> Task
     return await _submit(parts, request)
 
 
-@router.post("/{taskId}/fail")
+@router.post("/{taskId}/fail", responses=CHANGING)
 async def fail(task_id: TaskId, parts: Parts, body: InterventionRequest) -> TaskView:
     """Fence the current attempt and end the task as FAILED; it can be retried. `attempt` works as for a kick."""
     request = FailTask(task_id=task_id, actor=ACTOR, reason=body.reason, attempt=body.attempt)
@@ -158,25 +153,35 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], parts: Parts) -> Task
     return TaskPage(items=items, total=total, page=query.page, page_size=query.page_size)
 
 
-@router.get("/{taskId}")
+@router.get("/standard", include_in_schema=False)
+@router.get("/continuous", include_in_schema=False)
+async def only_post() -> None:
+    """Say that tasks are created with POST; without this route the word would be read as the id of a task."""
+    raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+
+
+@router.get("/{taskId}", responses=READING)
 async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
     """One task, with the results of each iteration, and why it does not run if it does not."""
     stored = await parts.store.task(task_id)
     return task_detail(stored, await parts.store.wait_context(task_id, WORKER_WINDOW))
 
 
-@router.get("/{taskId}/executions")
+@router.get("/{taskId}/executions", responses=READING)
 async def executions(task_id: TaskId, parts: Parts) -> list[ExecutionView]:
     """All attempts of a task, oldest first."""
     await parts.store.task(task_id)
     return [execution_view(attempt) for attempt in await parts.store.attempts(task_id)]
 
 
-@router.get("/{taskId}/events")
+@router.get("/{taskId}/events", responses=READING)
 async def events(task_id: TaskId, query: Annotated[HistoryQuery, Query()], parts: Parts) -> list[HistoryView]:
-    """The history of a task, oldest first; use the last id as `after` to get the next rows."""
+    """The history of a task, oldest first; use the last id as `after` to get the next rows, until there are none.
+
+    A page ends early after about 4 MiB.
+    """
     await parts.store.task(task_id)
-    return [history_view(row) for row in await parts.store.history(task_id, query.after, query.limit)]
+    return [history_view(row) async for row in history_page(parts.store, task_id, query.after, query.limit)]
 
 
 async def _create(

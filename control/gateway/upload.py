@@ -20,6 +20,7 @@ from contracts.bounds import Text
 from contracts.errors import InvalidInput
 from contracts.options import Options
 from contracts.wire import field_errors
+from control.gateway.binary_files import LONGEST_SIGNATURE, binary_kind
 from control.gateway.errors import RequestRejected
 from control.gateway.integers import Digits
 from control.gateway.multipart import FormPart
@@ -41,8 +42,15 @@ CONTENT_TYPES = frozenset(
         "text/plain",
     }
 )
+PLAIN_ENCODINGS = frozenset({"7bit", "8bit", "binary", "identity"})
 LONGEST_FIELD = 10_000
 """Bytes of a form field that is not the file."""
+MAX_PARTS = 16
+"""Parts of one upload; the form has five."""
+MAX_QUOTED = 100
+"""Characters of a name that an error quotes."""
+COPY_BLOCK = 1024 * 1024
+"""Bytes of a buffered file that are read at a time."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -55,6 +63,12 @@ class DatasetForm(Options):
     user_id: Digits = Field(ge=0, lt=2**63)
 
 
+FIELDS = frozenset(
+    name for field, info in DatasetForm.model_fields.items() for name in (field, info.alias) if name is not None
+)
+"""The names of the form fields, in both spellings."""
+
+
 class Upload:
     """Receives the parts one after another; `finish` writes the manifest, which makes the dataset complete.
 
@@ -65,6 +79,7 @@ class Upload:
         self.dataset_id = f"ds-{uuid4().hex}"
         self._objects = objects
         self._limit = limit
+        self._parts = 0
         self._fields: dict[str, str] = {}
         self._file: ManifestFile | None = None
         self._buffered: Path | None = None
@@ -77,9 +92,15 @@ class Upload:
         await self._stack.aclose()
 
     async def receive(self, part: FormPart) -> None:
-        """Receive one part. Raises RequestRejected or InvalidInput if it is wrong or too large."""
+        """Receive one part. Raises RequestRejected or InvalidInput at the first one that is wrong or too large."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise RequestRejected(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", f"expected at most {MAX_PARTS} parts")
         if part.name == FILE:
             await self._receive_file(part)
+        elif part.name not in FIELDS:
+            message = f"expected one of {', '.join(sorted({FILE, *FIELDS}))}"
+            raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, part.name[:MAX_QUOTED], message)
         elif part.name in self._fields:
             raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, part.name, "expected one value, got two")
         else:
@@ -91,7 +112,7 @@ class Upload:
         if self._file is None:
             raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"missing; expected one {_extensions()} file")
         if self._buffered is not None:
-            await self._objects.put_file(self._key(form, self._file.name), self._buffered)
+            await self._objects.put_stream(self._key(form, self._file.name), _blocks(self._buffered))
         manifest = Manifest(files=(self._file,))
         await self._objects.put(self._key(form, MANIFEST), manifest.model_dump_json().encode())
         return form, self._file
@@ -101,7 +122,7 @@ class Upload:
             raise RequestRejected(HTTPStatus.UNPROCESSABLE_ENTITY, FILE, "expected one file, got two")
         name = _checked_name(part)
         form = _form_if_complete(self._fields)
-        content = _Measured(part.chunks, self._limit)
+        content = _Measured(part.chunks, self._limit, name)
         if form is not None:
             await self._objects.put_stream(self._key(form, name), await content.begin())
         else:
@@ -123,9 +144,10 @@ class Upload:
 class _Measured:
     """Counts and hashes the chunks of a file; refuses an empty or too large file."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], limit: int) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], limit: int, name: str) -> None:
         self._chunks = chunks
         self._limit = limit
+        self._name = name
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -135,12 +157,17 @@ class _Measured:
         return self._hash.hexdigest()
 
     async def begin(self) -> AsyncIterator[bytes]:
-        """The chunks, once the first one has arrived. Raises RequestRejected if there is none."""
-        first = await anext(self._chunks, b"")
+        """The chunks, once the first bytes have arrived. Raises RequestRejected if there are none, or not of text."""
+        first = b""
+        while len(first) < LONGEST_SIGNATURE and (chunk := await anext(self._chunks, b"")):
+            first += chunk
         if not first:
             raise RequestRejected(
                 HTTPStatus.UNPROCESSABLE_ENTITY, FILE, f"the file is empty; expected rows as {_extensions()}"
             )
+        if (kind := binary_kind(first)) is not None:
+            message = f"expected text in {self._name}, got {kind}; upload the unpacked or converted file"
+            raise RequestRejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, FILE, message)
         return self._measured(first)
 
     async def _measured(self, first: bytes) -> AsyncIterator[bytes]:
@@ -184,16 +211,26 @@ def _checked_name(part: FormPart) -> str:
         raise RequestRejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             FILE,
-            f"expected a file name that ends in {_extensions()}, got {original.name!r}",
+            f"expected a file name that ends in {_extensions()}, got {original.name[-MAX_QUOTED:]!r}",
         )
     if part.content_type not in CONTENT_TYPES:
         raise RequestRejected(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             FILE,
-            f"expected a content type for {_extensions()}, such as text/plain; got {part.content_type!r}",
+            f"expected a content type for {_extensions()}, such as text/plain; got {part.content_type[:MAX_QUOTED]!r}",
         )
+    for header in ("content-encoding", "content-transfer-encoding"):
+        if (encoding := part.headers.get(header, "binary").lower()) not in PLAIN_ENCODINGS:
+            message = f"expected the file as it is, got {header} {encoding[:MAX_QUOTED]!r}; leave the header out"
+            raise RequestRejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, FILE, message)
     stem = _UNSAFE.sub("-", original.stem).strip("-.")[:100]
     return f"{stem or 'data'}{suffix}"
+
+
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(path, "rb") as file:
+        while block := await file.read(COPY_BLOCK):
+            yield block
 
 
 def _form(fields: dict[str, str]) -> DatasetForm:

@@ -13,6 +13,8 @@ from control.store.port import Store, StoreUnavailable
 from control.store.values import WORKER_WINDOW
 from infra.bus.port import Bus, BusUnavailable
 
+STORE_TIMEOUT = 5.0
+"""Seconds that a scrape waits for the database."""
 BUS_TIMEOUT = 2.0
 """Seconds that a scrape waits for the broker."""
 
@@ -51,9 +53,10 @@ class Gauges:
 
     async def _read_store(self) -> None:
         try:
-            await self._set_store_gauges()
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await self._set_store_gauges()
             self._store_up.set(1)
-        except StoreUnavailable:
+        except (StoreUnavailable, TimeoutError):
             self._store_up.set(0)
 
     async def _read_bus(self) -> None:

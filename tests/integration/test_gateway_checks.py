@@ -114,6 +114,6 @@ async def test_a_check_ends_if_its_client_disconnects(storing_gateway: Gateway) 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+    await app({**scope, "headers": [(b"host", b"localhost")], "http_version": "1.1"}, receive, send)
     assert sent[0]["status"] == CLIENT_CLOSED_REQUEST
     assert (await check(storing_gateway, dataset)).status_code == 200

@@ -10,7 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cli import client
-from cli.client import GatewayClient, RequestRefused, Update
+from cli.client import GatewayClient, GatewayUnreachable, RequestRefused, Update
+from cli.services.composition import OBJECT_CALL_TIMEOUT
+from control.gateway.limits import Limits
+from control.gateway.readiness import READINESS_TIMEOUT
+from control.service import CHECK_TIMEOUT
+from infra.database import RELEASE_TIMEOUT
+from infra.objects import ABORT_TIMEOUT, PART_CALLS
 
 
 class Stream(ThreadingHTTPServer):
@@ -19,6 +25,7 @@ class Stream(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.last_event_ids: list[str | None] = []
+        self.shut = threading.Event()
 
     @property
     def url(self) -> str:
@@ -31,6 +38,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith("/progress"):
             self._stream()
+        elif self.path.endswith("/silent"):
+            self.server.shut.wait(10)
+        elif self.path.endswith("/broken"):
+            self.close_connection = True
         elif self.path.endswith("/gone"):
             self._answer(502, "text/html", b"<h1>Bad gateway</h1>")
         else:
@@ -63,6 +74,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
+    server.shut.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -80,3 +92,33 @@ async def test_an_answer_that_is_no_problem_json_is_still_a_sentence(stream: Str
     async with GatewayClient(stream.url) as gateway:
         with pytest.raises(RequestRefused, match="/gone answered 502 Bad Gateway"):
             await gateway.get("/gone")
+
+
+async def test_a_gateway_that_accepts_a_request_and_does_not_answer_is_not_called_absent(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TIMEOUT", 0.2)
+    async with GatewayClient(stream.url) as gateway:
+        with pytest.raises(GatewayUnreachable, match="accepted the request and did not answer in time"):
+            await gateway.get("/silent")
+
+
+async def test_a_connection_that_breaks_is_described(stream: Stream) -> None:
+    async with GatewayClient(stream.url) as gateway:
+        with pytest.raises(GatewayUnreachable, match=r"any more \(.+\); the request may still take effect"):
+            await gateway.get("/broken")
+
+
+async def test_no_server_at_the_address_is_no_gateway() -> None:
+    async with GatewayClient("http://127.0.0.1:9") as gateway:
+        with pytest.raises(GatewayUnreachable, match=r"no gateway answers at .*: start one with `treadle up`"):
+            await gateway.get("/")
+
+
+def test_the_client_waits_longer_than_the_gateway_does() -> None:
+    longest = Limits().answer + RELEASE_TIMEOUT + READINESS_TIMEOUT
+    assert longest < client.TIMEOUT
+    assert Limits().answer > OBJECT_CALL_TIMEOUT
+    assert CHECK_TIMEOUT < READINESS_TIMEOUT
+    assert client._UPLOAD_TIMEOUT.write > OBJECT_CALL_TIMEOUT * PART_CALLS + ABORT_TIMEOUT
+    assert OBJECT_CALL_TIMEOUT * (PART_CALLS + 1) + longest < client._UPLOAD_TIMEOUT.read

@@ -72,6 +72,16 @@ def test_control_is_probed_where_it_answers() -> None:
     assert path in paths
 
 
+def test_control_may_listen_on_all_addresses_of_its_container_because_its_port_is_published_on_loopback() -> None:
+    control = TREADLE_SERVICES["control"]
+
+    assert (control["environment"]["TREADLE_HTTP_HOST"], control["environment"]["TREADLE_HTTP_OPEN"]) == (
+        "0.0.0.0",
+        "yes",
+    )
+    assert all(port.startswith("127.0.0.1:") for port in control["ports"])
+
+
 def test_a_worker_is_probed_with_options_that_exist() -> None:
     command = typer.main.get_command(app)
     probe = TREADLE_SERVICES["trainer"]["healthcheck"]["test"][1:]

@@ -17,6 +17,9 @@ WRONG = [
     ("log_level", "LOUD"),
     ("http_port", "70000"),
     ("s3_bucket", "A"),
+    ("http_allowed_hosts", "a.example,http://b.example"),
+    ("http_allowed_hosts", "a b"),
+    ("http_open", "perhaps"),
 ]
 
 
@@ -41,3 +44,13 @@ def test_the_work_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("HOME", "/home/somebody")
     assert Settings(work_dir=Path("work")).work_dir == tmp_path / "work"
     assert Settings(work_dir=Path("~/work")).work_dir == Path("/home/somebody/work")
+
+
+def test_allowed_hosts_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_HTTP_ALLOWED_HOSTS", "treadle.example, proxy.example:8443,[2001:db8::1]:80,")
+    assert Settings().http_allowed_hosts == ("treadle.example", "proxy.example:8443", "[2001:db8::1]:80")
+
+
+def test_no_hosts_are_allowed_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_HTTP_ALLOWED_HOSTS", "")
+    assert Settings().http_allowed_hosts == ()
