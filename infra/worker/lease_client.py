@@ -80,6 +80,10 @@ class LeaseClient:
         """Stop sending heartbeats for a claim."""
         self._leases.pop(claim_id, None)
 
+    def send_now(self) -> None:
+        """Send a request at once, because the state of the worker has changed."""
+        self._request_needed.set()
+
     @property
     def answered(self) -> bool:
         """Whether control answered the last request."""
