@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from contracts.submissions import Problem
-from control.gateway import checks, datasets, documents, files, health, progress, tasks
+from control.gateway import checks, datasets, documents, files, health, progress, tasks, workers
 from control.gateway import errors as problems
 from control.gateway.parts import GatewayParts
 
@@ -40,7 +40,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         max_body_size=problems.LARGEST_BODY,
     )
     app.state.parts = parts
-    routed = (tasks, progress, checks, datasets, files, health, documents)
+    routed = (tasks, progress, checks, datasets, files, workers, health, documents)
     for router in (module.router for module in routed):
         app.include_router(router)
     problems.install_error_handlers(app)

@@ -143,7 +143,8 @@ def test_every_option_of_a_submission_has_a_field_that_takes_its_type() -> None:
     more = {"start": True, "start_in": 60.0, "stage": "pt", "method": "full", "epochs": 2.0, "arm": "none"}
     rows = {"label_budget": 5, "answers": "labels", "max_loss": 1.0, "tidy": True, "merge_spellings": True}
     answers = {"metric": "rouge_l", "max_new_tokens": 5}
-    given = task | numbers | more | rows | answers
+    limits = {"optimize_limit": 60.0, "train_limit": 7200.0, "evaluate_limit": 60.0, "stall_limit": 1800.0}
+    given = task | numbers | more | rows | answers | limits
     assert set(given) == set(FIELD_OF)
     mode, body = body_of(None, given, None)
     assert mode == "continuous"
