@@ -50,6 +50,8 @@ class Fitness:
         """What is wrong with the machine, as a predicate of the worker; None: nothing that a check has found."""
         self._program_problem: str | None = None
         self._announced = False
+        self._refused = False
+        """Whether a command was refused since the last check, so that the consumer is suspended."""
         self._checking = asyncio.Lock()
         self._check_needed = asyncio.Event()
         self._disk_check: asyncio.Task[str | None] | None = None
@@ -84,16 +86,15 @@ class Fitness:
         """Whether the worker is fit and its disks have room at this moment; if not, a full check follows at once."""
         if self.unfit is None and self._disks.problem() is None:
             return True
+        self._refused = True
         self._check_needed.set()
         return False
 
     async def check(self) -> str | None:
         """Check the machine now, and return what is wrong with it; None: nothing."""
         async with self._checking:
-            if self._suspected:
+            if self._suspected or self._program_problem is not None:
                 self._suspected = False
-                self._program_problem = await self._probe()
-            elif self._program_problem is not None:
                 self._program_problem = await self._probe()
             self.gpus = await self._gpu_reader.read()
             lost = self._gpu_reader.lost if self._needs_gpu else None
@@ -157,14 +158,13 @@ class Fitness:
 
     async def _announce(self) -> None:
         """Log and report a change between fit and unfit once; the reason itself may change without a log line."""
-        unfit = self.unfit
-        if (unfit is not None) == self._announced:
+        unfit, refused = self.unfit, self._refused
+        if (unfit is not None) != self._announced:
+            self._announced = unfit is not None
+            log.warning("worker_unfit", reason=unfit) if unfit is not None else log.info("worker_fit_again")
+        elif unfit is not None or not refused:
             return
-        self._announced = unfit is not None
-        if unfit is not None:
-            log.warning("worker_unfit", reason=unfit)
-        else:
-            log.info("worker_fit_again")
+        self._refused = False
         await self._on_change(unfit)
 
 

@@ -55,7 +55,7 @@ class Limits:
 
     async def wait(self) -> PhaseError:
         """Wait until a limit is exceeded, and return the error that ends the attempt."""
-        while (error := self._error()) is None:  # noqa: ASYNC110  # progress moves the end, without an event
+        while (error := self.error()) is None:  # noqa: ASYNC110  # progress moves the end, without an event
             await asyncio.sleep(self._remaining())
         self.exceeded = error
         return error
@@ -80,7 +80,8 @@ class Limits:
             if not waiting.done():
                 await asyncio.gather(working, return_exceptions=True)
 
-    def _error(self) -> PhaseError | None:
+    def error(self) -> PhaseError | None:
+        """The limit that is exceeded now; None: none is."""
         now, place = time.monotonic(), "its last progress was: {} {}".format(*self._last)
         if self._time_limit is not None and now - self._started >= self._time_limit:
             return TimedOut(f"the attempt took longer than its limit of {self._time_limit:g} s; {place}")
