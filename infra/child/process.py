@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import structlog
 from pydantic import BaseModel, ValidationError
 
@@ -81,6 +82,14 @@ class ChildProcess:
     def alive(self) -> bool:
         """Whether the process has not ended yet."""
         return self._process.returncode is None
+
+    def transferred(self) -> int:
+        """Bytes that the process has read and written so far, files and pipes; 0 if the system does not count them."""
+        try:
+            counters = psutil.Process(self.pid).io_counters()
+        except (psutil.Error, AttributeError):
+            return 0
+        return int(counters.read_chars + counters.write_chars + counters.read_bytes)
 
     async def run(self, folder: Path, on_step: Callable[[ProgressLine], None]) -> ProgramExit:
         """Run the job in `folder` and return how it ended. If cancelled, it stops the process as `stop` does."""

@@ -161,6 +161,7 @@ class JobRunner:
         """
         child = await self._children.take(plan.module)
         attempt.running_since = time.monotonic()
+        limits.watch(child.transferred)
         running = asyncio.create_task(child.run(folder, on_step))
         others = [
             asyncio.create_task(_stop_when_paused(attempt, child)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from contracts.commands import PhaseCommand
@@ -15,6 +15,9 @@ from infra.errors import PhaseError
 T = TypeVar("T")
 ABANDON_AFTER = 5.0
 """Seconds after which a cancelled step that does not end, such as a download that hangs, is left behind."""
+
+TRANSFER_STEP = 16 * 2**20
+"""Bytes that a program must read and write within the stall limit; what it logs and reports is less."""
 
 
 class TimedOut(PhaseError):
@@ -32,7 +35,8 @@ class Stalled(PhaseError):
 class Limits:
     """The clock of one attempt: it starts with the worker's first step, downloads included.
 
-    Progress is a new stage, another number of done things in it, or bytes that are transferred.
+    Progress is a new stage, another number of done things in it, a block that the worker transfers, or TRANSFER_STEP
+    bytes that the program reads and writes: a model that is downloaded or loaded takes long without a report.
     """
 
     def __init__(self, command: PhaseCommand) -> None:
@@ -40,6 +44,8 @@ class Limits:
         self._stall_limit = command.stall_limit
         self._started = self._progressed = time.monotonic()
         self._last = ("preparing", 0)
+        self._read_transferred: Callable[[], int] = lambda: 0
+        self._transferred = 0
         self.exceeded: PhaseError | None = None
         """Set once a limit has ended the attempt."""
 
@@ -47,7 +53,13 @@ class Limits:
         """Record a line of progress; a repeated one counts as none."""
         if (line.stage, line.done) != self._last:
             self._last = (line.stage, line.done)
+            self._transferred = self._read_transferred()
             self._progressed = time.monotonic()
+
+    def watch(self, transferred: Callable[[], int]) -> None:
+        """Count the bytes that the program reads and writes from now on; `transferred` returns all so far."""
+        self._read_transferred = transferred
+        self._transferred = transferred()
 
     def moved(self, _: int) -> None:
         """Record transferred bytes; may be called from any thread."""
@@ -86,8 +98,16 @@ class Limits:
         if self._time_limit is not None and now - self._started >= self._time_limit:
             return TimedOut(f"the attempt took longer than its limit of {self._time_limit:g} s; {place}")
         if self._stall_limit is not None and now - self._progressed >= self._stall_limit:
+            if self._program_transfers():
+                self._progressed = now
+                return None
             return Stalled(f"the attempt made no progress for {self._stall_limit:g} s; {place}")
         return None
+
+    def _program_transfers(self) -> bool:
+        """Whether the program has read and written TRANSFER_STEP bytes since the last progress."""
+        before, self._transferred = self._transferred, self._read_transferred()
+        return self._transferred - before >= TRANSFER_STEP
 
     def _remaining(self) -> float:
         """Seconds until a limit may be exceeded."""

@@ -42,6 +42,7 @@ Action = Literal[
     "disk_full",
     "frozen",
     "repeating",
+    "busy_disk",
 ]
 
 
@@ -99,6 +100,10 @@ def _act(action: Action, job: Job) -> None:
             while not job.stop.wait(0.02):
                 job.report("the same", 7, 9)
             raise Stopped
+        case "busy_disk":
+            for _ in range(100):
+                (job.folder / "block").write_bytes(bytes(4 * 2**20))
+                time.sleep(0.03)
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)

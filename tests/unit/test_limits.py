@@ -12,7 +12,7 @@ from contracts.commands import PhaseCommand
 from contracts.tasks import FailureKind
 from infra.child.process import ProgressLine
 from infra.worker import limits as limits_module
-from infra.worker.limits import Limits, Stalled, TimedOut
+from infra.worker.limits import TRANSFER_STEP, Limits, Stalled, TimedOut
 from tests.fake_control import Script
 
 
@@ -67,6 +67,29 @@ def test_any_progress_keeps_an_attempt_from_stalling(clock: Clock, moves: str) -
             case _:
                 watched.moved(1)
         assert watched.error() is None
+    clock.seconds += 60
+    assert isinstance(watched.error(), Stalled)
+
+
+def test_a_program_that_transfers_much_makes_progress_and_one_that_logs_a_little_does_not(clock: Clock) -> None:
+    transferred = 0
+    watched = limits(stall_limit=60.0)
+    watched.watch(lambda: transferred)
+    for _ in range(3):
+        clock.seconds += 60
+        transferred += TRANSFER_STEP
+        assert watched.error() is None
+    clock.seconds += 60
+    transferred += TRANSFER_STEP - 1
+    assert isinstance(watched.error(), Stalled)
+
+
+def test_what_a_program_transferred_before_its_last_report_does_not_count(clock: Clock) -> None:
+    transferred = 0
+    watched = limits(stall_limit=60.0)
+    watched.watch(lambda: transferred)
+    transferred = 10 * TRANSFER_STEP
+    watched.step(line("working", 1))
     clock.seconds += 60
     assert isinstance(watched.error(), Stalled)
 

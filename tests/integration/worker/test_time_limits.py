@@ -111,6 +111,12 @@ async def test_an_attempt_within_its_limits_succeeds(control: FakeControl, scrip
     assert control.events[0].kind == "model_trained"
 
 
+async def test_a_program_that_reads_and_writes_much_makes_progress(control: FakeControl, script: Script) -> None:
+    await control.order(script.command("busy_disk", "write").model_copy(update={"stall_limit": 1.0}))
+    await control.until(lambda: control.events)
+    assert control.events[0].kind == "model_trained"
+
+
 async def test_a_pause_before_a_limit_is_a_pause(control: FakeControl, script: Script) -> None:
     command = script.command("ignore_stop").model_copy(update={"time_limit": 1.5})
     await control.order(command)
