@@ -245,6 +245,15 @@ def test_another_end_of_an_attempt_ends_the_row_of_the_machines_faults() -> None
     assert (task.failures, task.unfit_failures) == (3, 0)
 
 
+def test_a_new_phase_may_meet_as_many_faults_of_machines() -> None:
+    task = started()
+    for _ in range(MAX_UNFIT_FAILURES):
+        task = advance(task, failed(task, FailureKind.WORKER_UNFIT)).task
+    assert advance(task, completed(task)).task.unfit_failures == 0
+    drained = advance(advance(task, pause()).task, completed(task)).task
+    assert drained.unfit_failures == 0
+
+
 def test_a_machines_fault_while_paused_spends_no_budget() -> None:
     task = advance(started(), pause()).task
     step = advance(task, failed(task, FailureKind.WORKER_UNFIT))
