@@ -9,9 +9,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -45,6 +46,30 @@ NOT_FOUND, CONFLICT = 404, 409
 DENIED_STATUSES = frozenset({401, 403})
 REFUSED_STATUSES = frozenset({400, 405, 411, 412, 413, 414, 416, 501})
 """Statuses that a retry does not change."""
+
+
+def _ignore(_: int) -> None:
+    """Do nothing with the number of bytes."""
+
+
+ON_BYTES: ContextVar[Callable[[int], None]] = ContextVar("on_bytes", default=_ignore)
+"""Called, in any thread, with the number of bytes of each block of a file that is transferred, to watch for progress.
+
+A context variable, so that it reaches the transfer through every layer between."""
+
+
+class CountedFile(io.FileIO):
+    """A file that reports each block that is read from it."""
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None]) -> None:
+        super().__init__(path)
+        self._on_bytes = on_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes."""
+        block = super().read(size) or b""
+        self._on_bytes(len(block))
+        return block
 
 
 class ObjectNotFound(TreadleError):
@@ -103,7 +128,7 @@ class ObjectStore:
 
     async def put_file(self, key: str, path: Path) -> None:
         """Upload a file of any size. If cancelled, it stops at the next part and returns after the call has ended."""
-        file = path.open("rb")
+        file = CountedFile(path, ON_BYTES.get())
         await shield_until_done(self._call(self._upload, key, file, key=key), file.close)
 
     async def get_file(self, key: str, path: Path) -> None:
@@ -113,7 +138,8 @@ class ObjectStore:
         takes until the read timeout.
         """
         cancelled = threading.Event()
-        await shield_until_done(self._call(self._download, key, path, cancelled, key=key), cancelled.set)
+        call = self._call(self._download, key, path, cancelled, ON_BYTES.get(), key=key)
+        await shield_until_done(call, cancelled.set)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Upload the bytes of `chunks`, up to 150 GB, and return the size. An error in `chunks` aborts the upload.
@@ -190,12 +216,12 @@ class ObjectStore:
             response.close()
             response.release_conn()
 
-    def _upload(self, key: str, file: BinaryIO) -> None:
+    def _upload(self, key: str, file: CountedFile) -> None:
         size = os.fstat(file.fileno()).st_size
         part = max(PART, -(-size // MAX_PARTS))
         self._client.put_object(self._bucket, key, file, size, part_size=part)
 
-    def _download(self, key: str, path: Path, cancelled: threading.Event) -> None:
+    def _download(self, key: str, path: Path, cancelled: threading.Event, on_bytes: Callable[[int], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_name(path.name + ".part")
         response = self._client.get_object(self._bucket, key)
@@ -205,6 +231,7 @@ class ObjectStore:
                     if cancelled.is_set():
                         break
                     file.write(block)
+                    on_bytes(len(block))
         finally:
             response.close()
             response.release_conn()

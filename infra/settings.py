@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.tasks import Phase
@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     """Keep one child process ready for the next job, with its imports done."""
     stop_grace: float = Field(default=15.0, gt=0)
     """Time from SIGTERM to SIGKILL for a program that is stopped."""
+    min_free_disk: ByteSize | None = Field(default=None, ge=0)
+    """Free bytes on the disk of the work folder below which a worker takes no commands, such as `5GiB`.
+    None: 1 GiB, or a twentieth of the disk if that is less."""
 
     short_ttl: float = Field(default=15.0, gt=0)
     """Length of the lease on an optimize or evaluate attempt."""

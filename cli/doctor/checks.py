@@ -11,9 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import TypeAdapter
 
 from cli.client import RequestRefused, checked_url, problem_of
-from contracts.errors import TreadleError
+from contracts.errors import InvalidInput, TreadleError
+from contracts.workers import WorkerView
 from infra.bus.connect import connect
 from infra.database import Database
 from infra.objects import ObjectStore
@@ -39,6 +41,7 @@ TRAIN_EXTRA = (
 POSTGRES_PORT = 5432
 CHECK_TIMEOUT = 5.0
 """Seconds for one check."""
+WORKERS = TypeAdapter(list[WorkerView])
 
 
 class CheckState(StrEnum):
@@ -151,6 +154,22 @@ async def _objects(settings: Settings) -> Check:
 async def _gateway(url: str) -> Check:
     fix = "start one with `treadle up` or `treadle control`, or give another address with --url"
     return await _check("gateway", url, _require_ready(url), fix)
+
+
+async def unfit_worker_checks(url: str) -> list[Check]:
+    """A broken check for each worker that tells control why it takes no commands; none if the gateway is away."""
+    try:
+        async with httpx.AsyncClient(base_url=checked_url(url), timeout=CHECK_TIMEOUT) as http:
+            answer = await http.get("/api/workers")
+        workers = WORKERS.validate_json(answer.content) if answer.is_success else []
+    except (httpx.HTTPError, InvalidInput, ValueError):  # the check of the gateway reports it
+        return []
+    return [_unfit(worker) for worker in workers if worker.unfit is not None]
+
+
+def _unfit(worker: WorkerView) -> Check:
+    detail = f"{worker.worker_id} on {worker.host} takes no commands: it {worker.unfit}"
+    return Check("worker", CheckState.BROKEN, detail, "it takes commands again by itself once the cause is gone")
 
 
 async def _check(name: str, address: str, probe: Awaitable[object], fix: str) -> Check:

@@ -35,8 +35,8 @@ def doctor(
     """Check what is missing or cannot be reached, and print how to fix it.
 
     It checks this machine, and logs in to the components that the TREADLE_… variables configure. If exchanges or
-    queues are missing on the broker, it creates them; it changes nothing else. The exit status is 1 if a required
-    component is broken.
+    queues are missing on the broker, it creates them; it changes nothing else. It also lists the workers that take no
+    commands because their machine is broken. The exit status is 1 if a required component or a worker is broken.
 
     **Examples**
 
@@ -45,12 +45,16 @@ def doctor(
     """
     import asyncio
 
-    from cli.doctor.checks import component_checks, machine_checks
+    from cli.doctor.checks import component_checks, machine_checks, unfit_worker_checks
+    from cli.doctor.machine import worker_checks
     from cli.settings import read_settings
 
     settings = read_settings()
-    broken = 0 if only else _show("This machine", machine_checks())
+    broken = 0 if only else _show("This machine", [*machine_checks(), *worker_checks(settings)])
     broken += _show("Configured components", asyncio.run(component_checks(settings, url, only or ())))
+    if not only or Component.GATEWAY in only:
+        unfit = asyncio.run(unfit_worker_checks(url))
+        broken += _show("Unfit workers", unfit) if unfit else 0
     if broken:
         echo(f"\n{broken} broken", lines=True, colour="red")
         raise typer.Exit(1)

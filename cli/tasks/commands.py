@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.durations import START_IN, format_duration, seconds
+from cli.durations import LIMIT, STALL_LIMIT, START_IN, format_duration, limit, seconds
 from cli.options import DEFAULT_URL, AsJson, TaskId, Url
 from cli.terminal import echo, echo_json
 
@@ -61,6 +61,10 @@ def submit(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same splits and draws.")] = None,
     start: Annotated[bool | None, typer.Option("--start/--no-start", help="Start the task at once.")] = None,
     start_in: Annotated[float | None, typer.Option(parser=seconds, metavar="TIME", help=START_IN)] = None,
+    optimize_limit: Annotated[float | None, typer.Option(parser=limit, metavar="TIME", help=LIMIT)] = None,
+    train_limit: Annotated[float | None, typer.Option(parser=limit, metavar="TIME", help=LIMIT)] = None,
+    evaluate_limit: Annotated[float | None, typer.Option(parser=limit, metavar="TIME", help=LIMIT)] = None,
+    stall_limit: Annotated[float | None, typer.Option(parser=limit, metavar="TIME", help=STALL_LIMIT)] = None,
     key: Annotated[
         str | None, typer.Option("--key", help="Idempotency key: a repeated request creates no second task.")
     ] = None,

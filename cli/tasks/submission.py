@@ -38,6 +38,10 @@ FIELD_OF = {
     "merge_spellings": ("optimization", "merge_spellings"),
     "metric": ("evaluation", "metric"),
     "max_new_tokens": ("evaluation", "max_new_tokens"),
+    "optimize_limit": ("limits", "optimize_seconds"),
+    "train_limit": ("limits", "train_seconds"),
+    "evaluate_limit": ("limits", "evaluate_seconds"),
+    "stall_limit": ("limits", "stall_seconds"),
 }
 """For each option of the command line, the path of its field in the body."""
 LOOP_OPTIONS = ("iterations", "threshold", "plateau")

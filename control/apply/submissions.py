@@ -168,4 +168,5 @@ def _spec(
         stop=body.stop_rules() if isinstance(body, ContinuousTaskRequest) else StopRules(max_iterations=1),
         seed=body.seed,
         max_failures=body.max_failures,
+        limits=body.limits,
     )

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from contracts.errors import FieldError
-from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks
+from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks, workers
 from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
 from control.gateway.origins import OriginPolicy
@@ -81,6 +81,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         datasets.uploads,
         datasets.router,
         files.router,
+        workers.router,
         health.router,
         documents.router,
         docs.router,

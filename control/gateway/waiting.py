@@ -53,11 +53,18 @@ def _dispatched(wait_context: WaitContext) -> WaitingView:
     due, worker = wait_context.due_at, wait_context.attempt.key.phase.worker
     if due > wait_context.now:
         return _not_due(wait_context)
+    unfit = wait_context.unfit
+    if wait_context.workers == 0 and unfit is not None:
+        more = f" ({unfit.number - 1} more are unfit too; see `treadle doctor`)" if unfit.number > 1 else ""
+        sentence = f"no {worker} can take it: worker {unfit.worker_id} {unfit.reason}{more}"
+        return _view(WaitingReason.WORKERS_UNFIT, sentence, since=due)
     if wait_context.workers == 0:
         sentence = f"no {worker} is connected; start one with `treadle worker {worker}`"
         return _view(WaitingReason.NO_WORKER, sentence, since=due)
     if wait_context.free == 0:
         sentence = f"no {worker} has a free slot (workers: {wait_context.workers}, slots: {wait_context.slots})"
+        if unfit is not None:
+            sentence += f"; unfit workers: {unfit.number}, such as {unfit.worker_id}, which {unfit.reason}"
         return _view(WaitingReason.NO_FREE_SLOT, sentence, since=due)
     return _view(WaitingReason.ON_ITS_WAY, f"its command is about to be claimed by a free {worker}", since=due)
 

@@ -45,6 +45,10 @@ FIRST_BACKOFF = 5.0
 """Seconds before the attempt after the first failure; doubled for each further failure."""
 LONGEST_BACKOFF = 300.0
 """Seconds; the upper limit of that delay."""
+FIRST_UNFIT_BACKOFF = 1.0
+"""Seconds before the attempt after one that failed by the fault of a worker's machine: another worker may be free."""
+MAX_UNFIT_FAILURES = 10
+"""Such attempts in a row at one phase that do not count as failures; the next ones do."""
 NOTICES_KEPT = 10
 """The newest iterations whose notices stay in the state, besides the first iteration, which reads the files."""
 
@@ -173,7 +177,14 @@ def _start_phase(
 ) -> Transition:
     """Begin a phase without failures and without a checkpoint."""
     fresh = replace(
-        task, status=status, current=current, resume_status=None, failures=0, memory_failures=0, checkpoint=None
+        task,
+        status=status,
+        current=current,
+        resume_status=None,
+        failures=0,
+        unfit_failures=0,
+        memory_failures=0,
+        checkpoint=None,
     )
     return _issue_attempt(fresh, delay=delay, ended_as=ended_as)
 
@@ -226,6 +237,7 @@ def _stay_suspended(task: Task, status: TaskStatus, current: IterationState) -> 
         current=current,
         attempt_active=False,
         failures=0,
+        unfit_failures=0,
         memory_failures=0,
         checkpoint=None,
     )
@@ -272,10 +284,12 @@ def _failed(task: Task, kind: FailureKind, message: str, *, ended_as: AttemptSta
 
     A suspended task never fails: its resume issues one more attempt, however the last one ended.
     """
+    free = kind is FailureKind.WORKER_UNFIT and task.unfit_failures < MAX_UNFIT_FAILURES
     task = replace(
         task,
         attempt_active=False,
-        failures=task.failures + 1,
+        failures=task.failures + (not free),
+        unfit_failures=task.unfit_failures + 1 if kind is FailureKind.WORKER_UNFIT else 0,
         memory_failures=task.memory_failures + (kind is FailureKind.OUT_OF_MEMORY),
         checkpoint=task.checkpoint if kind.resumable else None,
     )
@@ -283,8 +297,14 @@ def _failed(task: Task, kind: FailureKind, message: str, *, ended_as: AttemptSta
         return Transition(task, ended_as=ended_as)
     if not kind.retryable or task.failures > task.spec.max_failures:
         return _end_failed(task, kind, message, ended_as=ended_as)
-    delay = 0.0 if ended_as is AttemptState.LOST else min(FIRST_BACKOFF * 2 ** (task.failures - 1), LONGEST_BACKOFF)
-    return _issue_attempt(task, delay=delay, ended_as=ended_as)
+    return _issue_attempt(task, delay=0.0 if ended_as is AttemptState.LOST else _backoff(task), ended_as=ended_as)
+
+
+def _backoff(task: Task) -> float:
+    """Seconds before the next attempt, by the failures in a row for the reason of the last one."""
+    if task.unfit_failures:
+        return min(FIRST_UNFIT_BACKOFF * 2.0 ** (task.unfit_failures - 1), LONGEST_BACKOFF)
+    return min(FIRST_BACKOFF * 2.0 ** (task.failures - 1), LONGEST_BACKOFF)
 
 
 def _end_failed(
@@ -366,5 +386,7 @@ def _retry(task: Task, event: RetryTask) -> Transition:
     if order.index(phase) > order.index(task.phase):
         needed = f"phase {task.phase}, in which it failed, or an earlier one"
         raise IllegalTransition(task.task_id, task.status, event.kind, needed)
-    cleared = replace(task, resume_status=None, status=phase.status, failures=0, reason=None, message=None)
+    cleared = replace(
+        task, resume_status=None, status=phase.status, failures=0, unfit_failures=0, reason=None, message=None
+    )
     return _issue_attempt(cleared) if event.phase is None else _start_phase(cleared, phase.status, cleared.current)

@@ -67,6 +67,8 @@ class Task:
     """Whether the newest attempt at the current phase may still report."""
     failures: int = 0
     """Failed and lost attempts at the current phase; `spec.max_failures` limits them."""
+    unfit_failures: int = 0
+    """Attempts in a row at the current phase that a broken machine made fail; most of them are not in `failures`."""
     memory_failures: int = 0
     """Attempts at the current phase that ran out of memory; each halves the batch of the next attempt."""
     checkpoint: str | None = None

@@ -1,12 +1,14 @@
 -- name: lease
 -- $1 worker id, $2 phase, $3 host, $4 slots, $5 busy, $6 requests (an array of objects): claims first, then
--- heartbeats. Returns a verdict for each, in order. Attempts are locked in key order, as apply locks them, and are read
+-- heartbeats, $7 free bytes, $8 GPUs (an array of objects), $9 why it is unfit. Returns a verdict for each request, in
+-- order. Attempts are locked in key order, as apply locks them, and are read
 -- after the lock is taken, so an attempt that another transaction is ending is seen as ended.
 WITH seen AS (
-    INSERT INTO workers (worker_id, phase, host, slots, busy, seen_at) VALUES ($1, $2, $3, $4, $5, now())
+    INSERT INTO workers (worker_id, phase, host, slots, busy, seen_at, free_disk, gpus, unfit)
+    VALUES ($1, $2, $3, $4, $5, now(), $7, $8, $9)
     ON CONFLICT (worker_id) DO UPDATE
     SET phase = excluded.phase, host = excluded.host, slots = excluded.slots, busy = excluded.busy,
-        seen_at = excluded.seen_at
+        seen_at = excluded.seen_at, free_disk = excluded.free_disk, gpus = excluded.gpus, unfit = excluded.unfit
 ), request AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($6::jsonb) AS request (
         position integer, is_heartbeat boolean, task_id uuid, iteration integer, phase text, attempt integer, claim_id uuid,
@@ -111,11 +113,12 @@ WHERE ended_at IS NULL AND state = 'running'
 GROUP BY phase;
 
 -- name: workers
--- $1 seconds within which a worker must have sent a request.
-SELECT worker_id, phase, host, slots, busy
+-- $1 seconds within which a worker must have sent a request, $2 limit.
+SELECT worker_id, phase, host, slots, busy, free_disk, gpus, unfit
 FROM workers
 WHERE seen_at >= now() - make_interval(secs => $1::double precision)
-ORDER BY worker_id;
+ORDER BY worker_id
+LIMIT $2;
 
 -- name: wait_context
 -- $1 task id, $2 seconds within which a worker must have sent a request. Returns the task's two newest attempts, newest
@@ -124,8 +127,12 @@ SELECT a.*, clock_timestamp() AS now, capacity.*, pause.*
 FROM (SELECT * FROM attempts WHERE task_id = $1 ORDER BY created_at DESC LIMIT 2) AS a
 JOIN tasks AS task USING (task_id)
 CROSS JOIN LATERAL (
-    SELECT count(*)::integer AS workers, coalesce(sum(slots), 0)::integer AS slots,
-           coalesce(sum(greatest(slots - busy, 0)), 0)::integer AS free
+    SELECT count(*) FILTER (WHERE unfit IS NULL)::integer AS workers,
+           coalesce(sum(slots) FILTER (WHERE unfit IS NULL), 0)::integer AS slots,
+           coalesce(sum(greatest(slots - busy, 0)) FILTER (WHERE unfit IS NULL), 0)::integer AS free,
+           count(unfit)::integer AS unfit_workers,
+           min(worker_id) FILTER (WHERE unfit IS NOT NULL) AS unfit_worker,
+           (array_agg(unfit ORDER BY worker_id) FILTER (WHERE unfit IS NOT NULL))[1] AS unfit_reason
     FROM workers
     WHERE workers.phase = a.phase AND seen_at >= now() - make_interval(secs => $2::double precision)
 ) AS capacity

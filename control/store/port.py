@@ -123,7 +123,7 @@ class Store(Protocol):
         ...
 
     async def workers(self, within: float) -> list[WorkerState]:
-        """Workers that sent a request in the last `within` seconds, by name."""
+        """Workers that sent a request in the last `within` seconds, by name; at most MAX_WORKERS."""
         ...
 
     async def wait_context(self, task_id: UUID, within: float) -> WaitContext | None:

@@ -14,7 +14,7 @@ from control.store.port import StoreUnavailable
 from control.store.postgres_base import PostgresBase
 from control.store.queries import queries
 from control.store.rows import attempt_from, wait_context_from
-from control.store.values import AttemptRecord, WaitContext
+from control.store.values import MAX_WORKERS, AttemptRecord, WaitContext
 from infra.database import Database, DatabaseUnavailable, Session
 
 PING = "SELECT 1"
@@ -35,9 +35,7 @@ class PostgresLeases(PostgresBase):
         """Decide claims, then heartbeats, in the order given."""
         requests: list[Claim | Heartbeat] = [*claims, *heartbeats]
         request_rows = [self._request_row(position, request) for position, request in enumerate(requests)]
-        rows = await self._fetch(
-            "lease", worker.worker_id, worker.phase.value, worker.host, worker.slots, worker.busy, request_rows
-        )
+        rows = await self._fetch("lease", *_worker_values(worker, request_rows))
         return [
             LeaseAnswer(claim_id=request["claim_id"], verdict=LeaseVerdict(row["verdict"]), ttl=request["ttl"])
             for request, row in zip(request_rows, rows, strict=True)
@@ -62,7 +60,7 @@ class PostgresLeases(PostgresBase):
 
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers that sent a request in the last `within` seconds, by name."""
-        return [WorkerState(**row) for row in await self._fetch("workers", within)]
+        return [WorkerState(**row) for row in await self._fetch("workers", within, MAX_WORKERS)]
 
     async def wait_context(self, task_id: UUID, within: float) -> WaitContext | None:
         """Why a task waits, with workers seen in the last `within` seconds; None without an attempt."""
@@ -106,3 +104,18 @@ class PostgresLeases(PostgresBase):
             **request.model_dump(include={"fraction", "gpu_seconds"}),
             "checkpoint": own_checkpoint(request.key, request.checkpoint) if isinstance(request, Heartbeat) else None,
         }
+
+
+def _worker_values(worker: WorkerState, requests: list[dict[str, Any]]) -> tuple[object, ...]:
+    """The parameters of the statement `lease`."""
+    return (
+        worker.worker_id,
+        worker.phase.value,
+        worker.host,
+        worker.slots,
+        worker.busy,
+        requests,
+        worker.free_disk,
+        [gpu.model_dump() for gpu in worker.gpus],
+        worker.unfit,
+    )

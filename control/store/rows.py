@@ -26,6 +26,7 @@ from control.store.values import (
     OutboxRow,
     Pause,
     StoredTask,
+    Unfit,
     WaitContext,
 )
 from infra.database import Row
@@ -171,6 +172,7 @@ def wait_context_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> 
         slots=row["slots"],
         free=row["free"],
         pause=Pause(row["paused_at"], row["paused_by"], row["paused_for"]) if row["paused_at"] else None,
+        unfit=Unfit(row["unfit_workers"], row["unfit_worker"], row["unfit_reason"]) if row["unfit_workers"] else None,
     )
 
 

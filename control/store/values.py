@@ -19,6 +19,8 @@ WORKER_WINDOW = 60.0
 """Seconds without a heartbeat after which a worker is not counted."""
 MAX_STALE = 100
 """Maximum stale events in the history of one task; further ones are only counted."""
+MAX_WORKERS = 1000
+"""Workers that are listed at most."""
 LARGEST_ID = 2**63 - 1
 """The largest id of a row: a bigint."""
 
@@ -165,6 +167,15 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfit:
+    """Workers that take no commands: how many, and the first of them by name, with its reason."""
+
+    number: int
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitContext:
     """A task's two newest attempts and the workers of that phase, read at one moment of the store's clock."""
 
@@ -176,11 +187,13 @@ class WaitContext:
     ttl: float
     """Length of the attempt's lease in seconds."""
     workers: int
-    """Workers of the attempt's phase that were seen lately; `slots` and `free` count their slots and free slots."""
+    """Workers of the attempt's phase that were seen lately and are fit; `slots` and `free` count their slots."""
     slots: int
     free: int
     pause: Pause | None
     """The newest pause; None if the task is not suspended."""
+    unfit: Unfit | None = None
+    """The unfit workers of the phase that were seen lately."""
 
 
 @dataclass(frozen=True, slots=True)

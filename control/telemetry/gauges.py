@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter as Tally
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
@@ -11,6 +10,7 @@ from contracts.tasks import Phase, TaskStatus
 from contracts.topology import DEAD_QUEUE
 from control.store.port import Store, StoreUnavailable
 from control.store.values import WORKER_WINDOW
+from control.telemetry.worker_gauges import WorkerGauges
 from infra.bus.port import Bus, BusUnavailable
 
 STORE_TIMEOUT = 5.0
@@ -20,7 +20,7 @@ BUS_TIMEOUT = 2.0
 
 
 class Gauges:
-    """Gauges of tasks, outbox, leases, slots and dead letters."""
+    """Gauges of tasks, outbox, leases, workers and dead letters."""
 
     def __init__(self, registry: CollectorRegistry, store: Store, bus: Bus) -> None:
         self._registry = registry
@@ -31,9 +31,7 @@ class Gauges:
         self._oldest = Gauge(
             "treadle_outbox_oldest_age_seconds", "Age of the oldest due outbox message.", registry=registry
         )
-        self._slots = Gauge(
-            "treadle_worker_slots", "Slots of workers with a recent heartbeat.", ["phase", "state"], registry=registry
-        )
+        self._workers = WorkerGauges(registry)
         self._silence = Gauge(
             "treadle_heartbeat_age_seconds",
             "Longest time since the last heartbeat of a running attempt, in seconds.",
@@ -77,13 +75,4 @@ class Gauges:
         longest_silence = await self._store.longest_silence()
         for phase in Phase:
             self._silence.labels(phase).set(longest_silence.get(phase, 0.0))
-        await self._count_slots()
-
-    async def _count_slots(self) -> None:
-        slots: Tally[tuple[str, str]] = Tally()
-        for worker in await self._store.workers(WORKER_WINDOW):
-            slots[worker.phase, "busy"] += worker.busy
-            slots[worker.phase, "free"] += max(0, worker.slots - worker.busy)
-        self._slots.clear()
-        for (phase, state), number in slots.items():
-            self._slots.labels(phase, state).set(number)
+        self._workers.set(await self._store.workers(WORKER_WINDOW))

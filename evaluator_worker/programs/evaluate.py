@@ -29,12 +29,13 @@ MIN_PARAMETERS_FOR_THREADS = 20_000_000
 def main(spec: Spec, job: Job) -> Result:
     """Write `dev_report.json`, `dev_predictions.jsonl` and, if there is a test split, `test_report.json`."""
     with memory_errors("a smaller batch may fit", field="batch_size"):
+        job.report("loading", 0)
         model, tokenizer = load(spec.model, job)
         if sum(parameter.numel() for parameter in model.parameters()) < MIN_PARAMETERS_FOR_THREADS:
             torch.set_num_threads(1)
         scorer = Scorer(model, tokenizer, spec.metric, spec.options)
         splits = job.input("splits")
-        dev, test = scorer.prepare(dev_rows(splits)), scorer.prepare(test_rows(splits))
+        dev, test = scorer.prepare(dev_rows(splits), job, "dev"), scorer.prepare(test_rows(splits), job, SEALED)
         limit = scorer.limit(dev, test)
         results = {"dev": scorer.score(dev, limit, job, "dev")}
         if test.rows or test.unscored:

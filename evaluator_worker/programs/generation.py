@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from evaluator_worker.programs.batches import by_length, padded
 from infra.child.program import Job, Stopped
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 MAX_BATCH_TOKENS = 1 << 17
 """Maximum number of tokens of prompts and answers in one batch, padding included."""
 
+LONG_BATCH = 30.0
+"""Seconds between two reports within one batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -27,6 +31,24 @@ class Answer:
 
     tokens: list[int]
     cut: bool
+
+
+class TokenReports(StoppingCriteria):
+    """Reports the tokens of a batch whose answers take long; it stops no generation, unless a stop is requested."""
+
+    def __init__(self, job: Job, stage: str) -> None:
+        self._job = job
+        self._stage = f"{stage}, tokens of a batch"
+        self._reported = time.monotonic()
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: object) -> torch.BoolTensor:
+        """Whether each sequence is complete, of shape (sequences,): none is. Raises Stopped."""
+        if self._job.stop.is_set():
+            raise Stopped
+        if time.monotonic() - self._reported >= LONG_BATCH:
+            self._reported = time.monotonic()
+            self._job.report(self._stage, input_ids.shape[1])
+        return cast("torch.BoolTensor", torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device))
 
 
 class GreedyGenerator:
@@ -43,14 +65,14 @@ class GreedyGenerator:
     def answers(self, prompts: Sequence[Sequence[int]], limits: Sequence[int], job: Job, stage: str) -> list[Answer]:
         """Return the answer to each prompt, of at most as many tokens as `limits` says.
 
-        Raises Stopped between batches if a stop is requested.
+        Raises Stopped between two tokens if a stop is requested.
         """
         batches = list(self._batches(prompts, limits))
         answers: dict[int, Answer] = {}
         for batch in job.track(batches, stage, len(batches)):
             if job.stop.is_set():
                 raise Stopped
-            generated = self._batch([prompts[index] for index in batch], limits[batch[0]])
+            generated = self._batch([prompts[index] for index in batch], limits[batch[0]], TokenReports(job, stage))
             answers |= zip(batch, generated, strict=True)
         return [answers[index] for index in range(len(prompts))]
 
@@ -63,12 +85,15 @@ class GreedyGenerator:
                 yield [group[position] for position in batch]
 
     @torch.inference_mode()
-    def _batch(self, prompts: list[Sequence[int]], limit: int) -> Iterator[Answer]:
+    def _batch(self, prompts: list[Sequence[int]], limit: int, reports: TokenReports) -> Iterator[Answer]:
         device = self._model.device
         ids = padded(prompts, self._pad_id, left=True, device=device)
         mask = padded([[1] * len(prompt) for prompt in prompts], 0, left=True, device=device)
         generated = self._model.generate(  # type: ignore[operator]  # the stubs do not show this mixin method
-            ids, attention_mask=mask, generation_config=self._config(limit)
+            ids,
+            attention_mask=mask,
+            generation_config=self._config(limit),
+            stopping_criteria=StoppingCriteriaList([reports]),
         )
         return map(self._answer, generated[:, ids.shape[1] :].tolist())
 

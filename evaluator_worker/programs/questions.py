@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from contracts.options import Metric
 from contracts.rows import Row
 from evaluator_worker.row_results import Unscored
+from infra.child.program import Job
 from infra.models.chat_format import ChatFormat, Refusal, Rendered
 
 CALLS_TOOL = "its answer calls a tool, which only perplexity can score"
@@ -42,11 +43,13 @@ class Questions:
     unscored: tuple[Unscored, ...]
 
 
-def questions(rows: Sequence[Row], chat: ChatFormat, metric: Metric, max_length: int | None = None) -> Questions:
+def questions(
+    rows: Sequence[Row], chat: ChatFormat, metric: Metric, max_length: int | None, job: Job, stage: str
+) -> Questions:
     """Render rows to at most `max_length` tokens (None: no limit), for which a prompt may lose its start."""
     found: list[Question] = []
     unscored: list[Unscored] = []
-    for row, rendered in _rendered(rows, chat, max_length):
+    for row, rendered in _rendered(rows, chat, max_length, job, stage):
         problem = _problem(row, metric)
         if problem is not None:
             unscored.append(Unscored(row, problem))
@@ -58,9 +61,10 @@ def questions(rows: Sequence[Row], chat: ChatFormat, metric: Metric, max_length:
 
 
 def _rendered(
-    rows: Sequence[Row], chat: ChatFormat, max_length: int | None
+    rows: Sequence[Row], chat: ChatFormat, max_length: int | None, job: Job, stage: str
 ) -> Iterator[tuple[Row, Rendered | Refusal]]:
-    for start in range(0, len(rows), ROWS_PER_RENDER):
+    starts = range(0, len(rows), ROWS_PER_RENDER)
+    for start in job.track(starts, stage, len(starts)):
         batch = rows[start : start + ROWS_PER_RENDER]
         yield from zip(batch, chat.render(batch, max_length), strict=True)
 

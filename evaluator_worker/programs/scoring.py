@@ -47,9 +47,10 @@ class Scorer:
         added = tokenizer.added_tokens_decoder
         self._reasoning_marks = {token: how.content for token, how in added.items() if is_reasoning_mark(how.content)}
 
-    def prepare(self, rows: Sequence[Row]) -> Questions:
+    def prepare(self, rows: Sequence[Row], job: Job, split: str) -> Questions:
         """Return the rows as tokens, and those that have none."""
-        return questions(rows, self._chat, self._metric, self._context if self._by_likelihood else None)
+        max_length = self._context if self._by_likelihood else None
+        return questions(rows, self._chat, self._metric, max_length, job, f"preparing {split}")
 
     def limit(self, *splits: Questions) -> int:
         """Return the limit of new tokens for all splits. Raises BadConfiguration if it leaves no room for a prompt."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from contracts.tasks import FailureKind
-from infra.child.program import FAILED
+from infra.child.machine_errors import is_machine_fault_line
+from infra.child.program import FAILED, UNFIT
 
 LOG_TAIL = 8192
 """Bytes at the end of the log that are searched for its last line."""
@@ -58,7 +59,7 @@ def program_exit(folder: Path, log: Path, status: int, seconds: float, *, stoppi
     accelerators = _accelerators(folder)
     if status == 0 and (folder / "result.json").exists():
         return ProgramExit(ExitKind.SUCCEEDED, seconds, accelerators)
-    if stopping and status != FAILED:
+    if stopping and status not in {FAILED, UNFIT}:
         return ProgramExit(ExitKind.STOPPED, seconds, accelerators)
     return ProgramExit(ExitKind.FAILED, seconds, accelerators, _failure(folder, log, status))
 
@@ -71,7 +72,11 @@ def _failure(folder: Path, log: Path, status: int) -> Failure:
             failure=FailureKind.OUT_OF_MEMORY,
             message="the program was killed by the system, most likely because memory ran out",
         )
-    return _crash(f"{_exit_text(status)}: {last_line(log)}")
+    if status == UNFIT:
+        return _unfit(f"the program cannot run on this machine: {last_line(log)}")
+    line = last_line(log)
+    message = f"{_exit_text(status)}: {line}"
+    return _unfit(message) if is_machine_fault_line(line) else _crash(message)
 
 
 def _exit_text(status: int) -> str:
@@ -89,6 +94,10 @@ def _reported_failure(folder: Path) -> Failure:
 
 def _crash(message: str) -> Failure:
     return Failure(failure=FailureKind.PROGRAM_CRASHED, message=message[:MAX_MESSAGE_LENGTH])
+
+
+def _unfit(message: str) -> Failure:
+    return Failure(failure=FailureKind.WORKER_UNFIT, message=message[:MAX_MESSAGE_LENGTH])
 
 
 def _accelerators(folder: Path) -> int:

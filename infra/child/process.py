@@ -13,12 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from infra.child.environment import child_environment
 from infra.child.lifeline import dies_with_parent
-from infra.child.outcome import ProgramExit, program_exit
+from infra.child.outcome import ProgramExit, last_line, program_exit
 from infra.child.pipes import ChildPipes
 from infra.private_folders import make_private, open_private
 
@@ -28,6 +29,8 @@ CHILD_FILES = "child-"
 """How the names of a process's files in the worker's folder begin: its log before it has a job, its temporary files."""
 OUTPUT_TIMEOUT = 3.0
 """Seconds for which the output is still read after the child process has ended."""
+START_TIMEOUT = 120.0
+"""Seconds that the imports of a program may take."""
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +93,14 @@ class ChildProcess:
         """Whether the process has not ended yet."""
         return self._process.returncode is None
 
+    def transferred(self) -> int:
+        """Bytes that the process has read and written so far, files and pipes; 0 if the system does not count them."""
+        try:
+            counters = psutil.Process(self.pid).io_counters()
+        except (psutil.Error, AttributeError):
+            return 0
+        return int(counters.read_chars + counters.write_chars + counters.read_bytes)
+
     async def run(self, folder: Path, on_step: Callable[[ProgressLine], None]) -> ProgramExit:
         """Run the job in `folder` and return how it ended. If cancelled, it stops the process as `stop` does."""
         self._log = self._log.rename(folder / LOG)  # the process writes to the renamed file
@@ -129,6 +140,17 @@ class ChildProcess:
         self._log.unlink(missing_ok=True)
         await self._remove_temporary()
 
+    async def problem(self) -> str | None:
+        """End a process that gets no job. Returns the last line of its log if it cannot start; None if it can."""
+        self._pipes.close()  # at the end of its input, a process without a job ends itself with status 0
+        try:
+            status = await asyncio.wait_for(self._process.wait(), START_TIMEOUT)
+            return None if status == 0 else f"cannot start its program: {last_line(self._log)}"
+        except TimeoutError:
+            return f"cannot start its program within {START_TIMEOUT:g} s"
+        finally:
+            await self.discard()
+
     async def _read_progress(self, on_step: Callable[[ProgressLine], None]) -> None:
         async for line in self._pipes.lines():
             with suppress(ValidationError):  # not a progress line
@@ -141,6 +163,15 @@ class ChildProcess:
         """Kill the process and all processes in its group; no error if none is left."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def start_problem(module: str, folder: Path) -> str | None:
+    """Start a process that imports `module`, without a job. Returns why that fails, or None if it works."""
+    try:
+        process = await ChildProcess.start(module, folder, 0.0)
+    except OSError as error:
+        return f"cannot start a process: {error.strerror or error}"
+    return await process.problem()
 
 
 async def _finish_reading(reading: asyncio.Task[None]) -> None:

@@ -15,7 +15,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO, TypeVar
 
@@ -23,13 +25,15 @@ from pydantic import BaseModel, ValidationError
 
 from contracts.tasks import FailureKind
 from infra.child.lifeline import die_with_parent, read_line, reserve_stdout, watch_parent
+from infra.child.machine_errors import DISK_AND_LIMITS, machine_fault
 from infra.child.memory import first_line, is_out_of_memory
 from infra.errors import PhaseError
 from infra.private_folders import UMASK
 
 T = TypeVar("T")
-FAILED, STOPPED = 3, 4
-"""Exit statuses: failed, with the reason in `error.json`; stopped on request."""
+FAILED, STOPPED, UNFIT = 3, 4, 5
+"""Exit statuses: failed, with the reason in `error.json`; stopped on request; the machine is broken, with the reason at
+the end of the log, because no file can be written."""
 REPORT_EVERY = 0.25
 """Seconds between two progress lines; the first and the last line are always written."""
 
@@ -90,11 +94,21 @@ class Stopped(Exception):
 
 
 def run(module: str, folder: Path, program: Program, progress: TextIO | None = None) -> int:
-    """Run `program` in `folder` and return its exit status: 0 succeeded, 3 failed (see `error.json`), 4 stopped.
+    """Run `program` in `folder` and return its exit status.
 
+    That is 0 succeeded, 3 failed (see `error.json`), 4 stopped, 5 the machine is broken.
     Any other exception is a crash: it is raised, and its traceback goes to standard error.
     """
-    job = Job(folder, progress)
+    try:
+        return _run(module, folder, program, Job(folder, progress))
+    except OSError as error:
+        if error.errno not in DISK_AND_LIMITS:
+            raise
+        _print_error(str(error))
+        return UNFIT
+
+
+def _run(module: str, folder: Path, program: Program, job: Job) -> int:
     signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
     try:
         spec = program.Spec.model_validate_json((folder / "spec.json").read_bytes())
@@ -104,24 +118,42 @@ def run(module: str, folder: Path, program: Program, progress: TextIO | None = N
         result = program.main(spec, job)
     except Stopped:
         return STOPPED
-    except PhaseError as error:
-        return _fail(folder, error.kind, str(error), error.field)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        status = _failed(folder, error)
+        if status is None:
             raise
-        return _fail(folder, FailureKind.OUT_OF_MEMORY, f"out of memory: {first_line(error)}", None)
+        return status
     finally:
-        (folder / "usage.json").write_text(json.dumps({"accelerators": _accelerators()}))
+        with suppress(OSError):  # then the accelerators of this attempt are not counted
+            (folder / "usage.json").write_text(json.dumps({"accelerators": _accelerators()}))
     (folder / "result.json").write_text(result.model_dump_json())
     return 0
+
+
+def _failed(folder: Path, error: Exception) -> int | None:
+    """Write the reason of a failure, and return the exit status; None if it is none of the known ones."""
+    fault = machine_fault(error)
+    if fault is not None:
+        traceback.print_exception(error)
+        return _fail(folder, FailureKind.WORKER_UNFIT, f"{type(fault).__name__}: {first_line(fault)}", None)
+    if isinstance(error, PhaseError):
+        return _fail(folder, error.kind, str(error), error.field)
+    if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
+        return _fail(folder, FailureKind.OUT_OF_MEMORY, f"out of memory: {first_line(error)}", None)
+    return None
 
 
 def _fail(folder: Path, kind: FailureKind, message: str, field: str | None) -> int:
     """Write the reason to `error.json` and to standard error; lone surrogates, which are invalid UTF-8, become "?"."""
     error = json.dumps({"failure": kind.value, "message": message, "field": field}, ensure_ascii=False)
+    _print_error(message)
     (folder / "error.json").write_bytes(error.encode(errors="replace"))
-    print(message, file=sys.stderr, flush=True)
     return FAILED
+
+
+def _print_error(message: str) -> None:
+    with suppress(OSError):  # the log is on the same disk as the job
+        print(message, file=sys.stderr, flush=True)
 
 
 def _accelerators() -> int:
@@ -143,7 +175,11 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     os.umask(UMASK)
     progress = reserve_stdout()
-    program = _import_program(module)
+    try:
+        program = _import_program(module)
+    except (ImportError, OSError):  # a package or a shared library is missing on this machine
+        traceback.print_exc()
+        return UNFIT
     folder = read_line()
     if not folder:
         return 0
@@ -171,4 +207,7 @@ if __name__ == "__main__":
     # import this module by its name, so that `Stopped` is the same class that programs import
     from infra.child.program import main as entry
 
-    sys.exit(entry(sys.argv[1:]))
+    status = entry(sys.argv[1:])
+    if status == UNFIT:
+        os._exit(status)  # a full disk would make the interpreter's exit fail, with another status
+    sys.exit(status)

@@ -44,13 +44,21 @@ class CommandConsumer:
     """
 
     def __init__(
-        self, bus: Bus, queue: str, claim: ClaimDelivery, start: Callable[[Attempt], None], slots: int
+        self,
+        bus: Bus,
+        queue: str,
+        claim: ClaimDelivery,
+        start: Callable[[Attempt], None],
+        slots: int,
+        may_claim: Callable[[], bool] = lambda: True,
     ) -> None:
         self._bus = bus
         self._queue = queue
         self._claim = claim
         self._start = start
         self._slots = slots
+        self._may_claim = may_claim
+        self._suspended = False
         self._running = 0
         self._formerly_pending = 0
         """Pending deliveries of consumers that were cancelled or lost."""
@@ -93,6 +101,18 @@ class CommandConsumer:
             await asyncio.wait(self._tasks, timeout=grace)
         await cancel_and_wait(*self._tasks)
 
+    async def suspend(self) -> None:
+        """Stop consuming until `resume`; running attempts and pending claims go on."""
+        self._suspended = True
+        await self._detach()
+        if not self._suspended:  # resumed during the detachment
+            self._attach_if_detached()
+
+    def resume(self) -> None:
+        """Consume again after `suspend`."""
+        self._suspended = False
+        self._attach_if_detached()
+
     def free(self) -> None:
         """Free the slot of an attempt that has ended."""
         self._running -= 1
@@ -111,7 +131,7 @@ class CommandConsumer:
 
     async def _attach(self) -> None:
         async with self._lock:
-            if self._current is not None or self._free < 1:
+            if self._suspended or self._current is not None or self._free < 1:
                 return
             consumer = self._current = OpenConsumer(prefetch=max(1, self._free // 2))
             handler = partial(self._deliver, consumer)
@@ -138,10 +158,17 @@ class CommandConsumer:
             raise
 
     async def _handle(self, consumer: OpenConsumer, message: IncomingMessage) -> None:
-        """Claim the attempt of a delivery; if the claim is granted, start the attempt and acknowledge the delivery."""
+        """Claim the attempt of a delivery; if the claim is granted, start the attempt and acknowledge the delivery.
+
+        If the worker may not claim, it stops consuming before the requeue, so that another worker gets the delivery.
+        """
         attempt = None
         try:
-            attempt = await self._claim(message)
+            if self._may_claim():
+                attempt = await self._claim(message)
+            else:
+                await self.suspend()
+                await message.requeue()
         except asyncio.CancelledError:
             await message.requeue()
             raise

@@ -119,10 +119,10 @@ class WorkerFolder:
         folder.mkdir(mode=FOLDER_MODE, parents=True)
         return folder
 
-    def prune(self, active: set[Path]) -> None:
-        """Remove all folders except `active` and the KEPT_JOBS newest ones."""
+    def prune(self, active: set[Path], kept: int = KEPT_JOBS) -> None:
+        """Remove all folders except `active` and the `kept` newest ones."""
         ended = [path for path in self.jobs.iterdir() if path not in active]
-        for path in sorted(ended, key=_modified_at, reverse=True)[KEPT_JOBS:]:
+        for path in sorted(ended, key=_modified_at, reverse=True)[kept:]:
             shutil.rmtree(path, ignore_errors=True)
 
 

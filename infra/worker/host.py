@@ -11,21 +11,26 @@ from typing import Any
 
 import structlog
 
+from contracts.bounds import cut
 from contracts.errors import UndecodableMessage
-from contracts.events import PhaseFailed
+from contracts.events import PhaseFailed, WorkerEvent
 from contracts.leases import AttemptSignal, WorkerState
+from contracts.tasks import FailureKind, Phase
 from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.bus.port import Bus, IncomingMessage, Subscription
-from infra.child.process import ChildPool
+from infra.child.process import ChildPool, start_problem
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.worker.attempt import Attempt
 from infra.worker.claim_handler import ClaimHandler
 from infra.worker.command_consumer import CommandConsumer
+from infra.worker.disk import Disks
+from infra.worker.fitness import Fitness
 from infra.worker.folders import WorkerFolder
+from infra.worker.gpus import GpuReader
 from infra.worker.job import JobRunner
 from infra.worker.lease_client import Lease, LeaseClient
 from infra.worker.plan import PhaseWorker
@@ -38,6 +43,8 @@ CLAIM_GRACE = 2.0
 """Seconds for which a stopping host waits for the answers to pending claims, if control is reachable."""
 PUBLISHING_GRACE = 10.0
 """Seconds, after the grace time of the child processes, for attempts to publish their events when the host stops."""
+MAYBE_UNFIT = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.STORE_UNAVAILABLE})
+"""Failures after which the worker checks its machine; if it is unfit, that is the reason."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +63,10 @@ class WorkerHost:
         undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
         self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable)
         queue = PHASE_QUEUES[worker.phase].name
-        self._commands = CommandConsumer(bus, queue, self._claim_handler.claim, self._start, settings.worker_slots)
+        self._fitness = self._fitness_of(worker)
+        self._commands = CommandConsumer(
+            bus, queue, self._claim_handler.claim, self._start, settings.worker_slots, self._fitness.may_claim
+        )
         self._attempts: list[Attempt] = []
         self._running: set[asyncio.Task[None]] = set()
         self._resending: set[asyncio.Task[None]] = set()
@@ -72,6 +82,7 @@ class WorkerHost:
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
         self._track(asyncio.create_task(self._resend(), name="resend"), self._resending)
         await self._jobs.start()
+        await self._fitness.start()
         self._commands.open()
         log.info(
             "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
@@ -79,6 +90,7 @@ class WorkerHost:
 
     async def stop(self) -> None:
         """Stop consuming, stop the programs, and report their attempts as paused, with their checkpoints."""
+        await self._fitness.stop()
         await self._commands.close(CLAIM_GRACE if self._leases.answered else 0.0)
         await cancel_and_wait(*self._resending)
         for attempt in self._attempts:
@@ -94,13 +106,30 @@ class WorkerHost:
 
     @property
     def ready(self) -> bool:
-        """Whether the host is consuming or full, and control answered its last request."""
+        """Whether the host is consuming or full, and control answered its last request; an unfit one is not."""
         return self._commands.attached and self._leases.answered
 
     def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
         children = ChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
         hub_code = self._settings.allow_remote_code
         return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code)
+
+    def _fitness_of(self, worker: PhaseWorker[Any]) -> Fitness:
+        disks = Disks(self._folder.path, self._settings.min_free_disk)
+
+        async def probe() -> str | None:
+            return None if worker.module is None else await start_problem(worker.module, self._folder.path)
+
+        return Fitness(disks, GpuReader(), probe, self._on_fitness, needs_gpu=worker.phase is not Phase.OPTIMIZE)
+
+    async def _on_fitness(self, unfit: str | None) -> None:
+        """Stop consuming while the machine is unfit, and report the change to control at once."""
+        self._leases.send_now()
+        if unfit is None:
+            self._commands.resume()
+            return
+        await self._commands.suspend()
+        await self._jobs.make_room(list(self._attempts))
 
     def _state(self) -> WorkerState:
         return WorkerState(
@@ -109,6 +138,9 @@ class WorkerHost:
             host=socket.gethostname(),
             slots=self._settings.worker_slots,
             busy=self._commands.busy,
+            free_disk=self._fitness.free_disk,
+            gpus=self._fitness.gpus,
+            unfit=self._fitness.unfit,
         )
 
     @property
@@ -130,7 +162,10 @@ class WorkerHost:
         finally:
             self._leases.release(attempt.claim_id)
             self._attempts.remove(attempt)
-            self._commands.free()
+            try:
+                await self._fitness.verify()
+            finally:
+                self._commands.free()
             await reporter.close()
             await self._jobs.tidy(attempt, failed=failed, active=list(self._attempts))
 
@@ -139,7 +174,7 @@ class WorkerHost:
 
         If cancelled because the host stops, the event stays in the spool for the next process.
         """
-        event = await self._jobs.event(attempt, reporter)
+        event = await self._judged(await self._jobs.event(attempt, reporter))
         spooled = self._folder.spool.keep(event, attempt.headers)
         try:
             await reporter.close()
@@ -149,8 +184,19 @@ class WorkerHost:
                 spooled.remove()
             raise
         spooled.remove()
+        self._fitness.record(event)
         log.info("attempt_ended", kind=event.kind, seconds=round(event.seconds, 3))
-        return isinstance(event, PhaseFailed)
+        return isinstance(event, PhaseFailed) and event.failure is not FailureKind.WORKER_UNFIT
+
+    async def _judged(self, event: WorkerEvent) -> WorkerEvent:
+        """The event; a failure becomes `worker_unfit` if a check of the machine finds a problem."""
+        if not isinstance(event, PhaseFailed) or event.failure not in MAYBE_UNFIT:
+            return event
+        problem = await self._fitness.check()
+        if problem is None:
+            return event
+        message = f"worker {self.worker_id} {problem}; the attempt ended with: {event.message}"
+        return event.model_copy(update={"failure": FailureKind.WORKER_UNFIT, "message": cut(message)})
 
     async def _resend(self) -> None:
         """Publish the events left in the spools of earlier processes of this worker and of dead workers."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,20 +18,27 @@ from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
+from infra.child.machine_errors import PROCESSES, machine_fault
 from infra.child.outcome import ExitKind, Failure, ProgramExit
 from infra.child.process import ChildPool, ChildProcess, ProgressLine
 from infra.errors import BadInput, PhaseError
 from infra.models.model_inputs import with_hub_code
-from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
+from infra.objects import ON_BYTES, ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.checkpoints import Checkpoints
 from infra.worker.folders import WorkerFolder
+from infra.worker.limits import ABANDON_AFTER, Limits, Stalled, TimedOut
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from infra.worker.progress_reporter import ProgressReporter
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
-FAILURES_WITH_LOG = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY})
+FAILURES_WITH_LOG = frozenset(
+    {FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY, FailureKind.TIMED_OUT, FailureKind.STALLED}
+)
 """Failures whose message contains the location of the program's log."""
+ACCESS = frozenset({errno.EACCES, errno.EPERM})
+"""Error numbers with which the system refuses the worker its own files."""
+OnStep = Callable[[ProgressLine], None]
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +81,11 @@ class JobRunner:
 
     async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
         """Execute the attempt and return its event, also for every failure. Raises only CancelledError."""
+        limits = Limits(attempt.command)
+        ON_BYTES.set(limits.moved)
         try:
-            return await self._existing_result(attempt) or await self._execute(attempt, reporter)
+            existing = await limits.within(self._existing_result(attempt))
+            return existing or await self._execute(attempt, reporter, limits)
         except PhaseError as error:
             return self._failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
         except ObjectStoreUnavailable as error:  # also after the retries
@@ -81,7 +93,7 @@ class JobRunner:
         except Exception as error:  # an error in a worker package or on the disk must not end the host
             log.exception("attempt_failed_unexpectedly")
             message = f"the worker could not run the attempt: {type(error).__name__}: {error}"
-            return self._failed(attempt, Failure(failure=FailureKind.PROGRAM_CRASHED, message=message))
+            return self._failed(attempt, Failure(failure=_kind_of(error), message=message))
 
     async def _existing_result(self, attempt: Attempt) -> WorkerEvent | None:
         """The event of a result that an earlier process completed, with the current claim id; None if none exists.
@@ -101,31 +113,36 @@ class JobRunner:
         log.info("result_adopted", prefix=prefix)
         return event.model_copy(update={"claim_id": attempt.claim_id})
 
-    async def _execute(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
+    async def _execute(self, attempt: Attempt, reporter: ProgressReporter, limits: Limits) -> WorkerEvent:
         plan: Plan = self._worker.plan(attempt.command)
         folder = self._folder.job(attempt.key)
-        if not await _finished_before_pause(attempt, self._prepare(plan, folder, reporter)):
+        on_step = partial(_report, reporter, limits)
+        preparing = limits.within(self._prepare(plan, folder, on_step))
+        if not await _finished_before_pause(attempt, preparing):
             return self._paused(attempt)
         checkpoints = Checkpoints(self._objects, attempt, folder)
-        program_exit = await self._run(attempt, plan, folder, reporter, checkpoints)
+        program_exit = await self._run(attempt, plan, folder, on_step, checkpoints, limits)
+        if limits.exceeded is not None:
+            limits.allow_ending()
         match program_exit.outcome:
             case ExitKind.SUCCEEDED:
-                return await self._finish(attempt, program_exit, folder, reporter)
+                on_step(ProgressLine(stage="uploading", done=0))
+                return await limits.within(self._finish(attempt, program_exit, folder))
             case ExitKind.STOPPED:
-                await checkpoints.save()
-                return self._paused(attempt, program_exit)
+                await _saved(checkpoints, limits)
+                return self._stopped(attempt, program_exit, limits)
             case ExitKind.FAILED:
                 assert program_exit.failure is not None, "the outcome FAILED has a failure"
                 if program_exit.failure.failure.resumable:
-                    await checkpoints.save()
+                    await _saved(checkpoints, limits)
                 return self._failed(attempt, program_exit.failure, program_exit)
 
-    async def _prepare(self, plan: Plan, folder: Path, reporter: ProgressReporter) -> None:
+    async def _prepare(self, plan: Plan, folder: Path, on_step: OnStep) -> None:
         """Write the spec and download the inputs. Raises BadInput if an input that is not optional is damaged."""
         spec = with_hub_code(plan.spec) if self._hub_code else plan.spec
         (folder / "spec.json").write_text(spec.model_dump_json())
         for done, (name, prefix) in enumerate(plan.inputs.items()):
-            reporter.step(ProgressLine(stage="downloading", done=done, total=len(plan.inputs)))
+            on_step(ProgressLine(stage="downloading", done=done, total=len(plan.inputs)))
             destination = folder / "input" / name
             try:
                 await download(self._objects, prefix, destination, retrying=RETRY_WHILE_UNAVAILABLE)
@@ -136,24 +153,34 @@ class JobRunner:
                 await asyncio.to_thread(shutil.rmtree, destination, ignore_errors=True)
 
     async def _run(
-        self, attempt: Attempt, plan: Plan, folder: Path, reporter: ProgressReporter, checkpoints: Checkpoints
+        self,
+        attempt: Attempt,
+        plan: Plan,
+        folder: Path,
+        on_step: OnStep,
+        checkpoints: Checkpoints,
+        limits: Limits,
     ) -> ProgramExit:
-        """Run the child process and save its checkpoints; a pause or a cancellation stops it.
+        """Run the child process and save its checkpoints; a pause, a limit or a cancellation stops it.
 
         The next warm child process starts during this job, so that its imports do not delay the next job.
         """
         child = await self._children.take(plan.module)
         attempt.running_since = time.monotonic()
-        running = asyncio.create_task(child.run(folder, reporter.step))
-        stopping = asyncio.create_task(_stop_when_paused(attempt, child))
-        following = asyncio.create_task(checkpoints.follow())
+        limits.watch(child.transferred)
+        running = asyncio.create_task(child.run(folder, on_step))
+        others = [
+            asyncio.create_task(_stop_when_paused(attempt, child)),
+            asyncio.create_task(_stop_at_limit(limits, child)),
+            asyncio.create_task(checkpoints.follow()),
+        ]
         try:
             await self._warm(plan.module)
             return await running
         finally:
-            for task in (running, stopping, following):
+            for task in (running, *others):
                 task.cancel()
-            await asyncio.gather(running, stopping, following, return_exceptions=True)
+            await _ended(running, *others, within=ABANDON_AFTER if limits.exceeded else None)
 
     async def _warm(self, module: str) -> None:
         """Start a warm child process for the next job; an error is logged and does not fail this job."""
@@ -162,9 +189,7 @@ class JobRunner:
         except OSError as error:
             log.warning("no_warm_child", error=str(error))
 
-    async def _finish(
-        self, attempt: Attempt, program_exit: ProgramExit, folder: Path, reporter: ProgressReporter
-    ) -> WorkerEvent:
+    async def _finish(self, attempt: Attempt, program_exit: ProgramExit, folder: Path) -> WorkerEvent:
         """Upload the output with its event, and return the event. Raises BadResult if either is invalid."""
         finished = Finished(
             key=attempt.key,
@@ -179,12 +204,18 @@ class JobRunner:
             event = decode(encode(event), type(event))  # finds numbers that JSON cannot represent
         except (ValueError, UndecodableMessage) as error:
             raise BadResult(f"the program's result cannot be used: {error}") from error
-        reporter.step(ProgressLine(stage="uploading", done=0))
         try:
             await upload(self._objects, attempt.command.output, folder / "out", event, retrying=RETRY_WHILE_UNAVAILABLE)
         except (BadArtifact, ObjectRefused) as error:
             raise BadResult(str(error)) from error
         return event
+
+    def _stopped(self, attempt: Attempt, program_exit: ProgramExit, limits: Limits) -> WorkerEvent:
+        """The event of a program that was stopped by a pause, or by a limit."""
+        error = limits.exceeded
+        if error is None or attempt.paused.is_set():
+            return self._paused(attempt, program_exit)
+        return self._failed(attempt, Failure(failure=error.kind, message=str(error)), program_exit)
 
     def _paused(self, attempt: Attempt, program_exit: ProgramExit | None = None) -> PhasePaused:
         return PhasePaused(**self._common_fields(attempt, program_exit), checkpoint=attempt.checkpoint)
@@ -210,6 +241,10 @@ class JobRunner:
             "gpu_seconds": program_exit.seconds * program_exit.accelerators if program_exit else 0.0,
         }
 
+    async def make_room(self, active: Collection[Attempt]) -> None:
+        """Remove the folders of failed jobs, which are kept for debugging only."""
+        await asyncio.to_thread(self._folder.prune, {self._folder.job_path(other.key) for other in active}, 0)
+
     async def tidy(self, attempt: Attempt, *, failed: bool, active: Collection[Attempt]) -> None:
         """Remove the job folder, or keep it if the job failed, with a limited number of earlier failed jobs."""
         if failed:
@@ -233,6 +268,35 @@ async def _finished_before_pause(attempt: Attempt, work: Coroutine[Any, Any, Non
         for task in (working, paused):
             task.cancel()
         await asyncio.gather(working, paused, return_exceptions=True)
+
+
+def _report(reporter: ProgressReporter, limits: Limits, line: ProgressLine) -> None:
+    limits.step(line)
+    reporter.step(line)
+
+
+def _kind_of(error: Exception) -> FailureKind:
+    """Of an unforeseen error in this process, which may be the machine's fault."""
+    refused = isinstance(error, OSError) and error.errno in PROCESSES | ACCESS
+    return FailureKind.WORKER_UNFIT if refused or machine_fault(error) else FailureKind.PROGRAM_CRASHED
+
+
+async def _saved(checkpoints: Checkpoints, limits: Limits) -> None:
+    """Upload the newest checkpoint, unless the upload stalls or takes too long; then an older one is the newest."""
+    try:
+        await limits.within(checkpoints.save())
+    except (TimedOut, Stalled) as error:
+        log.warning("checkpoint_not_saved", error=str(error))
+
+
+async def _ended(*tasks: asyncio.Task[Any], within: float | None) -> None:
+    """Wait until cancelled tasks have ended, but at most `within` seconds: an upload may hang."""
+    await asyncio.wait(tasks, timeout=within)
+
+
+async def _stop_at_limit(limits: Limits, child: ChildProcess) -> None:
+    await limits.wait()
+    await child.stop()
 
 
 async def _stop_when_paused(attempt: Attempt, child: ChildProcess) -> None:

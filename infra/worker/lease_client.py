@@ -90,6 +90,10 @@ class LeaseClient:
             self._next_heartbeat_at = due
             asyncio.get_running_loop().call_later(due - now, self._request_needed.set)
 
+    def send_now(self) -> None:
+        """Send a request at once, because the state of the worker has changed."""
+        self._request_needed.set()
+
     @property
     def answered(self) -> bool:
         """Whether control answered the last request."""

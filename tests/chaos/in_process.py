@@ -43,6 +43,10 @@ class Coroutine:
             outcome = ExitKind.STOPPED
         return ProgramExit(outcome, time.monotonic() - started, 0, failure)
 
+    def transferred(self) -> int:
+        """No bytes are counted."""
+        return 0
+
     async def stop(self) -> None:
         """Cancel the program and wait for its end."""
         self._stopping = True

@@ -15,6 +15,7 @@ from infra.artifacts import BadArtifact, download, read_manifest, remove, upload
 from infra.errors import BadConfiguration
 from infra.objects import (
     DOWNLOAD_BLOCK,
+    ON_BYTES,
     PART,
     ObjectNotFound,
     ObjectStore,
@@ -322,3 +323,15 @@ def _fail_after(objects: ObjectStore, count: int, monkeypatch: Patch) -> list[li
 
     monkeypatch.setattr(objects, "_delete", limited)
     return requests
+
+
+async def test_the_bytes_of_a_transferred_file_are_counted_as_they_move(objects: ObjectStore, tmp_path: Path) -> None:
+    size = PART + 5
+    await asyncio.to_thread((tmp_path / "file").write_bytes, bytes(size))
+    for transfer in (objects.put_file, objects.get_file):
+        blocks: list[int] = []
+        counting = ON_BYTES.set(blocks.append)
+        await transfer("counted", tmp_path / "file")
+        ON_BYTES.reset(counting)
+        assert sum(blocks) == size
+        assert len(blocks) > 1

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.artifacts import checkpoint_prefix
 from contracts.events import LeaseLost
-from contracts.leases import Claim, Heartbeat, LeaseVerdict, WorkerState
+from contracts.leases import Claim, GpuState, Heartbeat, LeaseVerdict, WorkerState
 from contracts.submissions import CancelTask, PauseTask, ResumeTask
 from contracts.tasks import AttemptKey, PauseMode, Phase
 from control.machine.machine import AttemptState
@@ -256,3 +256,13 @@ async def test_a_checkpoint_that_is_not_the_attempts_own_is_not_stored(bench: Be
         assert await bench.heartbeat(key_of(task), MINE, checkpoint=checkpoint) is LeaseVerdict.GRANTED
     (attempt,) = await bench.store.attempts(task.task_id)
     assert attempt.checkpoint is None
+
+
+async def test_a_worker_is_listed_with_the_state_of_its_machine(bench: Bench) -> None:
+    gpu = GpuState(name="a GPU", utilization=0.5, memory_used=1, memory_total=2, temperature=61.5)
+    plain = GpuState(name="another", memory_used=0, memory_total=2**62)
+    broken = WORKER.model_copy(update={"free_disk": 2**62, "gpus": (gpu, plain), "unfit": "has 5 MiB free in /work"})
+    await bench.store.lease(broken, (), ())
+    assert await bench.store.workers(within=60) == [broken]
+    await bench.store.lease(WORKER, (), ())
+    assert await bench.store.workers(within=60) == [WORKER]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from contracts.submissions import PauseTask, ResumeTask
 from contracts.tasks import Phase
+from control.store.values import Unfit
 from tests.build import CLAIM, failed, key_of
 from tests.conformance.stores import TTL, WORKER, Bench, change_of
 
@@ -52,3 +53,15 @@ async def test_a_wait_context_names_the_newest_pause_while_it_lasts(bench: Bench
     wait_context = await bench.store.wait_context(task.task_id, within=60)
     assert wait_context is not None
     assert wait_context.pause is None
+
+
+async def test_a_wait_context_counts_unfit_workers_apart_and_names_the_first(bench: Bench) -> None:
+    task = await bench.started()
+    for name, unfit in (("b", "has no room"), ("a", "rests"), ("c", None)):
+        await bench.store.lease(WORKER.model_copy(update={"worker_id": name, "unfit": unfit}), (), ())
+    other = WORKER.model_copy(update={"worker_id": "0", "phase": Phase.TRAIN, "unfit": "is of another phase"})
+    await bench.store.lease(other, (), ())
+    wait_context = await bench.store.wait_context(task.task_id, within=60)
+    assert wait_context is not None
+    assert (wait_context.workers, wait_context.slots, wait_context.free) == (1, 1, 1)
+    assert wait_context.unfit == Unfit(2, "a", "rests")

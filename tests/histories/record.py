@@ -180,6 +180,17 @@ def out_of_memory() -> Recorder:
     return history
 
 
+def worker_unfit() -> Recorder:
+    """Two attempts fail by the fault of a machine, one crashes, and the next one stalls after a checkpoint."""
+    history = Recorder()
+    history.complete()
+    for kind in (FailureKind.WORKER_UNFIT, FailureKind.WORKER_UNFIT, FailureKind.PROGRAM_CRASHED):
+        history.apply(failed(history.task, kind))
+    history.apply(failed(history.task, FailureKind.STALLED, checkpoint="models/a4/checkpoint-5"))
+    history.complete(2)
+    return history
+
+
 def cancel() -> Recorder:
     """The task is cancelled during the training."""
     history = Recorder()
@@ -213,6 +224,7 @@ SCENARIOS: tuple[Callable[[], Recorder], ...] = (
     failures_used_up,
     lease_lost,
     out_of_memory,
+    worker_unfit,
     cancel,
     notices,
 )

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import AddedToken
 
 from contracts.options import EvaluationOptions, Hyperparameters, Metric
 from contracts.report import DevReport, TestReport
 from contracts.rows import Row, Source, ToolCall, Turn
 from evaluator_worker.notices import limit_notices
-from evaluator_worker.programs import evaluate
+from evaluator_worker.programs import evaluate, generation
+from evaluator_worker.programs.generation import TokenReports
 from evaluator_worker.row_results import RowResult, RowResults
 from evaluator_worker.spec import Result, Spec
-from infra.child.program import Job, run
+from infra.child.program import Job, Stopped, run
 from infra.errors import BadConfiguration, BadInput
 from infra.models.model_inputs import ModelLocation
 from tests.models import COLOURS, TEMPLATE, colour_rows, save_tiny_model, tiny_model, tiny_tokenizer, write_rows
@@ -423,3 +425,26 @@ def test_reasoning_that_the_prompt_begins_is_not_compared(tmp_path: Path, marks:
         for row in trained
     ]
     assert _evaluate(tmp_path, _spec(model, max_new_tokens=None), asked).dev.value == 1.0
+
+
+def test_the_tokens_of_a_batch_that_takes_long_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generation, "LONG_BATCH", 0.0)
+    job = Job(tmp_path)
+    reports = TokenReports(job, "answering dev")
+    for length in (5, 6):
+        complete = reports(torch.zeros(2, length, dtype=torch.long), torch.zeros(2, 9))
+        assert complete.tolist() == [False, False]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["stage"], line["done"]) for line in lines] == [
+        ("answering dev, tokens of a batch", 5),
+        ("answering dev, tokens of a batch", 6),
+    ]
+
+
+def test_a_stop_ends_the_generation_within_a_batch(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.stop.set()
+    with pytest.raises(Stopped):
+        TokenReports(job, "answering dev")(torch.zeros(2, 5, dtype=torch.long), torch.zeros(2, 9))

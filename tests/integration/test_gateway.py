@@ -6,11 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from contracts.leases import Claim, Heartbeat, WorkerState
+from contracts.leases import Claim, GpuState, Heartbeat, WorkerState
 from contracts.notices import notice
 from contracts.tasks import FailureKind, Phase
 from contracts.topology import DEAD, SUBMISSIONS_QUEUE
 from control.store.port import StoreUnavailable
+from control.telemetry.worker_gauges import MAX_LABELLED
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import BusUnavailable, OutgoingMessage
 from tests.build import CLAIM, completed, failed, key_of, own_checkpoint
@@ -394,6 +395,51 @@ async def test_metrics_count_free_slots(gateway: Gateway) -> None:
     assert 'treadle_worker_slots{phase="train",state="free"} 2.0' in (await gateway.http.get("/metrics")).text
 
 
+async def test_workers_are_listed_with_the_state_of_their_machines(gateway: Gateway) -> None:
+    gpu = GpuState(name="a GPU", utilization=0.5, memory_used=1, memory_total=2, temperature=61.0)
+    worker = WorkerState(worker_id="w", phase=Phase.TRAIN, host="here", slots=3, busy=1, free_disk=5, gpus=(gpu,))
+    await gateway.store.lease(worker.model_copy(update={"unfit": "has no room"}), [], [])
+    (listed,) = (await gateway.http.get("/api/workers")).json()
+    assert (listed["workerId"], listed["freeDisk"], listed["unfit"]) == ("w", 5, "has no room")
+    assert listed["gpus"][0]["memoryTotal"] == 2
+
+
+async def test_metrics_tell_the_state_of_each_machine_while_its_worker_is_there(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = GpuState(name="a GPU", utilization=0.5, memory_used=1, memory_total=2, temperature=61.0)
+    worker = WorkerState(worker_id="w", phase=Phase.TRAIN, host="here", slots=3, busy=1, free_disk=5, gpus=(gpu,))
+    await gateway.store.lease(worker.model_copy(update={"unfit": "has no room"}), [], [])
+    expected = {
+        'treadle_workers_unfit{phase="train"} 1.0',
+        'treadle_worker_free_disk_bytes{worker="w"} 5.0',
+        'treadle_worker_gpu_utilization_ratio{gpu="0",worker="w"} 0.5',
+        'treadle_worker_gpu_memory_used_bytes{gpu="0",worker="w"} 1.0',
+        'treadle_worker_gpu_memory_bytes{gpu="0",worker="w"} 2.0',
+        'treadle_worker_gpu_temperature_celsius{gpu="0",worker="w"} 61.0',
+        'treadle_worker_slots{phase="train",state="free"} 0.0',
+    }
+    assert expected <= set((await gateway.http.get("/metrics")).text.splitlines())
+    monkeypatch.setattr(MemoryStore, "workers", no_workers)
+    assert 'worker="w"' not in (await gateway.http.get("/metrics")).text
+
+
+async def test_metrics_have_series_of_a_limited_number_of_workers(gateway: Gateway) -> None:
+    for number in range(MAX_LABELLED + 5):
+        worker = WorkerState(worker_id=f"w-{number}", phase=Phase.TRAIN, host="h", slots=1, busy=0, free_disk=5)
+        await gateway.store.lease(worker, [], [])
+    lines = (await gateway.http.get("/metrics")).text.splitlines()
+    assert sum(line.startswith("treadle_worker_free_disk_bytes{") for line in lines) == MAX_LABELLED
+    assert f'treadle_worker_slots{{phase="train",state="free"}} {MAX_LABELLED + 5}.0' in lines
+
+
+async def test_the_limits_of_a_task_reach_its_commands(gateway: Gateway) -> None:
+    await gateway.create(autoStart=True, limits={"optimizeSeconds": 60, "stallSeconds": None})
+    (entry,) = gateway.store.tables.outbox.values()
+    command = json.loads(entry.row.body)
+    assert (command["time_limit"], command["stall_limit"]) == (60.0, None)
+
+
 async def test_metrics_count_dead_letters(gateway: Gateway) -> None:
     await gateway.bus.publish(OutgoingMessage(DEAD.name, "treadle.control", b"?", "some-id"))
     assert "treadle_dead_letters 1.0" in (await gateway.http.get("/metrics")).text
@@ -429,6 +475,10 @@ async def test_the_api_is_described(gateway: Gateway) -> None:
 
 async def away(*_: object) -> None:
     raise StoreUnavailable("the database is away")
+
+
+async def no_workers(*_: object) -> list[WorkerState]:
+    return []
 
 
 async def bus_away(*_: object) -> None:

@@ -11,7 +11,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, Worker
 from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
 from control.machine.facts import own_checkpoint
 from control.machine.machine import AttemptState
-from control.store.values import AttemptRecord, Pause, WaitContext
+from control.store.values import MAX_WORKERS, AttemptRecord, Pause, Unfit, WaitContext
 from tests.memory_store.tables import AttemptRow, MemoryBase
 
 
@@ -81,7 +81,8 @@ class MemoryLeases(MemoryBase):
         if not rows:
             return None
         attempt, phase = rows[-1].attempt, rows[-1].attempt.key.phase
-        workers = [worker for worker in await self.workers(within) if worker.phase is phase]
+        of_phase = [worker for worker in await self.workers(within) if worker.phase is phase]
+        workers = [worker for worker in of_phase if worker.unfit is None]
         return WaitContext(
             now=self._clock(),
             attempt=attempt,
@@ -92,13 +93,14 @@ class MemoryLeases(MemoryBase):
             slots=sum(worker.slots for worker in workers),
             free=sum(max(0, worker.slots - worker.busy) for worker in workers),
             pause=self._pause(task_id),
+            unfit=_unfit(of_phase),
         )
 
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers that sent a request in the last `within` seconds, by name."""
         since = self._ago(within)
         recent = [worker for worker, at in self.tables.workers.values() if at >= since]
-        return sorted(recent, key=lambda worker: worker.worker_id)
+        return sorted(recent, key=lambda worker: worker.worker_id)[:MAX_WORKERS]
 
     def _ago(self, seconds: float) -> datetime:
         return self._clock() - timedelta(seconds=seconds)
@@ -166,6 +168,11 @@ class MemoryLeases(MemoryBase):
     def _is_pausing(self, row: AttemptRow) -> bool:
         pausing = self.tables.tasks[row.attempt.key.task_id].task.pausing
         return pausing and self._status(row) is TaskStatus.SUSPENDED
+
+
+def _unfit(workers: Sequence[WorkerState]) -> Unfit | None:
+    reasons = [(worker.worker_id, worker.unfit) for worker in workers if worker.unfit is not None]
+    return Unfit(len(reasons), *reasons[0]) if reasons else None
 
 
 def _ended(attempt: AttemptRecord) -> LeaseVerdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -40,6 +41,10 @@ Action = Literal[
     "later_checkpoint",
     "wait_for_go",
     "no_result",
+    "disk_full",
+    "frozen",
+    "repeating",
+    "busy_disk",
 ]
 
 
@@ -92,6 +97,17 @@ def _act(action: Action, job: Job) -> None:
             while not (job.folder / "go").exists():
                 if job.stop.wait(0.02):
                     raise Stopped
+        case "frozen":
+            job.report("freezing", 0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "repeating":
+            while not job.stop.wait(0.02):
+                job.report("the same", 7, 9)
+            raise Stopped
+        case "busy_disk":
+            for _ in range(100):
+                (job.folder / "block").write_bytes(bytes(4 * 2**20))
+                time.sleep(0.03)
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)
@@ -144,5 +160,7 @@ def _end(action: Action) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "no_result":
             os._exit(0)
+        case "disk_full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case _:
             raise ValueError("the loss is not a number")

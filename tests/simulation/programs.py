@@ -77,6 +77,10 @@ class FakeChild:
         _write_result(self._module, folder, rng)
         return ProgramExit(ExitKind.SUCCEEDED, seconds, 1)
 
+    def transferred(self) -> int:
+        """No bytes are counted."""
+        return 0
+
     async def stop(self) -> None:
         """Ask the program to stop, as SIGTERM does."""
         self._stop.set()

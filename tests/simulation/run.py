@@ -155,6 +155,8 @@ def _patched(world: World, loop: VirtualLoop, seed: int) -> Iterator[None]:
         "infra.worker.folders.WorkerFolder": folders,
         "infra.worker.host.WorkerFolder": folders,
         "infra.worker.host.ChildPool": partial(FakeChildren, world),
+        "infra.worker.disk.Disks.write_problem": lambda _: None,
+        "infra.worker.gpus._nvml": lambda: None,
     }
     with ExitStack() as stack:
         for name, replacement in patches.items():

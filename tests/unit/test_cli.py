@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -13,13 +14,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import ByteSize
 from typer.testing import CliRunner
 
-from cli.doctor.checks import TRAIN_EXTRA
+from cli.doctor.checks import TRAIN_EXTRA, CheckState, unfit_worker_checks
+from cli.doctor.machine import worker_checks
 from cli.main import COMMANDS, app
 from cli.tasks.submission import FIELD_OF, body_of
 from contracts.http import ContinuousTaskRequest
+from infra.settings import Settings
 
 COMMAND_NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
 NOWHERE = "http://127.0.0.1:9"
@@ -143,7 +148,8 @@ def test_every_option_of_a_submission_has_a_field_that_takes_its_type() -> None:
     more = {"start": True, "start_in": 60.0, "stage": "pt", "method": "full", "epochs": 2.0, "arm": "none"}
     rows = {"label_budget": 5, "answers": "labels", "max_loss": 1.0, "tidy": True, "merge_spellings": True}
     answers = {"metric": "rouge_l", "max_new_tokens": 5}
-    given = task | numbers | more | rows | answers
+    limits = {"optimize_limit": 60.0, "train_limit": 7200.0, "evaluate_limit": 60.0, "stall_limit": 1800.0}
+    given = task | numbers | more | rows | answers | limits
     assert set(given) == set(FIELD_OF)
     mode, body = body_of(None, given, None)
     assert mode == "continuous"
@@ -274,6 +280,42 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.Monk
     assert "secret" not in result.output
     assert "set TREADLE_DATABASE_URL" in result.output
     assert "2 broken" in result.output
+
+
+def test_doctor_says_that_a_worker_here_would_take_no_commands(tmp_path: Path) -> None:
+    full = Settings(work_dir=tmp_path / "work", min_free_disk=ByteSize(2**62))
+    (check, _) = worker_checks(full)
+    assert check.state is CheckState.BROKEN
+    assert check.detail.startswith("a worker here takes no commands: it has ")
+    (check, _) = worker_checks(full.model_copy(update={"min_free_disk": 0}))
+    assert check.state is CheckState.FINE
+    assert not (tmp_path / "work").exists()
+
+
+async def test_doctor_lists_the_workers_that_told_control_that_they_are_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"phase": "train", "host": "h", "slots": 1, "busy": 0, "freeDisk": 5, "gpus": []}
+    workers = [{"workerId": "sick", "unfit": "has no room", **fields}, {"workerId": "well", "unfit": None, **fields}]
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=workers))
+    client = functools.partial(httpx.AsyncClient, transport=transport)
+    monkeypatch.setattr("cli.doctor.checks.httpx.AsyncClient", client)
+    (check,) = await unfit_worker_checks("http://127.0.0.1:1")
+    assert (check.state, check.detail) == (CheckState.BROKEN, "sick on h takes no commands: it has no room")
+
+
+def test_the_limits_of_a_submission_are_time_spans(refusing: Gateway) -> None:
+    limits = ["--train-limit", "2h", "--stall-limit", "30m"]
+    runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", *limits, "--url", refusing.url])
+
+    body = json.loads(refusing.received[0][1])
+    assert body["limits"] == {"train_seconds": 7200.0, "stall_seconds": 1800.0}
+
+
+@pytest.mark.parametrize("text", ["0s", "2", "soon", "-1h", "1.5h"])
+def test_a_limit_that_is_no_time_span_is_refused(text: str) -> None:
+    result = runner.invoke(app, ["submit", "--model", "m", "--dataset", "d", f"--train-limit={text}", "--url", NOWHERE])
+
+    assert result.exit_code == 2
+    assert "--train-limit" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "show", "replay", "purge"])

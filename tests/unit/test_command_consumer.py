@@ -221,3 +221,83 @@ async def test_a_worker_that_ends_accepts_an_answer_that_is_on_its_way() -> None
     pending.grant()
     await closing
     assert (pending.message.settled, len(pending.started)) == (["ack"], 1)
+
+
+class Refusing:
+    """A consumer whose worker may not claim; it records in which order things happen."""
+
+    def __init__(self) -> None:
+        self.bus = ManualBus()
+        self.fit = False
+        self.claims = 0
+        self.order: list[str] = []
+        self.slots = CommandConsumer(self.bus, QUEUE, self._claim, lambda _: None, 1, lambda: self.fit)
+
+    async def _claim(self, message: IncomingMessage) -> Attempt | None:
+        self.claims += 1
+        await message.ack()
+        return None
+
+    async def deliver(self) -> Message:
+        """Deliver one command to the present consumer, and wait until it is settled."""
+        handler, subscription = await asyncio.wait_for(self.bus.consumers.get(), 5)
+        message, requeue, cancel = Message(), Message._requeue, subscription.cancel
+
+        async def record_requeue() -> None:
+            self.order.append("requeue")
+            await requeue(message)
+
+        async def record_cancel() -> None:
+            self.order.append("detach")
+            await cancel()
+
+        message.incoming = IncomingMessage(b"{}", "m", "train", {}, None, None, False, message._ack, record_requeue)
+        subscription.cancel = record_cancel  # type: ignore[method-assign]
+        await handler(message.incoming)
+        return message
+
+
+async def test_a_worker_that_may_not_claim_detaches_before_it_requeues_the_command() -> None:
+    worker = Refusing()
+    worker.slots.open()
+    message = await worker.deliver()
+    assert (message.settled, worker.order, worker.claims) == (["requeue"], ["detach", "requeue"], 0)
+    assert not worker.slots.attached
+    await worker.slots.close()
+
+
+async def test_a_worker_that_may_not_claim_consumes_again_when_it_is_resumed() -> None:
+    worker = Refusing()
+    worker.slots.open()
+    await worker.deliver()
+    assert worker.bus.consumers.empty()
+    worker.fit = True
+    worker.slots.resume()
+    assert (await worker.deliver()).settled == ["ack"]
+    await worker.slots.close()
+
+
+async def test_a_worker_that_is_resumed_while_it_detaches_consumes_again() -> None:
+    worker = Refusing()
+    worker.slots.open()
+    _, subscription = await asyncio.wait_for(worker.bus.consumers.get(), 5)
+    subscription.may_end.clear()
+    suspending = asyncio.create_task(worker.slots.suspend())
+    await subscription.cancelling.wait()
+    worker.slots.resume()
+    subscription.may_end.set()
+    await suspending
+    await asyncio.wait_for(worker.bus.consumers.get(), 5)
+    await worker.slots.close()
+
+
+async def test_a_suspended_worker_does_not_consume_when_a_slot_becomes_free() -> None:
+    pending = PendingClaim()
+    await pending.begin()
+    pending.grant()
+    await pending.acknowledged()
+    await pending.slots.suspend()
+    pending.slots.free()
+    await asyncio.sleep(0.01)
+    assert pending.bus.consumers.empty()
+    await pending.slots.close()

@@ -22,6 +22,8 @@ from uuid import UUID
 import httpx
 import pytest
 import typer
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 import control.gateway
 from cli import client
@@ -147,7 +149,8 @@ def assert_harmless(written: str) -> None:
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.Request], httpx.Response]:
     """A gateway that answers every request with hostile text."""
     modules = [import_module(f"control.gateway.{each.name}") for each in iter_modules(control.gateway.__path__)]
-    routes = [route for each in modules if hasattr(each, "router") for route in each.router.routes]
+    routers = [each for module in modules for each in vars(module).values() if isinstance(each, APIRouter)]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
     def answer(request: httpx.Request) -> httpx.Response:
         path, method = request.url.path, request.method

@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.commands import EvaluateModel, OptimizeData, TrainModel
+from contracts.commands import EvaluateModel, OptimizeData, PhaseCommand, TrainModel
 from contracts.events import NextIteration
 from contracts.leases import LeaseVerdict
 from contracts.notices import notice
-from contracts.options import OptimizationOptions, StopRules
+from contracts.options import OptimizationOptions, StopRules, TimeLimits
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
 from control.machine.commands import next_iteration
 from control.machine.machine import (
     ALLOWED,
     LONGEST_BACKOFF,
+    MAX_UNFIT_FAILURES,
     NOTICES_KEPT,
     AttemptState,
     MachineEvent,
@@ -211,6 +212,81 @@ def test_a_lost_lease_is_tried_again_at_once() -> None:
     task = started()
     step = advance(task, lost(task))
     assert (step.messages[0].delay, step.ended_as, step.task.attempt) == (0.0, AttemptState.LOST, 2)
+
+
+def test_a_failure_by_the_machines_fault_spends_no_budget() -> None:
+    step = advance(started(max_failures=0), failed(started(), FailureKind.WORKER_UNFIT))
+    assert (step.task.status, step.task.failures, step.task.attempt) == (TaskStatus.OPTIMIZING, 0, 2)
+    assert step.ended_as is AttemptState.FAILED
+
+
+def test_a_failure_by_the_machines_fault_is_tried_again_later_each_time() -> None:
+    task, delays = started(), []
+    for _ in range(MAX_UNFIT_FAILURES):
+        step = advance(task, failed(task, FailureKind.WORKER_UNFIT))
+        delays.append(step.messages[0].delay)
+        task = step.task
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, LONGEST_BACKOFF]
+
+
+def test_many_failures_in_a_row_by_the_machines_fault_spend_the_budget_in_the_end() -> None:
+    task = started(max_failures=1)
+    for _ in range(MAX_UNFIT_FAILURES + 1):
+        task = advance(task, failed(task, FailureKind.WORKER_UNFIT)).task
+    assert (task.status, task.failures) == (TaskStatus.OPTIMIZING, 1)
+    task = advance(task, failed(task, FailureKind.WORKER_UNFIT)).task
+    assert (task.status, task.reason) == (TaskStatus.FAILED, "worker_unfit")
+
+
+def test_another_end_of_an_attempt_ends_the_row_of_the_machines_faults() -> None:
+    task = started(max_failures=100)
+    for _ in range(3):
+        for _ in range(MAX_UNFIT_FAILURES):
+            task = advance(task, failed(task, FailureKind.WORKER_UNFIT)).task
+        task = advance(task, failed(task)).task
+    assert (task.failures, task.unfit_failures) == (3, 0)
+
+
+def test_a_new_phase_may_meet_as_many_faults_of_machines() -> None:
+    task = started()
+    for _ in range(MAX_UNFIT_FAILURES):
+        task = advance(task, failed(task, FailureKind.WORKER_UNFIT)).task
+    assert advance(task, completed(task)).task.unfit_failures == 0
+    drained = advance(advance(task, pause()).task, completed(task)).task
+    assert drained.unfit_failures == 0
+
+
+def test_a_machines_fault_while_paused_spends_no_budget() -> None:
+    task = advance(started(), pause()).task
+    step = advance(task, failed(task, FailureKind.WORKER_UNFIT))
+    assert (step.task.status, step.task.failures, step.messages) == (TaskStatus.SUSPENDED, 0, ())
+
+
+@pytest.mark.parametrize("kind", [FailureKind.WORKER_UNFIT, FailureKind.TIMED_OUT, FailureKind.STALLED])
+def test_an_attempt_that_its_worker_ended_goes_on_from_its_checkpoint(kind: FailureKind) -> None:
+    training = complete(started(), 1)
+    step = advance(training, failed(training, kind, checkpoint="models/a1/checkpoint-5"))
+    command = step.messages[0].message
+    assert isinstance(command, TrainModel)
+    assert command.resume_from == "models/a1/checkpoint-5"
+
+
+@pytest.mark.parametrize("kind", [FailureKind.TIMED_OUT, FailureKind.STALLED])
+def test_an_attempt_that_exceeds_a_limit_spends_the_budget(kind: FailureKind) -> None:
+    task = started(max_failures=0)
+    assert advance(task, failed(task, kind)).task.status is TaskStatus.FAILED
+
+
+def test_each_command_has_the_limit_of_its_phase() -> None:
+    limits = TimeLimits(optimize_seconds=1, train_seconds=2, evaluate_seconds=3, stall_seconds=None)
+    task, found = new_task(limits=limits), []
+    for event in (start(task), *[None] * 2):
+        step = advance(task, event or completed(task))
+        command = step.messages[0].message
+        assert isinstance(command, PhaseCommand)
+        found.append((command.time_limit, command.stall_limit))
+        task = step.task
+    assert found == [(1.0, None), (2.0, None), (3.0, None)]
 
 
 def test_failures_beyond_the_budget_fail_the_task_with_the_last_reason() -> None:

@@ -24,7 +24,7 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import AttemptKey, FailureKind, PauseMode, Phase
-from control.machine.machine import MachineEvent, advance
+from control.machine.machine import MAX_UNFIT_FAILURES, MachineEvent, advance
 from control.machine.task import IllegalTransition, Task
 from tests.build import completed, failed, fold, lost, new_task, paused, request_id
 
@@ -46,6 +46,7 @@ ENDINGS: dict[str, Callable[[Task], MachineEvent]] = {
     "failed": failed,
     "bad_input": lambda task: failed(task, FailureKind.BAD_INPUT),
     "out_of_memory": lambda task: failed(task, FailureKind.OUT_OF_MEMORY),
+    "worker_unfit": lambda task: failed(task, FailureKind.WORKER_UNFIT),
     "paused": paused,
     "lost": lost,
 }
@@ -59,7 +60,7 @@ class Reference:
         self.place: Phase | str | None = None
         self.suspended = False
         self.ended: str | None = None
-        self.iteration = self.failures = 0
+        self.iteration = self.failures = self.unfit = 0
         self.issued: Counter[tuple[int, Phase | str | None]] = Counter()
         self.attempt_active = False
         self.notices: dict[tuple[int, Phase], str] = {}
@@ -113,7 +114,8 @@ class Reference:
             case "paused":
                 self._issue_attempt()
             case _:
-                self.failures += 1
+                self.unfit = self.unfit + 1 if ending == "worker_unfit" else 0
+                self.failures += not 1 <= self.unfit <= MAX_UNFIT_FAILURES
                 final = ending == "bad_input" or self.failures > self.budget
                 self._end("FAILED") if final and not self.suspended else self._issue_attempt()
         return True
@@ -133,7 +135,7 @@ class Reference:
         self._enter(Phase.OPTIMIZE)
 
     def _enter(self, place: Phase | str | None) -> None:
-        self.place, self.failures = place, 0
+        self.place, self.failures, self.unfit = place, 0, 0
         self._issue_attempt()
 
     def _issue_attempt(self) -> None:

@@ -1,5 +1,6 @@
 """The child process's side of a program, called directly in this process."""
 
+import errno
 import json
 import signal
 import threading
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from contracts.tasks import FailureKind
 from infra.child import program
 from infra.child.outcome import Failure
-from infra.child.program import FAILED, STOPPED, Job
+from infra.child.program import FAILED, STOPPED, UNFIT, Job
 from tests.programs import scripted
 from tests.programs.scripted import Action, Spec
 
@@ -57,6 +59,33 @@ def test_the_number_of_accelerators_is_written_after_a_failure_too(tmp_path: Pat
 def test_a_fault_is_left_to_crash(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a number"):
         run(tmp_path, "crash")
+
+
+def test_a_full_disk_is_the_machines_fault(tmp_path: Path) -> None:
+    assert run(tmp_path, "disk_full") == FAILED
+    failure = Failure.model_validate_json((tmp_path / "error.json").read_bytes())
+    assert failure.failure is FailureKind.WORKER_UNFIT
+    assert failure.message == "OSError: [Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize("action", ["disk_full", "write", "bad_input"])
+def test_a_reason_that_cannot_be_written_has_its_own_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    (tmp_path / "spec.json").write_text(Spec(actions=[action]).model_dump_json())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert program.run("scripted", tmp_path, scripted) == UNFIT  # type: ignore[arg-type]  # as above
+
+
+def test_a_program_that_cannot_be_imported_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "die_with_parent", lambda: None)
+    monkeypatch.setattr(program, "reserve_stdout", lambda: None)
+    assert program.main(["tests.programs.needs_a_package"]) == UNFIT
 
 
 def test_a_program_that_stops_on_request_has_its_own_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

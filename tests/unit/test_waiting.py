@@ -13,7 +13,7 @@ from contracts.waiting import WaitingReason, WaitingView
 from control.gateway.waiting import waiting
 from control.machine.machine import AttemptState, advance
 from control.machine.task import Task
-from control.store.values import AttemptRecord, Pause, WaitContext
+from control.store.values import AttemptRecord, Pause, Unfit, WaitContext
 from tests.build import (
     TASK,
     cancel,
@@ -122,6 +122,31 @@ def test_busy_workers_are_counted() -> None:
     view = why(task, wait_context(attempt_record(task), workers=2, slots=4, free=0))
     assert view.reason is WaitingReason.NO_FREE_SLOT
     assert view.sentence == "no trainer has a free slot (workers: 2, slots: 4)"
+
+
+def test_unfit_workers_are_the_reason_if_no_other_is_there() -> None:
+    task = complete(started(), 1)
+    unfit = Unfit(3, "gpu-7", "has 12.0 MiB free in /var/lib/treadle, needs 1.0 GiB")
+    view = why(task, wait_context(attempt_record(task), workers=0, slots=0, free=0, unfit=unfit))
+    assert view.reason is WaitingReason.WORKERS_UNFIT
+    assert view.sentence == (
+        "no trainer can take it: worker gpu-7 has 12.0 MiB free in /var/lib/treadle, needs 1.0 GiB "
+        "(2 more are unfit too; see `treadle doctor`)"
+    )
+
+
+def test_unfit_workers_are_told_beside_busy_ones() -> None:
+    task = complete(started(), 1)
+    context = wait_context(attempt_record(task), workers=2, slots=4, free=0, unfit=Unfit(1, "gpu-7", "rests for 10 s"))
+    view = why(task, context)
+    assert view.reason is WaitingReason.NO_FREE_SLOT
+    assert view.sentence.endswith("; unfit workers: 1, such as gpu-7, which rests for 10 s")
+
+
+def test_an_unfit_worker_is_no_reason_while_another_is_free() -> None:
+    task = complete(started(), 1)
+    view = why(task, wait_context(attempt_record(task), unfit=Unfit(1, "gpu-7", "rests for 10 s")))
+    assert view.reason is WaitingReason.ON_ITS_WAY
 
 
 def test_a_command_is_on_its_way_if_a_worker_is_free() -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from contracts.notices import Notice, notice
 from contracts.options import Stage
 from contracts.rows import Row
+from infra.child.program import Job
 from infra.errors import BadInput
 from infra.models.chat_format import ChatFormat, Ids, Refusal, Rendered, Rule
 from infra.row_files import read_rows
@@ -78,16 +79,21 @@ def training_rows(path: Path) -> list[Row]:
 
 
 def make_examples(
-    rows: Sequence[Row], chat: ChatFormat, limit: RowLimit | None = None, stage: Stage = Stage.SFT
+    rows: Sequence[Row],
+    chat: ChatFormat,
+    limit: RowLimit | None = None,
+    stage: Stage = Stage.SFT,
+    job: Job | None = None,
 ) -> Examples:
     """Make an example of each row that can be trained on.
 
     In stage `pt` rows may have any length, and every token is scored, unless the row has an answer that is not to be
-    learnt. Raises BadInput or BadConfiguration if most rows cannot be trained on.
+    learnt. Progress is reported to `job`. Raises BadInput or BadConfiguration if most rows cannot be trained on.
     """
     made = Examples([], SetAside(limit))
     max_length = limit.tokens if limit and stage is Stage.SFT else None
-    for batch in _batched(rows):
+    batches = list(_batched(rows))
+    for batch in job.track(batches, "preparing rows", len(batches)) if job else batches:
         for row, tokens in zip(batch, chat.render(batch, max_length), strict=True):
             _add(made, row, tokens, stage)
     made.set_aside.require_most(len(rows))

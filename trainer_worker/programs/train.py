@@ -72,7 +72,7 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     )
     chat = ChatFormat(tokenizer, known_tokens(model))
     check_rank(hyper, model.config)
-    examples = _examples(rows, chat, row_limit(hyper, model.config), spec)
+    examples = _examples(rows, chat, row_limit(hyper, model.config), spec, job)
 
     model = prepare(model, hyper)
     if hyper.method is Method.LORA:
@@ -88,9 +88,9 @@ def _train(spec: Spec, job: Job) -> TrainResult:
     return result
 
 
-def _examples(rows: list[Row], chat: ChatFormat, limit: RowLimit, spec: Spec) -> Examples:
+def _examples(rows: list[Row], chat: ChatFormat, limit: RowLimit, spec: Spec, job: Job) -> Examples:
     """Make one example of each conversation, or in stage `pt` pack all texts and rendered conversations into blocks."""
-    examples = make_examples(rows, chat, limit, spec.hyperparameters.stage)
+    examples = make_examples(rows, chat, limit, spec.hyperparameters.stage, job)
     if spec.hyperparameters.stage is Stage.PT:
         return replace(examples, items=list(pack(examples.items, limit.tokens, chat.eos, spec.seed)))
     return examples
