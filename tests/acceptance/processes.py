@@ -23,10 +23,14 @@ def environment(settings: Settings, **more: object) -> dict[str, str]:
     """The environment variables that give another process the values of `settings`."""
     values = settings.model_dump()
     plain_values = {name: getattr(value, "get_secret_value", lambda v=value: v)() for name, value in values.items()}
-    variables = {f"TREADLE_{name.upper()}": str(v) for name, v in {**plain_values, **more}.items() if v is not None}
+    variables = {f"TREADLE_{name.upper()}": _text(v) for name, v in {**plain_values, **more}.items() if v is not None}
     variables.pop("TREADLE_MODELS", None)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
     return {**inherited, **variables}
+
+
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 class Service:

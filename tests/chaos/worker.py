@@ -53,7 +53,11 @@ def _optimized(command: OptimizeData, finished: Finished) -> DataOptimized:
         dataset_id=optimized_dataset_id(key.task_id, key.iteration, key.attempt), prefix=command.output
     )
     return DataOptimized(
-        **_common_fields(finished), dataset=dataset, splits=command.output, rows=1, size=_size(finished)
+        **_common_fields(finished),
+        dataset=dataset,
+        splits=command.splits or command.output,
+        rows=1,
+        size=_size(finished),
     )
 
 
