@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attack import facts, messages, models, origin, secrets, text, topology, waits
+from tests.attack import accounts, facts, machine, messages, models, openapi, origin, secrets, text, topology, waits
 from tests.attack.run import Classes
 
 CLASSES: Classes = {
@@ -18,6 +18,12 @@ CLASSES: Classes = {
         facts.a_forged_checkpoint,
         facts.forged_progress_from_the_future,
         facts.a_thousand_forged_events_of_a_finished_task,
+    ),
+    "accounts": (
+        accounts.a_client_that_publishes_and_reads_everywhere,
+        accounts.workers_that_forge_the_facts_of_other_phases,
+        accounts.accounts_that_change_the_topology,
+        accounts.accounts_that_speak_in_the_name_of_others,
     ),
     "waits": (
         waits.uploads_that_stall,
@@ -43,11 +49,22 @@ CLASSES: Classes = {
         models.folders_with_code,
         models.names_that_are_no_names,
     ),
+    "machine": (
+        machine.a_worker_whose_disk_is_full,
+        machine.a_worker_whose_disk_is_read_only,
+        machine.a_program_that_exceeds_its_time_limit,
+        machine.a_program_that_reports_nothing,
+    ),
     "topology": (
         topology.every_queue_deleted,
         topology.every_binding_removed,
         topology.exchanges_deleted,
         topology.a_queue_of_commands_deleted_while_poison_arrives,
+    ),
+    "openapi": (
+        openapi.generated_requests_for_every_operation,
+        openapi.documents_that_no_parser_agrees_on,
+        openapi.paths_and_queries_at_random,
     ),
     "secrets": (
         secrets.passwords_in_answers,

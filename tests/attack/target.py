@@ -93,17 +93,11 @@ class Target:
         await self.bus.listen(CLAIMS.name, "claim", read)
         return seen
 
-    async def submit(self, *, seconds: float = 0.0, name: str = "honest") -> UUID:
-        """Submit a task whose first phase takes at least `seconds`; return its id once it is acknowledged."""
-        body = StandardTaskRequest(
-            task_name=name,
-            model_name="/models/none",
-            dataset_id=self.dataset,
-            user_id=USER,
-            seed=_seed(seconds),
-            max_failures=100,
-            auto_start=True,
-        )
+    async def submit(self, *, seconds: float = 0.0, name: str = "honest", **more: Any) -> UUID:
+        """Submit a task whose training takes at least `seconds`; return its id once it is acknowledged."""
+        fixed = {"model_name": "/models/none", "dataset_id": self.dataset, "user_id": USER, "auto_start": True}
+        options = {"seed": _seed(seconds), "max_failures": 100, **more}
+        body = StandardTaskRequest(task_name=name, **fixed, **options)
         request = CreateTask(task=body)
         message = OutgoingMessage(TASKS.name, request.kind, encode(request), str(request.message_id))
         reply = decode(await self.bus.request(message, timeout=RECOVERY), SubmissionAccepted, SubmissionRefused)

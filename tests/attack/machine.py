@@ -1,0 +1,101 @@
+"""Machines that break and programs that never end."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from contracts.tasks import Phase
+from tests.acceptance.processes import environment
+from tests.attack.target import RECOVERY, Target, require
+from tests.chaos.processes import Service
+from tests.eventually import eventually
+
+DISK, MINIMUM = 8 * 2**20, 4 * 2**20
+"""Bytes of the small disk, and of the room that its worker needs."""
+TASKS = 5
+
+
+async def a_worker_whose_disk_is_full(target: Target) -> int:
+    """It takes nothing while its disk is full, says so, and comes back by itself."""
+    folder = target.folder / "full-disk"
+    async with _small_disk(folder):
+        filler = folder / "filler"
+        filler.write_bytes(b"x" * (DISK - MINIMUM // 2))
+        async with _worker(target, "full-disk", folder, min_free_disk=MINIMUM):
+            await eventually(lambda: _unfit(target, "full-disk", True), "the worker to report its disk", RECOVERY)
+            await _completed(target, "full-disk")
+            filler.unlink()
+            await eventually(lambda: _unfit(target, "full-disk", False), "the worker to come back", RECOVERY)
+    return TASKS
+
+
+async def a_worker_whose_disk_is_read_only(target: Target) -> int:
+    """The disk becomes read-only while the worker runs."""
+    folder = target.folder / "read-only"
+    async with _small_disk(folder), _worker(target, "read-only", folder, min_free_disk=1):
+        await eventually(lambda: _unfit(target, "read-only", False), "the worker to start", RECOVERY)
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
+        await eventually(lambda: _unfit(target, "read-only", True), "the worker to report its disk", RECOVERY)
+        await _completed(target, "read-only")
+    return TASKS
+
+
+async def a_program_that_exceeds_its_time_limit(target: Target) -> int:
+    """A training that takes longer than its task allows."""
+    task = await target.submit(seconds=4.0, limits={"train_seconds": 1.0}, max_failures=0)
+    state = await target.ended(task)
+    require((state["status"], state["reason"]) == ("FAILED", "timed_out"), f"it ended {state['reason']}")
+    return 1
+
+
+async def a_program_that_reports_nothing(target: Target) -> int:
+    """A training without progress for longer than its task allows."""
+    task = await target.submit(seconds=4.0, limits={"stall_seconds": 1.0}, max_failures=0)
+    state = await target.ended(task)
+    require((state["status"], state["reason"]) == ("FAILED", "stalled"), f"it ended {state['reason']}")
+    return 1
+
+
+async def _completed(target: Target, sick: str) -> None:
+    """Require that good tasks complete, and that the sick worker ran no attempt of them."""
+    tasks = [await target.submit() for _ in range(TASKS)]
+    for task in tasks:
+        state = await target.ended(task)
+        require(state["status"] == "COMPLETED", f"a good task ended {state['status']}")
+        workers = [attempt["worker_id"] for attempt in await target.attempts(task)]
+        require(sick not in workers, f"the worker {sick} took a command")
+
+
+async def _unfit(target: Target, worker: str, unfit: bool) -> bool:
+    rows = await target.database.fetch("SELECT unfit FROM workers WHERE worker_id = $1", worker)
+    return any((row["unfit"] is not None) is unfit for row in rows)
+
+
+@asynccontextmanager
+async def _worker(target: Target, name: str, folder: Path, **more: object) -> AsyncIterator[None]:
+    """One more optimizer, with its files in `folder`."""
+    settings = target.servers.settings()
+    environ = environment(settings, worker_id=name, work_dir=folder / "work", **more)
+    command = [sys.executable, "-m", "tests.chaos.worker", Phase.OPTIMIZE.value]
+    service = Service(name, command, environ, target.folder)
+    service.start()
+    try:
+        yield
+    finally:
+        service.end()
+        await asyncio.to_thread(service.join)
+
+
+@asynccontextmanager
+async def _small_disk(folder: Path) -> AsyncIterator[None]:
+    await asyncio.to_thread(folder.mkdir)
+    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", folder], check=True)
