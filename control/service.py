@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from control.apply.applier import Applier, EventOutcome
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
+from control.consumers.claims_probe import why_claims_are_unanswered
 from control.consumers.event_consumer import EventConsumer
 from control.consumers.lease_server import LeaseServer
 from control.consumers.progress_hub import ProgressHub
@@ -22,7 +24,7 @@ from control.telemetry.change_tracer import ChangeTracer
 from control.telemetry.gauges import Gauges
 from control.telemetry.metrics import Metrics
 from control.telemetry.spans import headers_for
-from infra.bus.port import Bus, Subscription
+from infra.bus.port import Bus, BusUnavailable, Subscription
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
@@ -112,6 +114,7 @@ class Control:
             missing[f"loop:{task.name}"] = LOOP_FAILING
         if self._submission_consumer is not None and not await self._submission_consumer.attached():
             missing["consumer:submissions"] = NOT_ATTACHED
+        missing |= await self._bus_problems()
         try:
             await self.parts.store.now()
         except StoreUnavailable as error:
@@ -121,6 +124,16 @@ class Control:
         except (ObjectStoreUnavailable, ObjectRefused) as error:
             missing["object_store"] = str(error)
         return missing
+
+    async def _bus_problems(self) -> dict[str, str]:
+        """What is missing at the broker, and why claims are not answered."""
+        try:
+            missing, unanswered = await asyncio.gather(
+                self.parts.bus.missing(), why_claims_are_unanswered(self.parts.bus)
+            )
+        except BusUnavailable as error:
+            return {"broker": str(error)}
+        return dict(missing) | ({"claims": unanswered} if unanswered else {})
 
 
 def _submission_consumer_of(parts: ControlParts, submissions: Submissions) -> SubmissionConsumer:

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-import structlog
-
-from contracts.errors import UndecodableMessage
 from contracts.progress import PhaseProgress
 from contracts.topology import PROGRESS
 from contracts.wire import decode
@@ -19,8 +16,6 @@ from infra.bus.port import Bus, IncomingMessage, Subscription
 
 CAPACITY = 10_000
 """Tasks whose latest progress is stored; the task with the oldest update is dropped first."""
-
-log = structlog.get_logger(__name__)
 
 
 class Watcher:
@@ -103,11 +98,8 @@ class ProgressHub:
                 watch.wake(close=True)
 
     async def _receive(self, message: IncomingMessage) -> None:
-        """Store the progress in a message; an undecodable message is dropped, because progress is not essential."""
-        try:
-            self.report(decode(message.body, PhaseProgress))
-        except UndecodableMessage as error:
-            log.debug("progress_dropped", reason=error.reason)
+        """Store the progress in a message. Raises UndecodableMessage."""
+        self.report(decode(message.body, PhaseProgress))
 
 
 def _is_older(new: PhaseProgress, existing: PhaseProgress) -> bool:

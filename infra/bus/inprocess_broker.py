@@ -71,6 +71,8 @@ class InProcessBroker:
             queue.name,
             dead_letter if queue.dead_letters else _drop,
             delivery_limit=DELIVERY_LIMIT if queue.dead_letters else None,
+            max_length=queue.max_length,
+            expires=queue.expires,
         )
         self._bind(queue.exchange, queue.binding, queue.name)
 

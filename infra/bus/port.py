@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from contracts.errors import TreadleError
+from contracts.errors import PartUnavailable, TreadleError
+from infra.bus.poison import Poison
 
 
-class PublishFailed(TreadleError):
+class PublishFailed(PartUnavailable):
     """The bus did not confirm a message; publishing it again is safe."""
 
 
@@ -62,7 +63,10 @@ class IncomingMessage:
 
 
 Handler = Callable[[IncomingMessage], Awaitable[None]]
-"""Handles a message and settles it itself; it is cancelled when the bus loses the delivery or is closed."""
+"""Handles a message and settles it itself; it is cancelled when the bus loses the delivery or is closed.
+
+`infra.bus.handling` says what happens if it raises.
+"""
 
 
 class Subscription(Protocol):
@@ -84,6 +88,11 @@ class Bus(Protocol):
     @property
     def name(self) -> str:
         """The adapter: "rabbitmq" or "in-process"."""
+        ...
+
+    @property
+    def poison(self) -> Poison:
+        """The messages that the consumers of this process could not handle."""
         ...
 
     async def start(self) -> None:
@@ -109,7 +118,7 @@ class Bus(Protocol):
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Run `handler` for each message of a private, bounded queue, which is deleted with this bus.
 
-        Messages are handled one at a time, and the bus acknowledges them after the handler returns or raises.
+        Messages are handled one at a time, and the bus acknowledges them after the handler returns.
         """
         ...
 
@@ -124,6 +133,10 @@ class Bus(Protocol):
         """The number of messages ready in a shared queue. Raises BusUnavailable."""
         ...
 
+    async def missing(self) -> Mapping[str, str]:
+        """The parts of the topology that do not exist now, by name, each with a sentence. Raises BusUnavailable."""
+        ...
+
     def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
         """The oldest `limit` ready messages of a shared queue, reserved for the caller during the block.
 
@@ -132,5 +145,5 @@ class Bus(Protocol):
         ...
 
 
-class BusUnavailable(TreadleError):
+class BusUnavailable(PartUnavailable):
     """The bus cannot be reached or refuses the request; the text says why."""

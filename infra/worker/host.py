@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
 
-from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed
 from contracts.leases import AttemptSignal, WorkerState
 from contracts.topology import PHASE_QUEUES, SIGNALS
@@ -54,7 +52,7 @@ class WorkerHost:
         self._jobs = self._jobs_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
-        self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable)
+        self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable, bus.poison)
         queue = PHASE_QUEUES[worker.phase].name
         self._commands = CommandConsumer(bus, queue, self._claim_handler.claim, self._start, settings.worker_slots)
         self._attempts: list[Attempt] = []
@@ -175,11 +173,10 @@ class WorkerHost:
 
     async def _on_signal(self, message: IncomingMessage) -> None:
         """Apply a signal at once; the answer to the next heartbeat has the same verdict."""
-        with suppress(UndecodableMessage):
-            signal = decode(message.body, AttemptSignal)
-            for attempt in (*self._claim_handler.attempts, *self._attempts):
-                if attempt.key == signal.key:
-                    attempt.on_verdict(signal.verdict)
+        signal = decode(message.body, AttemptSignal)
+        for attempt in (*self._claim_handler.attempts, *self._attempts):
+            if attempt.key == signal.key:
+                attempt.on_verdict(signal.verdict)
 
     def _track(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)

@@ -17,7 +17,7 @@ from contracts.submissions import AnySubmission, SubmissionAccepted, SubmissionR
 from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from control.apply.submissions import Submissions
 from control.consumers.submissions.handlers import SubmissionHandler, decode_submission
-from control.consumers.submissions.settling import SettlingMiddleware, SubmissionSettler
+from control.consumers.submissions.settling import PREFETCH, SettlingMiddleware, SubmissionSettler
 from infra.bus.port import Bus, BusUnavailable
 from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
@@ -28,7 +28,6 @@ from infra.telemetry import Tracing
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
-PREFETCH = 256
 STOP_TIMEOUT = 5.0
 """Seconds for submissions in progress to finish when the consumer stops."""
 

@@ -1,38 +1,67 @@
-"""Declares the topology of `contracts.topology` on RabbitMQ 3.10 to 4.x; declaring it again changes nothing."""
+"""Declares the topology of `contracts.topology` on RabbitMQ 3.10 to 4.x, and again whenever a part of it is missing."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 
 from contracts.topology import (
+    CLAIMS_QUEUE,
     DEAD,
+    DEAD_QUEUE,
     DELIVERY_LIMIT,
     EXCHANGES,
     PRIVATE_QUEUE_LENGTH,
     QUEUES,
+    Exchange,
     Queue,
     QueueKind,
 )
 from infra.bus.port import BusUnavailable
+from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
+from infra.log_limit import LogLimit
 
 UNLIMITED_DELIVERIES = 2**31 - 1
 """Since 4.0 a quorum queue has a default limit of 20 and then drops the message; dead letters must be kept."""
 DECLARE_TIMEOUT = 10.0
 """Seconds."""
+MIN_RESTORE_INTERVAL = 1.0
+"""Seconds between two declarations, if messages cannot be routed although the topology is declared."""
+FORMER_ARGUMENTS: dict[str, dict[str, Any]] = {
+    CLAIMS_QUEUE.name: {"x-queue-type": "classic"},
+    DEAD_QUEUE.name: {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES},
+}
+"""The arguments that an earlier version declared. Such a queue is accepted until it can be replaced."""
 
-QUEUES_BY_NAME = {queue.name: queue for queue in QUEUES}
-_EXCHANGE_KINDS = {exchange.name: exchange.kind for exchange in EXCHANGES}
+_EXCHANGES_BY_NAME = {exchange.name: exchange for exchange in EXCHANGES}
+
+log = structlog.get_logger(__name__)
+OpenChannel = Callable[[], AbstractAsyncContextManager[AbstractChannel]]
+"""Opens a channel during a block."""
 
 
 def arguments(queue: Queue) -> dict[str, Any]:
     """The arguments of a shared queue; the broker refuses a later declaration with other arguments."""
+    limits = {
+        "x-message-ttl": None if queue.expires is None else int(queue.expires * 1000),
+        "x-max-length": queue.max_length,
+        "x-max-length-bytes": queue.max_bytes,
+        "x-overflow": None if queue.max_length is None else "drop-head",
+    }
+    limited = {name: value for name, value in limits.items() if value is not None}
     if queue.kind is QueueKind.CLASSIC:
-        return {"x-queue-type": "classic"}
+        return {"x-queue-type": "classic", **limited}
     if not queue.dead_letters:
-        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES}
+        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES, **limited}
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
@@ -42,35 +71,160 @@ def arguments(queue: Queue) -> dict[str, Any]:
     }
 
 
-async def declare_topology(channel: AbstractChannel) -> None:
-    """Declare every exchange, queue and binding. Raises BusUnavailable if one exists with other arguments."""
-    for exchange in EXCHANGES:
-        await _declare_exchange(channel, exchange.name)
-    for queue in QUEUES:
-        await _declare_queue(channel, queue)
+class Topology:
+    """The exchanges, queues and bindings of one broker; declaring what exists changes nothing."""
+
+    def __init__(self, channel: OpenChannel) -> None:
+        self._channel = channel
+        self._lock = asyncio.Lock()
+        self._declared_at = 0.0
+        self._log_limit = LogLimit()
+        self._refused: set[str] = set()
+        """What the account of this process may not declare; another process declares it."""
+        self.outdated: set[str] = set()
+        """Queues that have FORMER_ARGUMENTS."""
+        self.problem: str | None = None
+        """Why the last declaration failed."""
+
+    async def declare(self) -> None:
+        """Declare every exchange, queue and binding. Raises BusUnavailable if one exists with other arguments."""
+        started = time.monotonic()
+        items: deque[Exchange | Queue] = deque((*EXCHANGES, *QUEUES))
+        while items:
+            async with self._channel() as channel:
+                await self._declare_until_refused(channel, items)
+        self._declared_at, self.problem = started, None
+
+    async def restore(self, since: float = 0.0) -> bool:
+        """Declare it again, unless that was done after `since`, a time of the monotonic clock.
+
+        Returns whether it has been declared after `since`; if not, it failed, or it did not help a moment ago.
+        """
+        async with self._lock:
+            if since and self._declared_at >= since:
+                return True
+            if since and time.monotonic() - self._declared_at < MIN_RESTORE_INTERVAL:
+                return False
+            try:
+                async with call_timeout():
+                    await self.declare()
+            except (*BROKER_ERRORS, BusUnavailable) as error:
+                self.problem = str(error) or type(error).__name__
+                if self._log_limit.skipped("failed") is not None:
+                    log.warning("topology_not_restored", error=self.problem)
+                return False
+            return True
+
+    async def missing(self) -> dict[str, str]:
+        """The exchanges and queues that do not exist now, each with a sentence. A binding cannot be looked up."""
+        items: deque[Exchange | Queue] = deque((*EXCHANGES, *QUEUES))
+        missing = {}
+        while items:
+            async with self._channel() as channel:
+                absent = await _first_absent(channel, items)
+            if absent is not None:
+                kind = "exchange" if isinstance(absent, Exchange) else "queue"
+                missing[f"{kind}:{absent.name}"] = f"the {kind} does not exist; it is being declared again"
+        return missing
+
+    async def queue(self, channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+        """Declare one shared queue and its exchange, in case the broker lost its data before a reconnection."""
+        if queue.name in self._refused:
+            return await channel.get_queue(queue.name, ensure=False)
+        if queue.exchange not in self._refused:
+            await _declare_exchange(channel, queue.exchange)
+        return await self._declare_queue(channel, queue)
+
+    async def private_queue(self, channel: AbstractChannel, exchange: str, binding: str) -> AbstractQueue:
+        """Declare a bounded queue that is deleted with its consumer; the broker generates a new name each time.
+
+        With a fixed name, the queue would stay locked until the broker notices that the old connection is lost.
+        """
+        queue = await channel.declare_queue(
+            "",
+            exclusive=True,
+            auto_delete=True,
+            arguments={"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"},
+            timeout=DECLARE_TIMEOUT,
+        )
+        await self.bind_private(channel, queue.name, exchange, binding)
+        return queue
+
+    async def bind_private(self, channel: AbstractChannel, queue: str, exchange: str, binding: str) -> None:
+        """Declare the exchange, and bind a private queue to it; a binding that exists stays as it is."""
+        if exchange not in self._refused:
+            await _declare_exchange(channel, exchange)
+        underlay = await channel.get_underlay_channel()
+        await underlay.queue_bind(queue, exchange, binding, timeout=DECLARE_TIMEOUT)
+
+    async def replace_outdated(self) -> None:
+        """Replace the queues that an earlier version declared, if they are empty. Raises BusUnavailable."""
+        for name in sorted(self.outdated):
+            async with self._channel() as channel:
+                if (await look_up(channel, name)).declaration_result.message_count == 0:
+                    await channel.queue_delete(name)
+                    self.outdated.discard(name)
+        await self.declare()
+
+    async def _declare_until_refused(self, channel: AbstractChannel, items: deque[Exchange | Queue]) -> None:
+        """Declare the items and remove them from `items`; return early if the broker has closed the channel."""
+        while items:
+            item = items[0]
+            try:
+                await self._declare(channel, item)
+            except ChannelAccessRefused:
+                self._refused.add(item.name)
+                log.info("declaration_not_permitted", name=item.name)
+                items.popleft()
+                return
+            except QueueMismatch:
+                if not isinstance(item, Queue) or not await self._accept_former(item):
+                    raise
+                return
+            items.popleft()
+
+    async def _declare(self, channel: AbstractChannel, item: Exchange | Queue) -> None:
+        if item.name in self._refused:
+            return
+        if isinstance(item, Exchange):
+            await _declare_exchange(channel, item.name)
+        else:
+            await self._declare_queue(channel, item)
+
+    async def _declare_queue(self, channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+        current = FORMER_ARGUMENTS[queue.name] if queue.name in self.outdated else arguments(queue)
+        declared = await _declare_with(channel, queue, current)
+        await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT)
+        return declared
+
+    async def _accept_former(self, queue: Queue) -> bool:
+        """Whether a queue has the arguments of an earlier version. One without value is deleted, if no one uses it."""
+        if queue.name not in FORMER_ARGUMENTS or queue.name in self.outdated:
+            self.outdated.discard(queue.name)
+            return False
+        try:
+            async with self._channel() as channel:
+                await _declare_with(channel, queue, FORMER_ARGUMENTS[queue.name])
+                if queue.kind is QueueKind.CLASSIC:
+                    await channel.queue_delete(queue.name, if_unused=True)
+                    return True
+        except QueueMismatch:
+            return False
+        except ChannelPreconditionFailed:
+            log.info("outdated_queue_in_use", queue=queue.name)
+        self.outdated.add(queue.name)
+        log.warning("queue_is_outdated", queue=queue.name, fix="empty it, then run `treadle topology apply`")
+        return True
 
 
-async def declare_shared(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
-    """Declare one shared queue and its exchange, in case the broker lost its data before a reconnection."""
-    await _declare_exchange(channel, queue.exchange)
-    return await _declare_queue(channel, queue)
+class QueueMismatch(BusUnavailable):
+    """An exchange or a queue exists with other arguments."""
 
-
-async def declare_private(channel: AbstractChannel, exchange: str, binding: str) -> AbstractQueue:
-    """Declare a bounded queue that is deleted with its consumer; the broker generates a new name each time.
-
-    With a fixed name, the queue would stay locked until the broker notices that the old connection is lost.
-    """
-    await _declare_exchange(channel, exchange)
-    queue = await channel.declare_queue(
-        "",
-        exclusive=True,
-        auto_delete=True,
-        arguments={"x-queue-type": "classic", "x-max-length": PRIVATE_QUEUE_LENGTH, "x-overflow": "drop-head"},
-        timeout=DECLARE_TIMEOUT,
-    )
-    await queue.bind(exchange, binding, timeout=DECLARE_TIMEOUT)
-    return queue
+    def __init__(self, what: str, name: str, error: Exception) -> None:
+        super().__init__(
+            f"the {what} {name} exists with other arguments than this version of Treadle declares: "
+            f"drain and delete it, then run `treadle topology apply` ({error})"
+        )
 
 
 async def look_up(channel: AbstractChannel, name: str) -> AbstractQueue:
@@ -81,26 +235,31 @@ async def look_up(channel: AbstractChannel, name: str) -> AbstractQueue:
         raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
 
 
+async def _first_absent(channel: AbstractChannel, items: deque[Exchange | Queue]) -> Exchange | Queue | None:
+    """Remove the items from `items` until one does not exist, which closes the channel; return that one."""
+    underlay = await channel.get_underlay_channel()
+    while items:
+        item = items.popleft()
+        try:
+            if isinstance(item, Exchange):
+                await underlay.exchange_declare(item.name, passive=True, timeout=DECLARE_TIMEOUT)
+            else:
+                await underlay.queue_declare(item.name, passive=True, timeout=DECLARE_TIMEOUT)
+        except ChannelNotFoundEntity:
+            return item
+    return None
+
+
 async def _declare_exchange(channel: AbstractChannel, name: str) -> None:
+    kind = _EXCHANGES_BY_NAME[name].kind.value
     try:
-        await channel.declare_exchange(name, _EXCHANGE_KINDS[name].value, durable=True, timeout=DECLARE_TIMEOUT)
+        await channel.declare_exchange(name, kind, durable=True, timeout=DECLARE_TIMEOUT)
     except ChannelPreconditionFailed as error:
-        raise _mismatch("exchange", name, error) from error
+        raise QueueMismatch("exchange", name, error) from error
 
 
-async def _declare_queue(channel: AbstractChannel, queue: Queue) -> AbstractQueue:
+async def _declare_with(channel: AbstractChannel, queue: Queue, with_arguments: dict[str, Any]) -> AbstractQueue:
     try:
-        declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=arguments(queue), timeout=DECLARE_TIMEOUT
-        )
+        return await channel.declare_queue(queue.name, durable=True, arguments=with_arguments, timeout=DECLARE_TIMEOUT)
     except ChannelPreconditionFailed as error:
-        raise _mismatch("queue", queue.name, error) from error
-    await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT)
-    return declared
-
-
-def _mismatch(what: str, name: str, error: Exception) -> BusUnavailable:
-    return BusUnavailable(
-        f"the {what} {name} exists with other arguments than this version of Treadle declares: "
-        f"drain and delete it, then run `treadle topology apply` ({error})"
-    )
+        raise QueueMismatch("queue", queue.name, error) from error
