@@ -45,7 +45,7 @@ class Retries:
     def __init__(self, poison: Poison, queue: str, prefetch: int, *, serial: bool = False) -> None:
         self._poison = poison
         self._queue = queue
-        self._max_waiting = max(1, prefetch // 2)
+        self._max_waiting = prefetch // 2
         self._serial = serial
         self._lock = asyncio.Lock()
         self._waiting = 0

@@ -77,7 +77,7 @@ class Topology:
     def __init__(self, channel: OpenChannel) -> None:
         self._channel = channel
         self._lock = asyncio.Lock()
-        self._declared_at = 0.0
+        self._declared_at = self._restored_at = 0.0
         self._log_limit = LogLimit()
         self._refused: set[str] = set()
         """What the account of this process may not declare; another process declares it."""
@@ -103,8 +103,9 @@ class Topology:
         async with self._lock:
             if since and self._declared_at >= since:
                 return True
-            if since and time.monotonic() - self._declared_at < MIN_RESTORE_INTERVAL:
+            if since and time.monotonic() - self._restored_at < MIN_RESTORE_INTERVAL:
                 return False
+            self._restored_at = time.monotonic() if since else self._restored_at
             try:
                 async with call_timeout():
                     await self.declare()
