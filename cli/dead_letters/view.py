@@ -15,6 +15,7 @@ from rich.text import Text
 from cli.durations import format_duration
 from cli.options import OutputFormat
 from cli.terminal import printable
+from contracts.topology import DEAD_QUEUE
 from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import MAX_DEAD_LETTERS, Replayed
 from infra.logs import masked
@@ -33,8 +34,12 @@ def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
         size, failures = str(len(letter.body)), str(letter.failures)
         table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
     Console().print(table)
-    if len(letters) == MAX_DEAD_LETTERS:
-        typer.echo(f"these are the {MAX_DEAD_LETTERS:,} oldest dead letters; there may be more", err=True)
+    if DEAD_QUEUE.nearly_full(len(letters)):
+        typer.echo(
+            f"the broker keeps at most {MAX_DEAD_LETTERS:,} dead letters, then it deletes the oldest: "
+            "replay them with `treadle dlq replay`, or delete them with `treadle dlq purge`",
+            err=True,
+        )
     return None
 
 

@@ -171,6 +171,7 @@ def wait_context_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> 
         slots=row["slots"],
         free=row["free"],
         pause=Pause(row["paused_at"], row["paused_by"], row["paused_for"]) if row["paused_at"] else None,
+        unsent_since=row["unsent_since"],
     )
 
 

@@ -17,6 +17,8 @@ from control.machine.task import Task
 
 WORKER_WINDOW = 60.0
 """Seconds without a heartbeat after which a worker is not counted."""
+UNSENT_AFTER = 3.0
+"""Seconds after which the broker should have confirmed a message: it is published at once, or when its lock expires."""
 LARGEST_ID = 2**63 - 1
 """The largest id of a row: a bigint."""
 
@@ -177,6 +179,8 @@ class WaitContext:
     free: int
     pause: Pause | None
     """The newest pause; None if the task is not suspended."""
+    unsent_since: datetime | None = None
+    """When the attempt's command or the next iteration was due, if the broker has not taken it UNSENT_AFTER later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,10 @@ class InProcessBus:
         """Nothing: the topology lasts as long as the broker."""
         return {}
 
+    async def replace_outdated(self) -> set[str]:
+        """Nothing: no earlier version declared a queue in this process."""
+        return set()
+
     @asynccontextmanager
     async def browse(self, queue: str, limit: int) -> AsyncIterator[list[IncomingMessage]]:
         """Browse a shared queue."""

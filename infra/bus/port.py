@@ -137,6 +137,13 @@ class Bus(Protocol):
         """The parts of the topology that do not exist now, by name, each with a sentence. Raises BusUnavailable."""
         ...
 
+    async def replace_outdated(self) -> set[str]:
+        """Replace the empty queues that an earlier version declared; return the names of those that are not empty.
+
+        Raises BusUnavailable.
+        """
+        ...
+
     def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
         """The oldest `limit` ready messages of a shared queue, reserved for the caller during the block.
 

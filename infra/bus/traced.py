@@ -82,6 +82,10 @@ class TracedBus:
         """What the wrapped adapter reports."""
         return await self._bus.missing()
 
+    async def replace_outdated(self) -> set[str]:
+        """Replace them in the wrapped adapter."""
+        return await self._bus.replace_outdated()
+
     def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
         """Browse without spans."""
         return self._bus.browse(queue, limit)

@@ -195,6 +195,12 @@ async def test_a_topology_that_cannot_be_declared_is_named(bus: RabbitMQBus, cha
     await channel.queue_delete(CLAIMS_QUEUE.name)
 
 
+def test_old_claims_and_too_many_dead_letters_are_deleted_by_the_broker() -> None:
+    claims, dead = arguments(CLAIMS_QUEUE), arguments(DEAD_QUEUE)
+    assert (claims["x-message-ttl"], claims["x-max-length"], claims["x-overflow"]) == (10_000, 10_000, "drop-head")
+    assert (dead["x-max-length"], dead["x-max-length-bytes"], dead["x-overflow"]) == (10_000, 2**30, "drop-head")
+
+
 @asynccontextmanager
 async def former(channel: AbstractChannel, queue: Queue) -> AsyncIterator[Any]:
     """The queue with the arguments of an earlier version."""

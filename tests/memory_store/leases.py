@@ -10,7 +10,7 @@ from uuid import UUID
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, WorkerState
 from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
 from control.machine.machine import AttemptState
-from control.store.values import AttemptRecord, Pause, WaitContext
+from control.store.values import UNSENT_AFTER, AttemptRecord, Pause, WaitContext
 from tests.memory_store.tables import AttemptRow, MemoryBase
 
 
@@ -91,7 +91,16 @@ class MemoryLeases(MemoryBase):
             slots=sum(worker.slots for worker in workers),
             free=sum(max(0, worker.slots - worker.busy) for worker in workers),
             pause=self._pause(task_id),
+            unsent_since=self._unsent_since(task_id),
         )
+
+    def _unsent_since(self, task_id: UUID) -> datetime | None:
+        due = [
+            entry.available_at
+            for entry in self.tables.outbox.values()
+            if entry.row.task_id == task_id and entry.available_at < self._ago(UNSENT_AFTER)
+        ]
+        return min(due, default=None)
 
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers that sent a request in the last `within` seconds, by name."""
