@@ -22,7 +22,13 @@ from infra.logs import masked
 
 
 def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
-    """Print one row for each letter."""
+    """Print one row for each letter, and on the error stream that the queue is nearly full."""
+    if DEAD_QUEUE.nearly_full(len(letters)):
+        typer.echo(
+            f"the broker keeps at most {MAX_DEAD_LETTERS:,} dead letters, then it deletes the oldest: "
+            "replay them with `treadle dlq replay`, or delete them with `treadle dlq purge`",
+            err=True,
+        )
     if form is OutputFormat.JSON:
         return typer.echo(json.dumps([_facts(letter) for letter in letters]))
     if not letters:
@@ -34,12 +40,6 @@ def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
         size, failures = str(len(letter.body)), str(letter.failures)
         table.add_row(*map(_plain, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
     Console().print(table)
-    if DEAD_QUEUE.nearly_full(len(letters)):
-        typer.echo(
-            f"the broker keeps at most {MAX_DEAD_LETTERS:,} dead letters, then it deletes the oldest: "
-            "replay them with `treadle dlq replay`, or delete them with `treadle dlq purge`",
-            err=True,
-        )
     return None
 
 
