@@ -1,0 +1,1 @@
+"""Attacks on a running system: hostile messages, and the checks that nothing stands still afterwards."""
