@@ -31,6 +31,8 @@ from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.telemetry import Tracing
 
+BROKER_TIMEOUT = 3.0
+"""Seconds for the checks of the broker, of which a claim that is not answered takes two."""
 NOT_ATTACHED = "not attached to its queue"
 LOOP_FAILING = "failed three times within a minute; see the errors loop_failed and loop_ended in the log of control"
 
@@ -130,11 +132,14 @@ class Control:
     async def _bus_problems(self) -> dict[str, str]:
         """What is missing at the broker, and why claims are not answered."""
         try:
-            missing, unanswered = await asyncio.gather(
-                self.parts.bus.missing(), why_claims_are_unanswered(self.parts.bus)
-            )
+            async with asyncio.timeout(BROKER_TIMEOUT):
+                missing, unanswered = await asyncio.gather(
+                    self.parts.bus.missing(), why_claims_are_unanswered(self.parts.bus)
+                )
         except BusUnavailable as error:
             return {"broker": str(error)}
+        except TimeoutError:
+            return {"broker": f"it did not answer within {BROKER_TIMEOUT:g} seconds"}
         return dict(missing) | ({"claims": unanswered} if unanswered else {})
 
 

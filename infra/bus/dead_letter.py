@@ -39,7 +39,7 @@ async def dead_letter(
             routing_key=message.routing_key or queue,
             body=message.body,
             message_id=message.message_id or "",
-            headers={**_kept(message.headers), REASON: reason, QUEUE: queue},
+            headers={**bounded_headers(message.headers), REASON: reason, QUEUE: queue},
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
         )
@@ -58,7 +58,7 @@ def reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, TreadleError) else f"{cause_of(error)}: {error}"
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+def bounded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The first headers that together have at most MAX_HEADER_BYTES."""
     kept, left = {}, MAX_HEADER_BYTES
     for name, value in headers.items():

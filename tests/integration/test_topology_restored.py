@@ -31,7 +31,8 @@ from contracts.topology import (
 from infra.bus.dead_letter import dead_letter
 from infra.bus.port import OutgoingMessage, Unroutable
 from infra.bus.rabbitmq import RabbitMQBus
-from infra.bus.rabbitmq.topology import FORMER_ARGUMENTS, arguments
+from infra.bus.rabbitmq.declarations import FORMER_ARGUMENTS, arguments
+from tests import servers
 from tests.conformance.buses import AckingRecorder, Recorder, depth_is
 from tests.eventually import eventually
 
@@ -253,3 +254,24 @@ async def test_the_dead_letters_of_an_earlier_version_are_kept_until_their_queue
         assert await bus.replace_outdated() == ({DEAD_QUEUE.name} if letters else set())
         assert await bus.depth(DEAD_QUEUE.name) == letters
         assert await has_current_arguments(bus_url, DEAD_QUEUE) is (letters == 0)
+
+
+async def test_a_service_works_although_its_account_may_not_declare_the_topology(
+    bus_url: str, rabbitmq: servers.Broker
+) -> None:
+    if rabbitmq.node is None:
+        pytest.skip("needs a private RabbitMQ")
+    async with started(bus_url, NEVER):
+        pass  # another service has declared it
+    await rabbitmq.node.control("add_user", "limited", "secret")
+    await rabbitmq.node.control("set_permissions", "limited", r"^amq\.gen.*$", ".*", ".*")
+    limited = f"amqp://limited:secret@{bus_url.rpartition('@')[2]}"
+    async with started(limited, SOON) as bus:
+        shared, private = AckingRecorder(), AckingRecorder()
+        await bus.consume(TRAIN.name, shared, prefetch=1)
+        await bus.listen(PROGRESS.name, "#", private)
+        await bus.publish(message_to(TRAIN))
+        await bus.publish(OutgoingMessage(PROGRESS.name, "key", b"{}", "m", mandatory=False))
+        await shared.received(1)
+        await private.received(1)
+    await rabbitmq.node.control("delete_user", "limited")

@@ -22,7 +22,7 @@ from infra.bus.port import Bus, BusUnavailable
 from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
 from infra.bus.rabbitmq.consumer import has_consumer
-from infra.bus.rabbitmq.topology import arguments
+from infra.bus.rabbitmq.declarations import arguments
 from infra.telemetry import Tracing
 
 if TYPE_CHECKING:

@@ -27,11 +27,12 @@ from infra.bus.poison import Poison
 from infra.bus.port import BusUnavailable, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, CALL_TIMEOUT, call_timeout
 from infra.bus.rabbitmq.consumer import Bind, Consumer, Declare
+from infra.bus.rabbitmq.declarations import look_up
 from infra.bus.rabbitmq.libraries import configure_libraries
 from infra.bus.rabbitmq.messages import Delivery
 from infra.bus.rabbitmq.publisher import Publisher
 from infra.bus.rabbitmq.requests import Requests
-from infra.bus.rabbitmq.topology import Topology, look_up
+from infra.bus.rabbitmq.topology import Topology
 
 HEARTBEAT = 15
 """Seconds; a connection is given up after about three intervals without data from the broker."""

@@ -58,7 +58,7 @@ def _or_none(decoder: Decoder, size: Callable[[bytes], int]) -> Decoder:
         try:
             return decoder(data)
         except (ValueError, OverflowError, OSError) as error:
-            if LOG_LIMIT.skipped(type(error)) is not None:
+            if LOG_LIMIT.skipped(type(error).__name__) is not None:
                 log.warning("property_ignored", error=str(error))
             return size(data), None
 

@@ -7,68 +7,32 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
-from contracts.topology import (
-    CLAIMS_QUEUE,
-    DEAD,
-    DEAD_QUEUE,
-    DELIVERY_LIMIT,
-    EXCHANGES,
-    PRIVATE_QUEUE_LENGTH,
-    QUEUES,
-    Exchange,
-    Queue,
-    QueueKind,
-)
+from contracts.topology import EXCHANGES, PRIVATE_QUEUE_LENGTH, QUEUES, Exchange, Queue, QueueKind
 from infra.bus.port import BusUnavailable
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
+from infra.bus.rabbitmq.declarations import (
+    DECLARE_TIMEOUT,
+    FORMER_ARGUMENTS,
+    QueueMismatch,
+    arguments,
+    declare_exchange,
+    declare_with,
+    first_absent,
+    look_up,
+)
 from infra.log_limit import LogLimit
 
-UNLIMITED_DELIVERIES = 2**31 - 1
-"""Since 4.0 a quorum queue has a default limit of 20 and then drops the message; dead letters must be kept."""
-DECLARE_TIMEOUT = 10.0
-"""Seconds."""
 MIN_RESTORE_INTERVAL = 1.0
 """Seconds between two declarations, if messages cannot be routed although the topology is declared."""
-FORMER_ARGUMENTS: dict[str, dict[str, Any]] = {
-    CLAIMS_QUEUE.name: {"x-queue-type": "classic"},
-    DEAD_QUEUE.name: {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES},
-}
-"""The arguments that an earlier version declared. Such a queue is accepted until it can be replaced."""
-
-_EXCHANGES_BY_NAME = {exchange.name: exchange for exchange in EXCHANGES}
-
 log = structlog.get_logger(__name__)
 OpenChannel = Callable[[], AbstractAsyncContextManager[AbstractChannel]]
 """Opens a channel during a block."""
-
-
-def arguments(queue: Queue) -> dict[str, Any]:
-    """The arguments of a shared queue; the broker refuses a later declaration with other arguments."""
-    limits = {
-        "x-message-ttl": None if queue.expires is None else int(queue.expires * 1000),
-        "x-max-length": queue.max_length,
-        "x-max-length-bytes": queue.max_bytes,
-        "x-overflow": None if queue.max_length is None else "drop-head",
-    }
-    limited = {name: value for name, value in limits.items() if value is not None}
-    if queue.kind is QueueKind.CLASSIC:
-        return {"x-queue-type": "classic", **limited}
-    if not queue.dead_letters:
-        return {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED_DELIVERIES, **limited}
-    return {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": DELIVERY_LIMIT,
-        "x-dead-letter-exchange": DEAD.name,
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
 
 
 class Topology:
@@ -122,7 +86,7 @@ class Topology:
         missing = {}
         while items:
             async with self._channel() as channel:
-                absent = await _first_absent(channel, items)
+                absent = await first_absent(channel, items)
             if absent is not None:
                 kind = "exchange" if isinstance(absent, Exchange) else "queue"
                 missing[f"{kind}:{absent.name}"] = f"the {kind} does not exist; it is being declared again"
@@ -133,7 +97,7 @@ class Topology:
         if queue.name in self._refused:
             return await channel.get_queue(queue.name, ensure=False)
         if queue.exchange not in self._refused:
-            await _declare_exchange(channel, queue.exchange)
+            await declare_exchange(channel, queue.exchange)
         return await self._declare_queue(channel, queue)
 
     async def private_queue(self, channel: AbstractChannel, exchange: str, binding: str) -> AbstractQueue:
@@ -154,7 +118,7 @@ class Topology:
     async def bind_private(self, channel: AbstractChannel, queue: str, exchange: str, binding: str) -> None:
         """Declare the exchange, and bind a private queue to it; a binding that exists stays as it is."""
         if exchange not in self._refused:
-            await _declare_exchange(channel, exchange)
+            await declare_exchange(channel, exchange)
         underlay = await channel.get_underlay_channel()
         await underlay.queue_bind(queue, exchange, binding, timeout=DECLARE_TIMEOUT)
 
@@ -188,13 +152,13 @@ class Topology:
         if item.name in self._refused:
             return
         if isinstance(item, Exchange):
-            await _declare_exchange(channel, item.name)
+            await declare_exchange(channel, item.name)
         else:
             await self._declare_queue(channel, item)
 
     async def _declare_queue(self, channel: AbstractChannel, queue: Queue) -> AbstractQueue:
         current = FORMER_ARGUMENTS[queue.name] if queue.name in self.outdated else arguments(queue)
-        declared = await _declare_with(channel, queue, current)
+        declared = await declare_with(channel, queue, current)
         await declared.bind(queue.exchange, queue.binding, timeout=DECLARE_TIMEOUT)
         return declared
 
@@ -205,7 +169,7 @@ class Topology:
             return False
         try:
             async with self._channel() as channel:
-                await _declare_with(channel, queue, FORMER_ARGUMENTS[queue.name])
+                await declare_with(channel, queue, FORMER_ARGUMENTS[queue.name])
                 if queue.kind is QueueKind.CLASSIC:
                     await channel.queue_delete(queue.name, if_unused=True)
                     return True
@@ -216,51 +180,3 @@ class Topology:
         self.outdated.add(queue.name)
         log.warning("queue_is_outdated", queue=queue.name, fix="empty it, then run `treadle topology apply`")
         return True
-
-
-class QueueMismatch(BusUnavailable):
-    """An exchange or a queue exists with other arguments."""
-
-    def __init__(self, what: str, name: str, error: Exception) -> None:
-        super().__init__(
-            f"the {what} {name} exists with other arguments than this version of Treadle declares: "
-            f"drain and delete it, then run `treadle topology apply` ({error})"
-        )
-
-
-async def look_up(channel: AbstractChannel, name: str) -> AbstractQueue:
-    """A queue, with the number of its ready messages. Raises BusUnavailable if it does not exist."""
-    try:
-        return await channel.declare_queue(name, passive=True, timeout=DECLARE_TIMEOUT)
-    except ChannelNotFoundEntity as error:
-        raise BusUnavailable(f"the queue {name} does not exist: run `treadle topology apply`") from error
-
-
-async def _first_absent(channel: AbstractChannel, items: deque[Exchange | Queue]) -> Exchange | Queue | None:
-    """Remove the items from `items` until one does not exist, which closes the channel; return that one."""
-    underlay = await channel.get_underlay_channel()
-    while items:
-        item = items.popleft()
-        try:
-            if isinstance(item, Exchange):
-                await underlay.exchange_declare(item.name, passive=True, timeout=DECLARE_TIMEOUT)
-            else:
-                await underlay.queue_declare(item.name, passive=True, timeout=DECLARE_TIMEOUT)
-        except ChannelNotFoundEntity:
-            return item
-    return None
-
-
-async def _declare_exchange(channel: AbstractChannel, name: str) -> None:
-    kind = _EXCHANGES_BY_NAME[name].kind.value
-    try:
-        await channel.declare_exchange(name, kind, durable=True, timeout=DECLARE_TIMEOUT)
-    except ChannelPreconditionFailed as error:
-        raise QueueMismatch("exchange", name, error) from error
-
-
-async def _declare_with(channel: AbstractChannel, queue: Queue, with_arguments: dict[str, Any]) -> AbstractQueue:
-    try:
-        return await channel.declare_queue(queue.name, durable=True, arguments=with_arguments, timeout=DECLARE_TIMEOUT)
-    except ChannelPreconditionFailed as error:
-        raise QueueMismatch("queue", queue.name, error) from error
