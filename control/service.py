@@ -16,7 +16,6 @@ from control.consumers.event_consumer import EventConsumer
 from control.consumers.lease_server import LeaseServer
 from control.consumers.progress_hub import ProgressHub
 from control.consumers.submissions.app import SubmissionConsumer
-from control.maintenance.dead_letter_watch import DeadLetterWatch
 from control.maintenance.reaper import Reaper
 from control.maintenance.retention import Retention
 from control.maintenance.sweep import Sweep
@@ -81,7 +80,6 @@ class Control:
             Reaper(store, applier, self._lease_server, parts.objects, settings),
             Sweep(store, bus, relay, settings),
             Retention(store, parts.objects, settings),
-            DeadLetterWatch(bus),
         )
         self._subscriptions: dict[str, Subscription] = {}
 

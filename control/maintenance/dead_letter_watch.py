@@ -5,27 +5,23 @@ from __future__ import annotations
 import structlog
 
 from contracts.topology import DEAD_QUEUE
-from control.loops import Periodic
 from infra.bus.port import Bus
 from infra.log_limit import LogLimit
 
-INTERVAL = 30.0
-"""Seconds between two checks."""
 REPORT_INTERVAL = 3600.0
 """Seconds between two reports while the queue stays nearly full."""
 
 log = structlog.get_logger(__name__)
 
 
-class DeadLetterWatch(Periodic):
+class DeadLetterWatch:
     """Checks how full the queue is; when it is full, the broker deletes the oldest dead letters."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__("dead letter watch", INTERVAL)
         self._bus = bus
         self._limit = LogLimit(lines=1, period=REPORT_INTERVAL)
 
-    async def tick(self) -> None:
+    async def check(self) -> None:
         """Check once. Raises BusUnavailable."""
         letters = await self._bus.depth(DEAD_QUEUE.name)
         if DEAD_QUEUE.nearly_full(letters) and self._limit.skipped(DEAD_QUEUE.name) is not None:

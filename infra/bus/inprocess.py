@@ -70,7 +70,7 @@ class InProcessBus:
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Consume a new private queue bound to `exchange`."""
         queue = self._broker.private_queue(exchange, binding)
-        return self._attach(queue, listening(handler), PRIVATE_PREFETCH, listens_to=exchange)
+        return self._attach(queue, listening(handler), PRIVATE_PREFETCH)
 
     async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
         """Publish with the reply queue of this bus as `reply_to`, and await the reply."""
@@ -81,6 +81,10 @@ class InProcessBus:
     async def depth(self, queue: str) -> int:
         """The number of ready messages."""
         return self._broker.queue(queue).depth()
+
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue."""
+        return self._broker.queue(queue).consumers()
 
     async def missing(self) -> dict[str, str]:
         """Nothing: the topology lasts as long as the broker."""
@@ -96,19 +100,17 @@ class InProcessBus:
         with self._broker.queue(queue).browse(limit) as messages:
             yield messages
 
-    def _attach(
-        self, queue: InProcessQueue, handler: Handler, prefetch: int, *, listens_to: str | None = None
-    ) -> InProcessConsumer:
+    def _attach(self, queue: InProcessQueue, handler: Handler, prefetch: int) -> InProcessConsumer:
         if self._replies is None:
             raise BusUnavailable(NOT_STARTED)
         shared = QUEUES_BY_NAME.get(queue.name)
         guarded = GuardedHandler(
             self,
-            listens_to or queue.name,
+            queue.listens_to or queue.name,
             handler,
             prefetch,
             keeps=shared is not None and shared.dead_letters,
-            serial=listens_to is not None,
+            serial=queue.listens_to is not None,
         )
         consumer = InProcessConsumer(queue, guarded.handle, prefetch)
         self._consumers = [*(existing for existing in self._consumers if not existing.closed), consumer]

@@ -64,6 +64,7 @@ class InProcessQueue:
         delivery_limit: int | None = None,
         max_length: int | None = None,
         expires: float | None = None,
+        listens_to: str | None = None,
         on_unused: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
@@ -71,6 +72,8 @@ class InProcessQueue:
         self._on_unused = on_unused
         self._delivery_limit = delivery_limit
         self._expires = expires
+        self.listens_to = listens_to
+        """The exchange of a private queue, None for a shared one."""
         self._ready: deque[QueuedMessage] = deque(maxlen=max_length)
         self._consumers: deque[InProcessConsumer] = deque()
 
@@ -133,6 +136,10 @@ class InProcessQueue:
         """The number of messages that are ready and have not expired."""
         self._expire()
         return len(self._ready)
+
+    def consumers(self) -> int:
+        """The number of consumers."""
+        return len(self._consumers)
 
     def deliver_ready(self) -> None:
         """Deliver ready messages while a consumer has capacity."""

@@ -133,6 +133,10 @@ class Bus(Protocol):
         """The number of messages ready in a shared queue. Raises BusUnavailable."""
         ...
 
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue, of all processes. Raises BusUnavailable."""
+        ...
+
     async def missing(self) -> Mapping[str, str]:
         """The parts of the topology that do not exist now, by name, each with a sentence. Raises BusUnavailable."""
         ...

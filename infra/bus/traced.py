@@ -78,6 +78,10 @@ class TracedBus:
         """The number of messages ready in a shared queue."""
         return await self._bus.depth(queue)
 
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue."""
+        return await self._bus.consumers(queue)
+
     async def missing(self) -> Mapping[str, str]:
         """What the wrapped adapter reports."""
         return await self._bus.missing()

@@ -275,3 +275,24 @@ async def test_a_service_works_although_its_account_may_not_declare_the_topology
         await shared.received(1)
         await private.received(1)
     await rabbitmq.node.control("delete_user", "limited")
+
+
+async def test_a_consumer_whose_queue_was_deleted_and_declared_again_at_once_receives_again(
+    bus: RabbitMQBus, channel: AbstractChannel
+) -> None:
+    recorder = AckingRecorder()
+    await bus.consume(TRAIN.name, recorder, prefetch=1)
+    await channel.queue_delete(TRAIN.name)
+    await bus.publish(message_to(TRAIN))
+    await recorder.received(1)
+
+
+async def test_a_consumer_that_the_broker_has_forgotten_is_attached_again(
+    checking_bus: RabbitMQBus, channel: AbstractChannel
+) -> None:
+    recorder = AckingRecorder()
+    subscription = await checking_bus.consume(TRAIN.name, recorder, prefetch=1)
+    attachment = subscription._attachment  # type: ignore[attr-defined]
+    await attachment._queue.cancel(attachment._tag)
+    await checking_bus.publish(message_to(TRAIN))
+    await recorder.received(1)

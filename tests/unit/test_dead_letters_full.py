@@ -32,8 +32,8 @@ async def test_the_log_reports_it_once(letters: int, lines: int) -> None:
     bus = await filled(letters)
     watch = DeadLetterWatch(bus)
     with structlog.testing.capture_logs() as logged:
-        await watch.tick()
-        await watch.tick()
+        await watch.check()
+        await watch.check()
     assert [line["event"] for line in logged] == ["dead_letters_nearly_full"] * lines
     await bus.close()
 

@@ -140,6 +140,12 @@ class RabbitMQBus:
             declared = await self._call(look_up(channel, queue))
             return declared.declaration_result.message_count or 0
 
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers that the broker has for a shared queue."""
+        async with self._channel() as channel:
+            declared = await self._call(look_up(channel, queue))
+            return declared.declaration_result.consumer_count or 0
+
     async def missing(self) -> dict[str, str]:
         """The exchanges and queues that do not exist, or why the topology cannot be declared."""
         missing = await self._call(self._topology.missing())
@@ -191,16 +197,16 @@ class RabbitMQBus:
         await self._topology.restore()
 
     async def _check_topology(self) -> None:
-        """Declare the topology and bind the private queues again and again, as nothing reports a lost binding."""
+        """Declare the topology and check the consumers again and again, as nothing reports a lost binding."""
         while True:
             await asyncio.sleep(self._check_interval * random.uniform(0.8, 1.0))  # noqa: S311  # keeps no secret
             await self._topology.restore()
             try:
                 async with self._channel() as channel:
                     for consumer in self._consumers:
-                        await self._call(consumer.bind_again(channel))
+                        await self._call(consumer.check(channel))
             except BusUnavailable as error:
-                log.info("private_queues_not_bound_again", error=str(error))
+                log.info("consumers_not_checked", error=str(error))
 
     async def _attach(
         self, declare: Declare, handler: GuardedHandler, prefetch: int, bind: Bind | None = None

@@ -25,6 +25,7 @@ from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.bus.handling import GuardedHandler
 from infra.bus.port import BusUnavailable
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
+from infra.bus.rabbitmq.declarations import look_up
 from infra.bus.rabbitmq.messages import Delivery
 
 RETRY_AFTER = 1.0
@@ -44,6 +45,14 @@ async def has_consumer(channel: AbstractChannel) -> bool:
     underlay = await channel.get_underlay_channel()
     assert isinstance(underlay, aiormq.Channel), "the abstract class has no attribute `consumers`"
     return bool(underlay.consumers)
+
+
+async def reopen(channel: AbstractChannel) -> None:
+    """Have a robust channel opened again, and its consumers registered again."""
+    with suppress(*BROKER_ERRORS):
+        async with call_timeout():
+            underlay = await channel.get_underlay_channel()
+            await underlay.close(ConnectionError("the broker has forgotten the consumer"))
 
 
 class Attachment:
@@ -166,10 +175,19 @@ class Consumer:
         """The name of the queue; a private queue has a new name after every reconnection."""
         return self._attachment.queue if self._attachment is not None else ""
 
-    async def bind_again(self, channel: AbstractChannel) -> None:
-        """Bind a private queue again: a consumer does not notice that its binding is lost."""
-        if self._bind is not None and self.attached:
+    async def check(self, channel: AbstractChannel) -> None:
+        """Bind a private queue again, and attach again if a shared queue has no consumer.
+
+        A consumer notices neither that its binding is lost, nor that its queue was deleted and declared again at once.
+        """
+        attachment = self._attachment
+        if attachment is None or not self.attached:
+            return
+        if self._bind is not None:
             await self._bind(channel, self.queue)
+        elif (await look_up(channel, self.queue)).declaration_result.consumer_count == 0:
+            log.warning("consumer_forgotten", queue=self.queue)
+            attachment.lost.set()
 
     async def cancel(self) -> None:
         """Receive no more deliveries; the handlers that run are not cancelled."""

@@ -30,6 +30,9 @@ from infra.log_limit import LogLimit
 
 MIN_RESTORE_INTERVAL = 1.0
 """Seconds between two declarations, if messages cannot be routed although the topology is declared."""
+CANCELLATION_TIME = 1.0
+"""Seconds."""
+
 log = structlog.get_logger(__name__)
 OpenChannel = Callable[[], AbstractAsyncContextManager[AbstractChannel]]
 """Opens a channel during a block."""
@@ -72,6 +75,7 @@ class Topology:
             self._restored_at = time.monotonic() if since else self._restored_at
             try:
                 async with call_timeout():
+                    await self._wait_for_cancellations()
                     await self.declare()
             except (*BROKER_ERRORS, BusUnavailable) as error:
                 self.problem = str(error) or type(error).__name__
@@ -79,6 +83,15 @@ class Topology:
                     log.warning("topology_not_restored", error=self.problem)
                 return False
             return True
+
+    async def _wait_for_cancellations(self) -> None:
+        """If a quorum queue was deleted, wait until the broker has cancelled its consumers.
+
+        If the queue is declared again before, RabbitMQ 3.10 forgets its consumers without cancelling them.
+        """
+        missing = await self.missing()
+        if any(f"queue:{queue.name}" in missing for queue in QUEUES if queue.kind is QueueKind.QUORUM):
+            await asyncio.sleep(CANCELLATION_TIME)
 
     async def missing(self) -> dict[str, str]:
         """The exchanges and queues that do not exist now, each with a sentence. A binding cannot be looked up."""
