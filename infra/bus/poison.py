@@ -21,10 +21,11 @@ class Poison:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._limit = LogLimit()
+        self._traceback_limit = LogLimit(lines=1)
 
     def failed(self, queue: str, message_id: str | None, error: Exception) -> None:
-        """Log an unforeseen error of a handler, which is retried."""
-        skipped = self._limit.skipped(("failed", queue, type(error)))
+        """Log an unforeseen error of a handler, which is retried; one traceback a minute for each class of errors."""
+        skipped = self._traceback_limit.skipped((queue, type(error)))
         if skipped is not None:
             log.error("handler_failed", queue=queue, message_id=message_id, not_logged=skipped, exc_info=error)
 

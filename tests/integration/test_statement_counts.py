@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from benchmarks.control.noop import completion
+from contracts.bounds import MAX_CLAIMS
 from contracts.http import StandardTaskRequest
 from contracts.leases import Claim, LeaseReply, LeaseRequest, LeaseVerdict, WorkerState
 from contracts.submissions import CreateTask, StartTask
@@ -113,14 +114,16 @@ async def test_a_dataset_is_looked_up_again_only_if_it_may_be_deleted(
 
 
 async def complete_together(running: Running, attempts: Sequence[Attempt]) -> None:
-    """Claim all attempts in one request, then publish all their events at once, as under load."""
-    claims = tuple(Claim(key=attempt.key, claim_id=attempt.claim_id) for attempt in attempts)
-    request = LeaseRequest(request_id=uuid4(), worker=WORKER, claims=claims)
-    message = OutgoingMessage(
-        CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False
-    )
-    reply = decode(await running.bus.request(message, timeout=5), LeaseReply)
-    assert {answer.verdict for answer in reply.answers} == {LeaseVerdict.GRANTED}
+    """Claim all attempts in as few requests as possible, then publish all their events at once, as under load."""
+    for first in range(0, len(attempts), MAX_CLAIMS):
+        claimed = attempts[first : first + MAX_CLAIMS]
+        claims = tuple(Claim(key=attempt.key, claim_id=attempt.claim_id) for attempt in claimed)
+        request = LeaseRequest(request_id=uuid4(), worker=WORKER, claims=claims)
+        message = OutgoingMessage(
+            CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False
+        )
+        reply = decode(await running.bus.request(message, timeout=5), LeaseReply)
+        assert {answer.verdict for answer in reply.answers} == {LeaseVerdict.GRANTED}
     events = [completion(attempt, "w") for attempt in attempts]
     sent = [OutgoingMessage(EVENTS.name, event.kind, encode(event), str(event.message_id)) for event in events]
     assert await running.bus.publish_all(sent) == [None] * len(sent)
