@@ -16,6 +16,10 @@ class TreadleError(Exception):
     """Base class of Treadle's own errors. Its text is a sentence for users."""
 
 
+class PartUnavailable(TreadleError):
+    """A part on which Treadle depends cannot be reached or does not answer; the same call may succeed later."""
+
+
 class FieldError(BaseModel):
     """One error in one field of an input."""
 

@@ -112,6 +112,34 @@ class LeaseReply(Message):
         return derived_id(self.request_id, self.kind)
 
 
+class LeaseRefused(Message):
+    """Reply to a lease request that cannot be decoded, so that its sender does not wait."""
+
+    kind: Literal["lease_refused"] = "lease_refused"
+    version: Literal[1] = 1
+    request_id: UUID | None = None
+    """None if the request contains no readable one."""
+    reason: MessageText
+
+    @property
+    def message_id(self) -> UUID:
+        """Derived from `request_id`, the reason and the kind."""
+        return derived_id(self.request_id, self.reason, self.kind)
+
+
+class ClaimsProbe(Message):
+    """A request that control sends to itself, to check that claims are answered; the reply has no answers."""
+
+    kind: Literal["claims_probe"] = "claims_probe"
+    version: Literal[1] = 1
+    request_id: UUID
+
+    @property
+    def message_id(self) -> UUID:
+        """Derived from `request_id` and the kind."""
+        return derived_id(self.request_id, self.kind)
+
+
 class AttemptSignal(Message):
     """Broadcast to every worker, so that a running attempt stops without waiting for its next heartbeat."""
 

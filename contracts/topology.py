@@ -43,6 +43,16 @@ class Queue:
     binding: str
     kind: QueueKind
     dead_letters: bool = True
+    expires: float | None = None
+    """Seconds after which a message in the queue is deleted; None: never."""
+    max_length: int | None = None
+    """Messages above which the queue deletes its oldest ones; None: no limit."""
+    max_bytes: int | None = None
+    """Bytes of all bodies above which the queue deletes its oldest messages; None: no limit."""
+
+    def nearly_full(self, messages: int) -> bool:
+        """Whether so many messages are at least NEARLY_FULL of the maximum length."""
+        return self.max_length is not None and messages >= NEARLY_FULL * self.max_length
 
 
 COMMANDS = Exchange("treadle.commands", ExchangeKind.TOPIC, "phase commands")
@@ -58,11 +68,29 @@ EXCHANGES = (COMMANDS, EVENTS, TASKS, CLAIMS, SIGNALS, PROGRESS, DEAD)
 PHASE_QUEUES = {phase: Queue(f"treadle.{phase}", COMMANDS.name, phase.value, QueueKind.QUORUM) for phase in Phase}
 CONTROL_QUEUE = Queue("treadle.control", EVENTS.name, "#", QueueKind.QUORUM)
 SUBMISSIONS_QUEUE = Queue("treadle.submissions", TASKS.name, "#", QueueKind.QUORUM)
-CLAIMS_QUEUE = Queue("treadle.claims", CLAIMS.name, "claim", QueueKind.CLASSIC, dead_letters=False)
-DEAD_QUEUE = Queue("treadle.dead", DEAD.name, "#", QueueKind.QUORUM, dead_letters=False)
+CLAIMS_QUEUE = Queue(
+    "treadle.claims",
+    CLAIMS.name,
+    "claim",
+    QueueKind.CLASSIC,
+    dead_letters=False,
+    expires=10.0,
+    max_length=10_000,
+    max_bytes=64 * 2**20,
+)
+"""A worker repeats a request that gets no answer within 5 s, so an old request is useless."""
+DEAD_QUEUE = Queue(
+    "treadle.dead", DEAD.name, "#", QueueKind.QUORUM, dead_letters=False, max_length=10_000, max_bytes=2**30
+)
+"""A full queue deletes its oldest dead letters: if it refused new ones, their consumers could not go on."""
 
-QUEUES = (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE, DEAD_QUEUE)
+QUEUES: tuple[Queue, ...] = (*PHASE_QUEUES.values(), CONTROL_QUEUE, SUBMISSIONS_QUEUE, CLAIMS_QUEUE, DEAD_QUEUE)
 
+QUEUES_BY_NAME = {queue.name: queue for queue in QUEUES}
+"""The shared queues. No `reply_to` may name one, because a service would consume the reply."""
+
+NEARLY_FULL = 0.8
+"""The part of its maximum length from which a queue is reported."""
 DELIVERY_LIMIT = 20
 """Redeliveries of one message after which the broker itself dead-letters it."""
 PRIVATE_QUEUE_LENGTH = 10_000

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from contracts.commands import Command
 from contracts.errors import FieldError, UndecodableMessage, error_text
 from contracts.events import Event
-from contracts.leases import AttemptSignal, LeaseReply, LeaseRequest
+from contracts.leases import AttemptSignal, ClaimsProbe, LeaseRefused, LeaseReply, LeaseRequest
 from contracts.message import Message
 from contracts.progress import PhaseProgress
 from contracts.submissions import CreateTask, SubmissionAccepted, SubmissionRefused, TaskRequest
@@ -24,6 +24,8 @@ MESSAGES: tuple[type[Message], ...] = (
     SubmissionRefused,
     LeaseRequest,
     LeaseReply,
+    LeaseRefused,
+    ClaimsProbe,
     AttemptSignal,
     PhaseProgress,
 )

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from control.apply.applier import Applier
 from control.apply.relay import Relay
 from control.apply.submissions import Submissions
+from control.consumers.claims_probe import why_claims_are_unanswered
 from control.consumers.event_consumer import EventConsumer
 from control.consumers.lease_server import LeaseServer
 from control.consumers.progress_hub import ProgressHub
@@ -24,12 +25,14 @@ from control.telemetry.change_tracer import ChangeTracer
 from control.telemetry.gauges import Gauges
 from control.telemetry.metrics import Metrics
 from control.telemetry.spans import headers_for
-from infra.bus.port import Bus, Subscription
+from infra.bus.port import Bus, BusUnavailable, Subscription
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.objects import ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.settings import Settings
 from infra.telemetry import Tracing
 
+BROKER_TIMEOUT = 3.0
+"""Seconds for the checks of the broker, of which a claim that is not answered takes two."""
 NOT_ATTACHED = "not attached to its queue"
 CHECK_TIMEOUT = 3.0
 """Seconds after which a part that has not answered is not ready."""
@@ -120,8 +123,24 @@ class Control:
         }
         if self._submission_consumer is not None:
             checks["consumer:submissions"] = self._submission_consumer.attached()
-        reasons = await asyncio.gather(*(_reason_if_not_ready(check) for check in checks.values()))
-        return missing | {name: reason for name, reason in zip(checks, reasons, strict=True) if reason is not None}
+        reasons, at_broker = await asyncio.gather(
+            asyncio.gather(*(_reason_if_not_ready(check) for check in checks.values())), self._bus_problems()
+        )
+        found = {name: reason for name, reason in zip(checks, reasons, strict=True) if reason is not None}
+        return missing | at_broker | found
+
+    async def _bus_problems(self) -> dict[str, str]:
+        """What is missing at the broker, and why claims are not answered."""
+        try:
+            async with asyncio.timeout(BROKER_TIMEOUT):
+                missing, unanswered = await asyncio.gather(
+                    self.parts.bus.missing(), why_claims_are_unanswered(self.parts.bus)
+                )
+        except BusUnavailable as error:
+            return {"broker": str(error)}
+        except TimeoutError:
+            return {"broker": f"it did not answer within {BROKER_TIMEOUT:g} seconds"}
+        return dict(missing) | ({"claims": unanswered} if unanswered else {})
 
 
 async def _reason_if_not_ready(check: Coroutine[Any, Any, object]) -> str | None:

@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 from tenacity import stop_after_attempt, stop_after_delay
 
-from contracts.errors import TreadleError
+from contracts.errors import PartUnavailable
 from infra.retry import retry_policy
 
 Row = Mapping[str, Any]
@@ -48,7 +48,7 @@ REFUSED_ERRORS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.Invali
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-class DatabaseUnavailable(TreadleError):
+class DatabaseUnavailable(PartUnavailable):
     """The database is unreachable or the connection was lost; the statement may or may not have been executed."""
 
 

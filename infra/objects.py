@@ -22,7 +22,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from contracts.artifacts import is_safe_name
-from contracts.errors import TreadleError
+from contracts.errors import PartUnavailable, TreadleError
 from infra.asyncio_tasks import shield_until_done
 from infra.errors import BadConfiguration
 from infra.settings import Settings
@@ -80,7 +80,7 @@ class ObjectNotFound(TreadleError):
         super().__init__(f"there is no object {key}")
 
 
-class ObjectStoreUnavailable(TreadleError):
+class ObjectStoreUnavailable(PartUnavailable):
     """The store is unreachable or denies access; the same call may succeed later."""
 
 

@@ -12,13 +12,20 @@ from rich.table import Table
 from cli.durations import format_duration
 from cli.options import OutputFormat
 from cli.terminal import Terminal, echo, echo_json, text
+from contracts.topology import DEAD_QUEUE
 from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import MAX_DEAD_LETTERS, Replayed
 from infra.logs import masked
 
 
 def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
-    """Print one row for each letter."""
+    """Print one row for each letter, and on the error stream that the queue is nearly full."""
+    if DEAD_QUEUE.nearly_full(len(letters)):
+        echo(
+            f"the broker keeps at most {MAX_DEAD_LETTERS:,} dead letters, then it deletes the oldest: "
+            "replay them with `treadle dlq replay`, or delete them with `treadle dlq purge`",
+            err=True,
+        )
     if form is OutputFormat.JSON:
         return echo_json([_facts(letter) for letter in letters])
     if not letters:
@@ -30,8 +37,6 @@ def show_all(letters: Sequence[DeadLetter], form: OutputFormat) -> None:
         size, failures = str(len(letter.body)), str(letter.failures)
         table.add_row(*map(_shown, (letter.id, letter.queue, letter.kind, subject, age, size, failures, letter.reason)))
     Terminal().print(table)
-    if len(letters) == MAX_DEAD_LETTERS:
-        echo(f"these are the {MAX_DEAD_LETTERS:,} oldest dead letters; there may be more", err=True)
     return None
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from cli.client import RequestRefused, checked_url, problem_of
 from contracts.errors import InvalidInput, TreadleError
+from contracts.topology import DEAD_QUEUE
 from contracts.workers import WorkerView
 from infra.bus.connect import connect
 from infra.database import Database
@@ -114,14 +115,26 @@ async def _broker(settings: Settings) -> Check:
     if url == IN_PROCESS:
         return Check("broker", CheckState.FINE, "in-process: each `treadle up` has its own bus")
     fix = "set TREADLE_BUS_URL to a running RabbitMQ, or start a private one with `treadle up`"
-    return await _check("broker", _address(url), _connect(settings), fix)
+    letters = 0
+
+    async def count() -> None:
+        nonlocal letters
+        letters = await _dead_letters(settings)
+
+    check = await _check("broker", _address(url), count(), fix)
+    if not DEAD_QUEUE.nearly_full(letters):
+        return check
+    detail = f"{letters:,} dead letters; above {DEAD_QUEUE.max_length:,} the broker deletes the oldest"
+    fix = "read them with `treadle dlq list`, then replay or purge them"
+    return Check("broker", CheckState.OPTIONAL, f"{check.detail}: {detail}", fix)
 
 
-async def _connect(settings: Settings) -> None:
-    """Log in and declare the topology, as every service does at its start."""
+async def _dead_letters(settings: Settings) -> int:
+    """Log in and declare the topology, as every service does at its start; return the number of dead letters."""
     bus = connect(settings)
     try:
         await bus.start()
+        return await bus.depth(DEAD_QUEUE.name)
     finally:
         await bus.close()
 

@@ -38,7 +38,8 @@ def show() -> None:
 def apply() -> None:
     """Create the exchanges and queues on the broker of TREADLE_BUS_URL.
 
-    Existing exchanges and queues stay as they are, so the command may be repeated.
+    Existing exchanges and queues stay as they are, so the command may be repeated. Only a queue that an earlier version
+    created with other limits is replaced, if it is empty.
 
     **Example**
 
@@ -53,11 +54,15 @@ def apply() -> None:
 
     settings = read_settings()
 
-    async def declare() -> str:
+    async def declare() -> tuple[str, set[str]]:
         bus = connect(settings)
         await bus.start()
-        await bus.close()
-        return bus.name
+        try:
+            return bus.name, await bus.replace_outdated()
+        finally:
+            await bus.close()
 
-    name = asyncio.run(declare())
+    name, outdated = asyncio.run(declare())
     echo(f"{len(EXCHANGES)} exchanges and {len(QUEUES)} queues are declared on the {name} bus")
+    for queue in sorted(outdated):
+        echo(f"{queue} keeps the limits of an earlier version: empty it, then run this command again", err=True)

@@ -19,6 +19,12 @@ Flush = Callable[[Sequence[T]], Awaitable[Sequence["R | Exception | None"]]]
 None puts the item into the next batch."""
 
 
+SUSPECT_TIME = 15.0
+"""Seconds for which an item is flushed alone after one with its key failed: a retry must not fail other items."""
+MAX_SUSPECTS = 10_000
+"""Keys that are remembered; above this number the oldest is forgotten."""
+
+
 @dataclass(slots=True)
 class _PendingItem(Generic[T, R]):
     item: T
@@ -33,6 +39,8 @@ class Batcher(Generic[T, R]):
         self._size = size
         self._key = key
         self._pending: deque[_PendingItem[T, R]] = deque()
+        self._suspects: dict[Hashable, float] = {}
+        """Keys of items that failed alone, with the time until which they are flushed alone."""
         self._wake = asyncio.Event()
         self._loop = Supervised(name, self._run)
         self.tasks = (self._loop,)
@@ -76,10 +84,13 @@ class Batcher(Generic[T, R]):
             if pending.answer.cancelled():
                 continue
             key = self._key(pending.item)
-            if key in batch:
+            suspect = self._suspects.get(key, 0.0) > _now()
+            if key in batch or (batch and suspect):
                 skipped.append(pending)
-            else:
-                batch[key] = pending
+                continue
+            batch[key] = pending
+            if suspect:
+                break
         self._pending.extendleft(reversed(skipped))
         return list(batch.values())
 
@@ -91,9 +102,16 @@ class Batcher(Generic[T, R]):
             return [error] * len(batch)
         except Exception as error:  # noqa: BLE001  # raised to the submitter of the item
             if len(batch) == 1:
+                self._suspect(self._key(batch[0].item))
                 return [error]
         middle = len(batch) // 2
         return [*await self._flush_or_split(batch[:middle]), *await self._flush_or_split(batch[middle:])]
+
+    def _suspect(self, key: Hashable) -> None:
+        self._suspects.pop(key, None)
+        self._suspects[key] = _now() + SUSPECT_TIME
+        if len(self._suspects) > MAX_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
 
     def _resolve(self, batch: Sequence[_PendingItem[T, R]], answers: Sequence[R | Exception | None]) -> None:
         undecided = []
@@ -107,3 +125,7 @@ class Batcher(Generic[T, R]):
             else:
                 pending.answer.set_result(answer)
         self._pending.extendleft(reversed(undecided))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
 from typing import Any, get_args
-
-import structlog
 
 from contracts.errors import UndecodableMessage
 from contracts.events import NextIteration, WorkerEvent
@@ -13,20 +11,16 @@ from contracts.permissions import routing_key_of
 from contracts.topology import CONTROL_QUEUE
 from contracts.wire import decode
 from control.apply.applier import Applier
-from control.consumers.retry import retry_until_available
-from control.machine.facts import NotOrdered
-from control.store.port import TaskNotFound
-from infra.bus.dead_letter import dead_letter
 from infra.bus.port import Bus, IncomingMessage, Subscription
 
 PREFETCH = 512
+TIMEOUT = 120.0
+"""Seconds for one event, in which two batches may each wait for a database that does not answer."""
 EVENTS: tuple[type[Any], ...] = (*get_args(WorkerEvent), NextIteration)
-
-log = structlog.get_logger(__name__)
 
 
 class EventConsumer:
-    """Consumes `treadle.control`; an event is acknowledged once it is applied, stale, a duplicate or dead-lettered."""
+    """Consumes `treadle.control`; an event is acknowledged once it is applied, stale or a duplicate."""
 
     def __init__(self, bus: Bus, applier: Applier) -> None:
         self._bus = bus
@@ -37,19 +31,12 @@ class EventConsumer:
         return await self._bus.consume(CONTROL_QUEUE.name, self._handle, prefetch=PREFETCH)
 
     async def _handle(self, message: IncomingMessage) -> None:
-        try:
-            event = decode(message.body, *EVENTS)
-            _require_its_routing_key(event, message.routing_key)
-            actor = "control" if isinstance(event, NextIteration) else event.worker_id
-            await retry_until_available(partial(self._applier.submit, event, actor=actor))
-        except (UndecodableMessage, TaskNotFound, NotOrdered) as error:
-            await retry_until_available(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, str(error)))
-            return
-        except Exception as error:  # dead-lettered with its reason, not redelivered again and again
-            log.exception("event_not_applied", message_id=message.message_id)
-            reason = f"{type(error).__name__}: {error}"
-            await retry_until_available(partial(dead_letter, self._bus, message, CONTROL_QUEUE.name, reason))
-            return
+        """Apply an event. Raises UndecodableMessage, NotOrdered, TaskNotFound, StoreUnavailable, TimeoutError."""
+        event = decode(message.body, *EVENTS)
+        _require_its_routing_key(event, message.routing_key)
+        actor = "control" if isinstance(event, NextIteration) else event.worker_id
+        async with asyncio.timeout(TIMEOUT):
+            await self._applier.submit(event, actor=actor)
         await message.ack()
 
 

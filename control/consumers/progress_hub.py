@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 from uuid import UUID
 
-import structlog
-
-from contracts.errors import UndecodableMessage
 from contracts.progress import PhaseProgress
 from contracts.tasks import AttemptKey
 from contracts.topology import PROGRESS
@@ -31,8 +28,6 @@ V = TypeVar("V")
 Sender = tuple[AttemptKey, str]
 """An attempt and the id of a worker."""
 NOTHING: OrderedDict[Sender, PhaseProgress] = OrderedDict()
-
-log = structlog.get_logger(__name__)
 
 
 class Watcher:
@@ -121,11 +116,8 @@ class ProgressHub:
                 watch.wake(close=True)
 
     async def _receive(self, message: IncomingMessage) -> None:
-        """Store the progress in a message; an undecodable message is dropped, because progress is not essential."""
-        try:
-            self.report(decode(message.body, PhaseProgress))
-        except UndecodableMessage as error:
-            log.debug("progress_dropped", reason=error.reason)
+        """Store the progress in a message. Raises UndecodableMessage."""
+        self.report(decode(message.body, PhaseProgress))
 
 
 def _keep_newest(entries: OrderedDict[K, V], updated: K, limit: int) -> None:

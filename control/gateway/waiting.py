@@ -18,7 +18,8 @@ def waiting(task: Task, wait_context: WaitContext | None) -> WaitingView | None:
             sentence = f"it has not been started; start it with `treadle start {task.task_id}`"
             return _view(WaitingReason.NOT_STARTED, sentence)
         case TaskStatus.LOOPING:
-            return _view(WaitingReason.ON_ITS_WAY, "its next iteration is about to start")
+            not_routed = _not_routed(wait_context, "the start of its next iteration")
+            return not_routed or _view(WaitingReason.ON_ITS_WAY, "its next iteration is about to start")
         case TaskStatus.SUSPENDED:
             return _paused(task, wait_context)
         case TaskStatus.FAILED if task.reason == FailureKind.DEAD_LETTERED:
@@ -31,9 +32,21 @@ def waiting(task: Task, wait_context: WaitContext | None) -> WaitingView | None:
             return None
     if wait_context is None or wait_context.attempt.key != task.key:
         return None  # the task changed between two reads
-    return (
-        _dispatched(wait_context) if wait_context.attempt.state is AttemptState.DISPATCHED else _running(wait_context)
+    if wait_context.attempt.state is not AttemptState.DISPATCHED:
+        return _running(wait_context)
+    return _not_routed(wait_context, "its command") or _dispatched(wait_context)
+
+
+def _not_routed(wait_context: WaitContext | None, message: str) -> WaitingView | None:
+    """The broker should have taken a message of the task, and has not; None if it has."""
+    if wait_context is None or wait_context.unsent_since is None:
+        return None
+    seconds = (wait_context.now - wait_context.unsent_since).total_seconds()
+    sentence = (
+        f"the broker has not taken {message} for {seconds:.0f} s: a queue or a binding is missing, or the broker is "
+        "away; see which with `treadle doctor`"
     )
+    return _view(WaitingReason.NOT_ROUTED, sentence, since=wait_context.unsent_since)
 
 
 def _paused(task: Task, wait_context: WaitContext | None) -> WaitingView | None:

@@ -21,7 +21,7 @@ from control.machine.facts import NotOrdered, require_ordered
 from control.machine.machine import MachineEvent, advance
 from control.machine.task import IllegalTransition
 from control.store.values import Loaded
-from infra.bus.dead_letter import BROKER_QUEUE, BROKER_REASON, QUEUE, REASON, REPLAYS
+from infra.bus.dead_letter import BROKER_QUEUE, BROKER_REASON, QUEUE, REASON, REPLAYS, bounded_headers
 from infra.bus.port import IncomingMessage
 
 Replayable = Command | MachineEvent | CreateTask
@@ -86,7 +86,7 @@ def headers_of_replay(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers for a replay: those about the dead-lettering are removed, and the replay is counted."""
     about_dead_letter = {REASON, QUEUE, REPLAYS}
     kept = {name: value for name, value in headers.items() if name not in about_dead_letter and "-death-" not in name}
-    return {**kept, REPLAYS: str(_replays(headers) + 1)}
+    return {**bounded_headers(kept), REPLAYS: str(_replays(headers) + 1)}
 
 
 def content(letter: DeadLetter) -> Replayable | Refusal:

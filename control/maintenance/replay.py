@@ -20,7 +20,7 @@ from control.maintenance.dead_letters import (
 from control.store.port import Store
 from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed
 
-MAX_DEAD_LETTERS = 10_000
+MAX_DEAD_LETTERS = DEAD_QUEUE.max_length or 10_000
 """Dead letters read in one call, at most; the oldest are read first."""
 
 Chosen = Callable[[DeadLetter], bool]

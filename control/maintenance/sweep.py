@@ -11,6 +11,7 @@ from contracts.topology import CONTROL_QUEUE, PHASE_QUEUES
 from control.apply.relay import Relay
 from control.loops import Periodic
 from control.machine.commands import OutboxMessage, command_for, next_iteration
+from control.maintenance.dead_letter_watch import DeadLetterWatch
 from control.store.port import Store
 from control.store.values import AttemptRecord
 from infra.bus.port import Bus
@@ -24,7 +25,8 @@ log = structlog.get_logger(__name__)
 class Sweep(Periodic):
     """Finds unclaimed attempts whose phase's queue is empty, and LOOPING tasks while control's queue is empty.
 
-    A duplicate is harmless, because the claim distinguishes two deliveries of one command.
+    A duplicate is harmless, because the claim distinguishes two deliveries of one command. It also checks how full the
+    queue of dead letters is.
     """
 
     def __init__(self, store: Store, bus: Bus, relay: Relay, settings: Settings) -> None:
@@ -34,6 +36,7 @@ class Sweep(Periodic):
         self._relay = relay
         self._older_than = 0.0 if bus.name == IN_PROCESS else settings.sweep_after
         self._sweep_after = settings.sweep_after
+        self._dead_letters = DeadLetterWatch(bus)
 
     async def tick(self) -> None:
         """Check once. A new in-process bus is empty, so the first check republishes messages of any age."""
@@ -44,6 +47,7 @@ class Sweep(Periodic):
         if messages:
             log.warning("messages_sent_again", messages=len(messages))
             self._relay.publish_soon(await self._store.enqueue(messages))
+        await self._dead_letters.check()
 
     async def _commands(self, older_than: float) -> list[tuple[UUID, OutboxMessage]]:
         keys = [attempt.key for phase in Phase for attempt in await self._unclaimed(phase, older_than)]

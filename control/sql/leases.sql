@@ -121,9 +121,9 @@ ORDER BY worker_id
 LIMIT $2;
 
 -- name: wait_context
--- $1 task id, $2 seconds within which a worker must have sent a request. Returns the task's two newest attempts, newest
--- first.
-SELECT a.*, clock_timestamp() AS now, capacity.*, pause.*
+-- $1 task id, $2 seconds within which a worker must have sent a request, $3 seconds after which a message should have
+-- been sent. Returns the task's two newest attempts, newest first.
+SELECT a.*, clock_timestamp() AS now, capacity.*, pause.*, unsent.*
 FROM (SELECT * FROM attempts WHERE task_id = $1 ORDER BY created_at DESC LIMIT 2) AS a
 JOIN tasks AS task USING (task_id)
 CROSS JOIN LATERAL (
@@ -143,6 +143,15 @@ LEFT JOIN LATERAL (
     ORDER BY id DESC
     LIMIT 1
 ) AS pause ON true
+CROSS JOIN LATERAL (
+    SELECT min(available_at) AS unsent_since
+    FROM (
+        SELECT available_at FROM outbox WHERE message_id = a.command_id
+        UNION ALL
+        SELECT available_at FROM outbox WHERE task_id = $1 AND routing_key = 'next_iteration'
+    ) AS message
+    WHERE available_at < clock_timestamp() - make_interval(secs => $3::double precision)
+) AS unsent
 ORDER BY a.created_at DESC;
 
 -- name: try_lead

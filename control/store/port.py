@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from contracts.errors import TreadleError
+from contracts.errors import PartUnavailable, TreadleError
 from contracts.leases import Claim, Heartbeat, LeaseAnswer, WorkerState
 from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
 from control.machine.commands import OutboxMessage
@@ -35,7 +35,7 @@ class TaskNotFound(TreadleError):
         super().__init__(f"there is no task {task_id}")
 
 
-class StoreUnavailable(TreadleError):
+class StoreUnavailable(PartUnavailable):
     """The database cannot be reached; the caller may retry."""
 
 

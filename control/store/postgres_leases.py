@@ -14,7 +14,7 @@ from control.store.port import StoreUnavailable
 from control.store.postgres_base import PostgresBase
 from control.store.queries import queries
 from control.store.rows import attempt_from, wait_context_from
-from control.store.values import MAX_WORKERS, AttemptRecord, WaitContext
+from control.store.values import MAX_WORKERS, UNSENT_AFTER, AttemptRecord, WaitContext
 from infra.database import Database, DatabaseUnavailable, Session
 
 PING = "SELECT 1"
@@ -64,7 +64,7 @@ class PostgresLeases(PostgresBase):
 
     async def wait_context(self, task_id: UUID, within: float) -> WaitContext | None:
         """Why a task waits, with workers seen in the last `within` seconds; None without an attempt."""
-        return wait_context_from(await self._fetch("wait_context", task_id, within), self._ttl_of)
+        return wait_context_from(await self._fetch("wait_context", task_id, within, UNSENT_AFTER), self._ttl_of)
 
     async def try_lead(self, role: str) -> bool:
         """Whether this process leads, by an advisory lock in a session that stays open."""

@@ -173,6 +173,7 @@ def wait_context_from(rows: Sequence[Row], ttl_of: Callable[[Phase], float]) -> 
         free=row["free"],
         pause=Pause(row["paused_at"], row["paused_by"], row["paused_for"]) if row["paused_at"] else None,
         unfit=Unfit(row["unfit_workers"], row["unfit_worker"], row["unfit_reason"]) if row["unfit_workers"] else None,
+        unsent_since=row["unsent_since"],
     )
 
 

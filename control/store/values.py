@@ -21,6 +21,8 @@ MAX_STALE = 100
 """Maximum stale events in the history of one task; further ones are only counted."""
 MAX_WORKERS = 1000
 """Workers that are listed at most."""
+UNSENT_AFTER = 3.0
+"""Seconds after which the broker should have confirmed a message: it is published at once, or when its lock expires."""
 LARGEST_ID = 2**63 - 1
 """The largest id of a row: a bigint."""
 
@@ -194,6 +196,8 @@ class WaitContext:
     """The newest pause; None if the task is not suspended."""
     unfit: Unfit | None = None
     """The unfit workers of the phase that were seen lately."""
+    unsent_since: datetime | None = None
+    """When the attempt's command or the next iteration was due, if the broker has not taken it UNSENT_AFTER later."""
 
 
 @dataclass(frozen=True, slots=True)

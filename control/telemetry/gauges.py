@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from contracts.tasks import Phase, TaskStatus
 from contracts.topology import DEAD_QUEUE
 from control.store.port import Store, StoreUnavailable
 from control.store.values import WORKER_WINDOW
 from control.telemetry.worker_gauges import WorkerGauges
+from infra.bus.poison import Poison
 from infra.bus.port import Bus, BusUnavailable
 
 STORE_TIMEOUT = 5.0
 """Seconds that a scrape waits for the database."""
 BUS_TIMEOUT = 2.0
 """Seconds that a scrape waits for the broker."""
+
+
+class PoisonCollector(Collector):
+    """Exports the counts of the messages that the consumers of this process could not handle."""
+
+    def __init__(self, poison: Poison) -> None:
+        self._poison = poison
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The counts by queue and by the class of the error."""
+        family = CounterMetricFamily(
+            "treadle_poison_messages", "Messages that could not be handled.", labels=["queue", "reason"]
+        )
+        for (queue, cause), number in self._poison.counts.items():
+            family.add_metric([queue, cause], number)
+        yield family
 
 
 class Gauges:
@@ -39,6 +59,9 @@ class Gauges:
             registry=registry,
         )
         self._dead = Gauge("treadle_dead_letters", "Messages that could not be handled.", registry=registry)
+        limit = "Dead letters above which the broker deletes the oldest."
+        Gauge("treadle_dead_letters_limit", limit, registry=registry).set(DEAD_QUEUE.max_length or 0)
+        registry.register(PoisonCollector(bus.poison))
         self._store_up = Gauge(
             "treadle_store_up", "1 if the database responded to this scrape, else 0.", registry=registry
         )

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from infra.bus.handling import serial
+from contracts.topology import QUEUES_BY_NAME
+from infra.bus.handling import GuardedHandler, listening
 from infra.bus.inprocess_broker import InProcessBroker
 from infra.bus.inprocess_queue import InProcessConsumer, InProcessQueue
+from infra.bus.poison import Poison
 from infra.bus.port import (
     BusUnavailable,
     Handler,
@@ -30,6 +32,7 @@ class InProcessBus:
     name = "in-process"
 
     def __init__(self, broker: InProcessBroker | None = None) -> None:
+        self.poison = Poison()
         self._broker = broker or InProcessBroker()
         self._consumers: list[InProcessConsumer] = []
         self._replies: Replies | None = None
@@ -66,7 +69,8 @@ class InProcessBus:
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Consume a new private queue bound to `exchange`."""
-        return self._attach(self._broker.private_queue(exchange, binding), serial(handler), PRIVATE_PREFETCH)
+        queue = self._broker.private_queue(exchange, binding)
+        return self._attach(queue, listening(handler), PRIVATE_PREFETCH)
 
     async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
         """Publish with the reply queue of this bus as `reply_to`, and await the reply."""
@@ -78,6 +82,18 @@ class InProcessBus:
         """The number of ready messages."""
         return self._broker.queue(queue).depth()
 
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue."""
+        return self._broker.queue(queue).consumers()
+
+    async def missing(self) -> dict[str, str]:
+        """Nothing: the topology lasts as long as the broker."""
+        return {}
+
+    async def replace_outdated(self) -> set[str]:
+        """Nothing: no earlier version declared a queue in this process."""
+        return set()
+
     @asynccontextmanager
     async def browse(self, queue: str, limit: int) -> AsyncIterator[list[IncomingMessage]]:
         """Browse a shared queue."""
@@ -87,7 +103,16 @@ class InProcessBus:
     def _attach(self, queue: InProcessQueue, handler: Handler, prefetch: int) -> InProcessConsumer:
         if self._replies is None:
             raise BusUnavailable(NOT_STARTED)
-        consumer = InProcessConsumer(queue, handler, prefetch)
+        shared = QUEUES_BY_NAME.get(queue.name)
+        guarded = GuardedHandler(
+            self,
+            queue.listens_to or queue.name,
+            handler,
+            prefetch,
+            keeps=shared is not None and shared.dead_letters,
+            serial=queue.listens_to is not None,
+        )
+        consumer = InProcessConsumer(queue, guarded.handle, prefetch)
         self._consumers = [*(existing for existing in self._consumers if not existing.closed), consumer]
         queue.add(consumer)
         return consumer

@@ -38,7 +38,13 @@ class InProcessBroker:
     def private_queue(self, exchange: str | None, binding: str) -> InProcessQueue:
         """A new bounded queue, deleted with its last consumer, and bound to `exchange` unless that is None."""
         name = f"private.{next(self._names)}"
-        queue = InProcessQueue(name, _drop, max_length=PRIVATE_QUEUE_LENGTH, on_unused=lambda: self._delete(name))
+        queue = InProcessQueue(
+            name,
+            _drop,
+            max_length=PRIVATE_QUEUE_LENGTH,
+            listens_to=exchange,
+            on_unused=lambda: self._delete(name),
+        )
         self._queues[name] = queue
         if exchange is not None:
             self._bind(exchange, binding, name)
@@ -71,6 +77,8 @@ class InProcessBroker:
             queue.name,
             dead_letter if queue.dead_letters else _drop,
             delivery_limit=DELIVERY_LIMIT if queue.dead_letters else None,
+            max_length=queue.max_length,
+            expires=queue.expires,
         )
         self._bind(queue.exchange, queue.binding, queue.name)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from infra.bus.handling import guarded
-from infra.bus.port import Handler, IncomingMessage, OutgoingMessage
+from infra.bus.handling import Delivered
+from infra.bus.port import IncomingMessage, OutgoingMessage
 
 Settle = Callable[[], Awaitable[None]]
 """Acknowledges or requeues one delivery."""
+HandleDelivery = Callable[[Delivered], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -61,17 +63,25 @@ class InProcessQueue:
         *,
         delivery_limit: int | None = None,
         max_length: int | None = None,
+        expires: float | None = None,
+        listens_to: str | None = None,
         on_unused: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._dead_letter = dead_letter
         self._on_unused = on_unused
         self._delivery_limit = delivery_limit
+        self._expires = expires
+        self.listens_to = listens_to
+        """The exchange of a private queue, None for a shared one."""
         self._ready: deque[QueuedMessage] = deque(maxlen=max_length)
         self._consumers: deque[InProcessConsumer] = deque()
 
     def put(self, queued: QueuedMessage) -> None:
         """Add a message at the end; a full queue drops its oldest message."""
+        if self._expires is not None:
+            latest = asyncio.get_running_loop().time() + self._expires
+            queued.expires_at = latest if queued.expires_at is None else min(queued.expires_at, latest)
         self._ready.append(queued)
         self.deliver_ready()
 
@@ -84,6 +94,10 @@ class InProcessQueue:
             else:
                 self._ready.appendleft(queued)
         self.deliver_ready()
+
+    def discard(self, queued: QueuedMessage) -> None:
+        """Give up a message: dead-letter it, or drop it if this queue has no dead letters."""
+        self._dead_letter(queued, "rejected")
 
     @contextmanager
     def browse(self, limit: int) -> Iterator[list[IncomingMessage]]:
@@ -123,6 +137,10 @@ class InProcessQueue:
         self._expire()
         return len(self._ready)
 
+    def consumers(self) -> int:
+        """The number of consumers."""
+        return len(self._consumers)
+
     def deliver_ready(self) -> None:
         """Deliver ready messages while a consumer has capacity."""
         self._expire()
@@ -144,6 +162,34 @@ class InProcessQueue:
             self._dead_letter(self._ready.popleft(), "expired")
 
 
+class InProcessDelivery:
+    """A delivery to a consumer."""
+
+    def __init__(self, consumer: InProcessConsumer, tag: int, queued: QueuedMessage) -> None:
+        self._consumer = consumer
+        self._tag = tag
+        self._queued = queued
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is acknowledged or requeued."""
+        return not self._consumer.holds(self._tag)
+
+    def incoming(self) -> IncomingMessage:
+        """The message as the port defines it."""
+        return self._queued.incoming(self._ack, self._requeue)
+
+    async def discard(self) -> None:
+        """Give the message up."""
+        self._consumer.settle(self._tag, self._consumer.source.discard)
+
+    async def _ack(self) -> None:
+        self._consumer.settle(self._tag, lambda _: None)
+
+    async def _requeue(self) -> None:
+        self._consumer.settle(self._tag, lambda queued: self._consumer.source.requeue([queued]))
+
+
 class InProcessConsumer:
     """A consumer, and its subscription, with at most `prefetch` unsettled messages.
 
@@ -151,10 +197,10 @@ class InProcessConsumer:
     publisher.
     """
 
-    def __init__(self, queue: InProcessQueue, handler: Handler, prefetch: int) -> None:
+    def __init__(self, queue: InProcessQueue, handle: HandleDelivery, prefetch: int) -> None:
         self._context = copy_context()
-        self._queue = queue
-        self._handler = handler
+        self.source = queue
+        self._handle = handle
         self._prefetch = prefetch
         self._unsettled: dict[int, QueuedMessage] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,7 +210,7 @@ class InProcessConsumer:
     @property
     def queue(self) -> str:
         """The name of its queue."""
-        return self._queue.name
+        return self.source.name
 
     @property
     def has_capacity(self) -> bool:
@@ -192,28 +238,28 @@ class InProcessConsumer:
         """Do the broker's part of a lost connection: remove the consumer and requeue its unsettled messages."""
         self._detach()
         unsettled, self._unsettled = list(self._unsettled.values()), {}
-        self._queue.requeue(unsettled)
+        self.source.requeue(unsettled)
+
+    def holds(self, tag: int) -> bool:
+        """Whether the delivery with this tag is unsettled."""
+        return tag in self._unsettled
+
+    def settle(self, tag: int, with_message: Callable[[QueuedMessage], None]) -> None:
+        """Settle a delivery, unless it is settled; then deliver the next messages."""
+        queued = self._unsettled.pop(tag, None)
+        if queued is not None:
+            with_message(queued)
+            self.source.deliver_ready()
 
     def deliver(self, queued: QueuedMessage) -> None:
         """Run the handler for a message, in a task of its own."""
         self._delivery_tag += 1
         self._unsettled[self._delivery_tag] = queued
-        handling = self._handle(self._delivery_tag, queued)
+        handling = self._handle(InProcessDelivery(self, self._delivery_tag, queued))
         task = asyncio.get_running_loop().create_task(handling, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _detach(self) -> None:
         self.attached = False
-        self._queue.remove(self)
-
-    async def _handle(self, tag: int, queued: QueuedMessage) -> None:
-        async def ack() -> None:
-            if self._unsettled.pop(tag, None) is not None:
-                self._queue.deliver_ready()
-
-        async def requeue() -> None:
-            if self._unsettled.pop(tag, None) is not None:
-                self._queue.requeue([queued])
-
-        await guarded(self._handler, lambda: queued.incoming(ack, requeue), requeue)
+        self.source.remove(self)

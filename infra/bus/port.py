@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from contracts.errors import TreadleError
+from contracts.errors import PartUnavailable, TreadleError
+from infra.bus.poison import Poison
 
 
-class PublishFailed(TreadleError):
+class PublishFailed(PartUnavailable):
     """The bus did not confirm a message; publishing it again is safe."""
 
 
@@ -64,7 +65,10 @@ class IncomingMessage:
 
 
 Handler = Callable[[IncomingMessage], Awaitable[None]]
-"""Handles a message and settles it itself; it is cancelled when the bus loses the delivery or is closed."""
+"""Handles a message and settles it itself; it is cancelled when the bus loses the delivery or is closed.
+
+`infra.bus.handling` says what happens if it raises.
+"""
 
 
 class Subscription(Protocol):
@@ -86,6 +90,11 @@ class Bus(Protocol):
     @property
     def name(self) -> str:
         """The adapter: "rabbitmq" or "in-process"."""
+        ...
+
+    @property
+    def poison(self) -> Poison:
+        """The messages that the consumers of this process could not handle."""
         ...
 
     async def start(self) -> None:
@@ -111,7 +120,7 @@ class Bus(Protocol):
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Run `handler` for each message of a private, bounded queue, which is deleted with this bus.
 
-        Messages are handled one at a time, and the bus acknowledges them after the handler returns or raises.
+        Messages are handled one at a time, and the bus acknowledges them after the handler returns.
         """
         ...
 
@@ -126,6 +135,21 @@ class Bus(Protocol):
         """The number of messages ready in a shared queue. Raises BusUnavailable."""
         ...
 
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue, of all processes. Raises BusUnavailable."""
+        ...
+
+    async def missing(self) -> Mapping[str, str]:
+        """The parts of the topology that do not exist now, by name, each with a sentence. Raises BusUnavailable."""
+        ...
+
+    async def replace_outdated(self) -> set[str]:
+        """Replace the empty queues that an earlier version declared; return the names of those that are not empty.
+
+        Raises BusUnavailable.
+        """
+        ...
+
     def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
         """The oldest `limit` ready messages of a shared queue, reserved for the caller during the block.
 
@@ -134,5 +158,5 @@ class Bus(Protocol):
         ...
 
 
-class BusUnavailable(TreadleError):
+class BusUnavailable(PartUnavailable):
     """The bus cannot be reached or refuses the request; the text says why."""

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
+from infra.bus.poison import Poison
 from infra.bus.port import Bus, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
 from infra.logs import bound
 from infra.telemetry import Tracing, as_context, extract
@@ -27,6 +28,11 @@ class TracedBus:
     def name(self) -> str:
         """The name of the wrapped adapter."""
         return self._bus.name
+
+    @property
+    def poison(self) -> Poison:
+        """The poison of the wrapped adapter."""
+        return self._bus.poison
 
     async def start(self) -> None:
         """Start the wrapped bus."""
@@ -71,6 +77,18 @@ class TracedBus:
     async def depth(self, queue: str) -> int:
         """The number of messages ready in a shared queue."""
         return await self._bus.depth(queue)
+
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers of a shared queue."""
+        return await self._bus.consumers(queue)
+
+    async def missing(self) -> Mapping[str, str]:
+        """What the wrapped adapter reports."""
+        return await self._bus.missing()
+
+    async def replace_outdated(self) -> set[str]:
+        """Replace them in the wrapped adapter."""
+        return await self._bus.replace_outdated()
 
     def browse(self, queue: str, limit: int) -> AbstractAsyncContextManager[list[IncomingMessage]]:
         """Browse without spans."""

@@ -17,12 +17,15 @@ from contracts.tasks import AttemptKey
 TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers that are copied from the command to every message of its attempt."""
 
+MAX_TRACE_HEADER = 512 + 1
+"""Characters from which a trace header is not copied; W3C's Trace Context has at most 512."""
+
 log = structlog.get_logger(__name__)
 
 
 def trace_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a command that are copied to the messages of its attempt."""
-    return {name: headers[name] for name in TRACE_HEADERS if name in headers}
+    return {name: headers[name] for name in TRACE_HEADERS if len(headers.get(name, "")) in range(1, MAX_TRACE_HEADER)}
 
 
 class Attempt:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from contracts.commands import PhaseCommand
 from contracts.errors import UndecodableMessage
 from contracts.leases import Claim, LeaseVerdict
 from contracts.tasks import Phase
+from contracts.topology import PHASE_QUEUES
 from contracts.wire import decode
+from infra.bus.handling import Retries
+from infra.bus.poison import Poison
 from infra.bus.port import IncomingMessage
 from infra.worker.attempt import Attempt
 from infra.worker.lease_client import LeaseClient
@@ -22,29 +27,39 @@ class ClaimHandler:
     """Claims delivered commands; `attempts` are those with a pending claim, so that a signal can reach them."""
 
     def __init__(
-        self, phase: Phase, command: type[PhaseCommand], leases: LeaseClient, undecodable: UndecodableCommands
+        self,
+        phase: Phase,
+        command: type[PhaseCommand],
+        leases: LeaseClient,
+        undecodable: UndecodableCommands,
+        poison: Poison,
     ) -> None:
         self._phase = phase
         self._command = command
         self._leases = leases
         self._undecodable = undecodable
+        self._retries = Retries(poison, PHASE_QUEUES[phase].name, prefetch=1)
         self.attempts: list[Attempt] = []
 
     async def claim(self, message: IncomingMessage) -> Attempt | None:
         """Claim the attempt of a delivery. Returns None, with the delivery acknowledged, if the claim is not granted.
 
-        An undecodable command is dead-lettered. If this call is cancelled, the caller must requeue the delivery.
+        A command that cannot be decoded, or fails for an unforeseen reason, is dead-lettered and its attempt reported
+        as failed. If this call is cancelled, the caller must requeue the delivery.
         """
         try:
-            attempt = Attempt(self._decode(message.body), message.headers)
-            granted = await self._is_granted(attempt)
-        except UndecodableMessage as error:
+            attempt = await self._retries.run(partial(self._granted, message), message.message_id)
+        except Exception as error:  # noqa: BLE001  # without a failed attempt, control would send the command again
             await self._undecodable.handle(message, error)
             return None
-        if granted:
-            return attempt
-        await message.ack()
-        return None
+        if attempt is None:
+            await message.ack()
+        return attempt
+
+    async def _granted(self, message: IncomingMessage) -> Attempt | None:
+        """The attempt of a delivery if its claim is granted."""
+        attempt = Attempt(self._decode(message.body), message.headers)
+        return attempt if await self._is_granted(attempt) else None
 
     def _decode(self, body: bytes) -> PhaseCommand:
         """The command in a body. Raises UndecodableMessage if it is no command for this worker."""

@@ -142,7 +142,10 @@ class CommandConsumer:
                 raise
 
     async def _deliver(self, consumer: OpenConsumer, message: IncomingMessage) -> None:
-        """Handle a delivery in a task of its own, so that losing the delivery does not cancel its claim."""
+        """Handle a delivery in a task of its own, so that losing the delivery does not cancel its claim.
+
+        Raises what the claim raises; the bus then delivers the message to this method again.
+        """
         if consumer is self._current:
             consumer.pending += 1
         elif self._free > 0:  # delivered while the consumer was being cancelled
@@ -202,7 +205,7 @@ class CommandConsumer:
             return
         self._retire(consumer)
         if consumer.subscription is not None:
-            self._spawn(consumer.subscription.cancel())
+            log_failure(self._spawn(consumer.subscription.cancel()))
         self._attach_if_detached()
 
     async def _detach(self) -> None:
@@ -225,5 +228,4 @@ class CommandConsumer:
         task = asyncio.create_task(work, name="a delivery")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        log_failure(task)
         return task

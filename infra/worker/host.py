@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
 
 from contracts.bounds import cut
-from contracts.errors import UndecodableMessage
 from contracts.events import PhaseFailed, WorkerEvent
 from contracts.leases import AttemptSignal, WorkerState
 from contracts.tasks import FailureKind, Phase
@@ -61,7 +59,7 @@ class WorkerHost:
         self._jobs = self._jobs_of(worker, objects)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
-        self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable)
+        self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable, bus.poison)
         queue = PHASE_QUEUES[worker.phase].name
         self._fitness = self._fitness_of(worker)
         self._commands = CommandConsumer(
@@ -222,12 +220,11 @@ class WorkerHost:
 
     async def _on_signal(self, message: IncomingMessage) -> None:
         """Ask control at once, because anybody can publish a signal; the answer to the heartbeat has the verdict."""
-        with suppress(UndecodableMessage):
-            key = decode(message.body, AttemptSignal).key
-            for attempt in self._claim_handler.attempts:
-                attempt.signalled = attempt.signalled or attempt.key == key
-            if any(attempt.key == key for attempt in self._attempts):
-                self._leases.heartbeat_soon()
+        key = decode(message.body, AttemptSignal).key
+        for attempt in self._claim_handler.attempts:
+            attempt.signalled = attempt.signalled or attempt.key == key
+        if any(attempt.key == key for attempt in self._attempts):
+            self._leases.heartbeat_soon()
 
     def _track(self, task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         tasks.add(task)

@@ -1,4 +1,4 @@
-"""Sends the pending claims and heartbeats of one worker to control, together in one request at a time."""
+"""Sends the pending claims and heartbeats of one worker to control, in as few requests as possible."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
 
-from contracts.errors import UndecodableMessage
-from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseReply, LeaseRequest, LeaseVerdict, WorkerState
+from contracts.bounds import MAX_CLAIMS
+from contracts.errors import TreadleError, UndecodableMessage
+from contracts.leases import (
+    Claim,
+    Heartbeat,
+    LeaseAnswer,
+    LeaseRefused,
+    LeaseReply,
+    LeaseRequest,
+    LeaseVerdict,
+    WorkerState,
+)
 from contracts.topology import CLAIMS_QUEUE
 from contracts.wire import decode, encode
 from infra.asyncio_tasks import cancel_and_wait, log_failure
@@ -23,6 +34,8 @@ MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0
 """Seconds, as the two before."""
 MIN_HEARTBEAT_INTERVAL = 0.1
 """Seconds between two requests with heartbeats, however many signals ask for one."""
+
+REPLIES: tuple[type[Any], ...] = (LeaseReply, LeaseRefused)
 
 log = structlog.get_logger(__name__)
 
@@ -109,41 +122,61 @@ class LeaseClient:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._next_heartbeat_at - time.monotonic())):
                     await self._request_needed.wait()
-            if await self._send_request():
+            if await self._send_pending():
                 backoff = MIN_BACKOFF
             else:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF, self._heartbeat_interval)
                 self._request_needed.set()
 
-    async def _send_request(self) -> bool:
-        """Send one request and apply its reply. Returns False if the reply, or the answer to a claim, is missing."""
+    async def _send_pending(self) -> bool:
+        """Send all that is pending and apply the replies. Returns False if a reply or the answer to a claim is missing.
+
+        The requests are sent together, so that the last heartbeat is not later than the first.
+        """
         self._request_needed.clear()
         sent = time.monotonic()
         heartbeats_due = sent >= self._next_heartbeat_at
         if heartbeats_due:
             self._last_heartbeat_at, self._next_heartbeat_at = sent, sent + self._heartbeat_interval
-        request = self._request(heartbeats=heartbeats_due)
+        requests = self._requests(heartbeats=heartbeats_due)
+        replies = await asyncio.gather(*(self._reply_to(request) for request in requests))
+        errors = [reply for reply in replies if isinstance(reply, TreadleError)]
+        self._log_availability(away=bool(errors), error=str(errors[0]) if errors else "")
+        if heartbeats_due and errors:
+            self._next_heartbeat_at = sent
+        answers = [answer for reply in replies if isinstance(reply, LeaseReply) for answer in reply.answers]
+        for answer in answers:
+            self._on_answer(answer)
+        claimed = {claim.claim_id for request in requests for claim in request.claims}
+        return not errors and claimed <= {answer.claim_id for answer in answers}
+
+    async def _reply_to(self, request: LeaseRequest) -> LeaseReply | TreadleError:
+        """Send one request; the error takes the place of a missing reply, because others are sent with it."""
         timeout = max(MIN_REQUEST_TIMEOUT, min(MAX_REQUEST_TIMEOUT, self._heartbeat_interval))
         try:
-            reply = decode(await self._bus.request(_outgoing(request, timeout), timeout=timeout), LeaseReply)
+            body = await self._bus.request(_outgoing(request, timeout), timeout=timeout)
+            reply: LeaseReply | LeaseRefused = decode(body, *REPLIES)
         except (RequestTimedOut, PublishFailed, UndecodableMessage) as error:
-            self._log_availability(away=True, error=str(error))
-            if heartbeats_due:
-                self._next_heartbeat_at = sent
-            return False
-        self._log_availability(away=False)
-        for answer in reply.answers:
-            self._on_answer(answer)
-        return {claim.claim_id for claim in request.claims} <= {answer.claim_id for answer in reply.answers}
+            return error
+        if isinstance(reply, LeaseRefused):
+            return UndecodableMessage(f"control cannot decode the request of this worker: {reply.reason}")
+        return reply
 
-    def _request(self, *, heartbeats: bool) -> LeaseRequest:
-        return LeaseRequest(
-            request_id=uuid4(),
-            worker=self._worker_state(),
-            claims=tuple(claim for claim, _ in self._claims.values()),
-            heartbeats=tuple(lease.heartbeat() for lease in self._leases.values()) if heartbeats else (),
-        )
+    def _requests(self, *, heartbeats: bool) -> list[LeaseRequest]:
+        """At least one request, as it also reports the worker's state; each has at most MAX_CLAIMS of both kinds."""
+        claims = [claim for claim, _ in self._claims.values()]
+        beats = [lease.heartbeat() for lease in self._leases.values()] if heartbeats else []
+        worker = self._worker_state()
+        return [
+            LeaseRequest(
+                request_id=uuid4(),
+                worker=worker,
+                claims=tuple(claims[first : first + MAX_CLAIMS]),
+                heartbeats=tuple(beats[first : first + MAX_CLAIMS]),
+            )
+            for first in range(0, max(1, len(claims), len(beats)), MAX_CLAIMS)
+        ]
 
     def _on_answer(self, answer: LeaseAnswer) -> None:
         self._ttl = answer.ttl

@@ -17,6 +17,6 @@ async def publish_until_confirmed(bus: Bus, message: OutgoingMessage) -> None:
     await retry(partial(bus.publish, message), PublishFailed, max_pause=MAX_RETRY_PAUSE)
 
 
-async def dead_letter_until_confirmed(bus: Bus, message: IncomingMessage, queue: str, reason: str) -> None:
+async def dead_letter_until_confirmed(bus: Bus, message: IncomingMessage, queue: str, reason: str, cause: str) -> None:
     """Dead-letter a message, with retries until the broker confirms, then acknowledge it."""
-    await retry(partial(dead_letter, bus, message, queue, reason), PublishFailed, max_pause=MAX_RETRY_PAUSE)
+    await retry(partial(dead_letter, bus, message, queue, reason, cause), PublishFailed, max_pause=MAX_RETRY_PAUSE)

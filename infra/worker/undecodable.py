@@ -1,4 +1,4 @@
-"""Handles a command that cannot be decoded: reports its attempt as failed and dead-letters the command."""
+"""Handles a command that the worker cannot handle: reports its attempt as failed and dead-letters the command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contracts.events import PhaseFailed
 from contracts.leases import Claim, Heartbeat, LeaseVerdict
 from contracts.tasks import AttemptKey, FailureKind, Phase
 from contracts.topology import PHASE_QUEUES
+from infra.bus.dead_letter import cause_of, reason_of
 from infra.bus.port import Bus, IncomingMessage
 from infra.worker.attempt import trace_headers
 from infra.worker.lease_client import Lease, LeaseClient
@@ -23,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 class UndecodableCommands:
-    """Handles undecodable commands; without a failed attempt, control would issue the same command again and again."""
+    """Handles commands that mostly cannot be decoded.
+
+    Without a failed attempt, control would issue the same command again and again.
+    """
 
     def __init__(self, bus: Bus, leases: LeaseClient, spool: Spool, phase: Phase, worker_id: str) -> None:
         self._bus = bus
@@ -32,7 +36,7 @@ class UndecodableCommands:
         self._phase = phase
         self._worker_id = worker_id
 
-    async def handle(self, message: IncomingMessage, error: UndecodableMessage) -> None:
+    async def handle(self, message: IncomingMessage, error: Exception) -> None:
         """Report the attempt that the command names, if any, as failed, then dead-letter and acknowledge the command.
 
         The delivery occupies a slot until the end. A crash before the acknowledgement repeats both steps, without harm.
@@ -40,9 +44,10 @@ class UndecodableCommands:
         key = attempt_key_in(message.body, self._phase)
         if key is not None:
             await self._fail(key, message, error)
-        await dead_letter_until_confirmed(self._bus, message, PHASE_QUEUES[self._phase].name, str(error))
+        queue = PHASE_QUEUES[self._phase].name
+        await dead_letter_until_confirmed(self._bus, message, queue, reason_of(error), cause_of(error))
 
-    async def _fail(self, key: AttemptKey, message: IncomingMessage, error: UndecodableMessage) -> None:
+    async def _fail(self, key: AttemptKey, message: IncomingMessage, error: Exception) -> None:
         """Claim the attempt and, if the claim is granted, report it as failed."""
         claim = Claim(key=key, claim_id=uuid4())
         verdict = await self._leases.claim(claim)
@@ -58,14 +63,16 @@ class UndecodableCommands:
         finally:
             self._leases.release(claim.claim_id)
 
-    def _event(self, claim: Claim, error: UndecodableMessage) -> PhaseFailed:
+    def _event(self, claim: Claim, error: Exception) -> PhaseFailed:
+        undecodable = isinstance(error, UndecodableMessage)
         return PhaseFailed(
             key=claim.key,
             claim_id=claim.claim_id,
             worker_id=self._worker_id,
             failure=FailureKind.DEAD_LETTERED,
-            message=f"worker {self._worker_id} cannot decode the command: {error}",
-            field=error.errors[0].field if error.errors else None,
+            message=f"worker {self._worker_id} cannot {'decode' if undecodable else 'handle'} the command: "
+            f"{reason_of(error)}",
+            field=error.errors[0].field if isinstance(error, UndecodableMessage) and error.errors else None,
         )
 
 

@@ -8,12 +8,9 @@ import pytest
 
 from contracts.topology import (
     CONTROL_QUEUE,
-    DEAD_QUEUE,
-    DELIVERY_LIMIT,
     EVENTS,
     PHASE_QUEUES,
 )
-from infra.bus import handling
 from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed, Unroutable
 from tests.conformance.buses import CALLER, TIMEOUT, TRAIN, AckingRecorder, Recorder, depth_is, outgoing
 
@@ -207,43 +204,6 @@ async def test_closing_cancels_running_handlers(bus: Bus) -> None:
     await asyncio.wait_for(started.wait(), TIMEOUT)
     await bus.close()
     assert cancelled.is_set()
-
-
-async def test_a_handler_that_raises_gets_its_message_again(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "FAILED_HANDLER_PAUSE", 0.01)
-    seen: list[bool] = []
-    done = asyncio.Event()
-
-    async def broken_once(message: IncomingMessage) -> None:
-        seen.append(message.redelivered)
-        if not message.redelivered:
-            raise ValueError("the first time")
-        await message.ack()
-        done.set()
-
-    await bus.consume(TRAIN, broken_once, prefetch=1)
-    await bus.publish(outgoing())
-    await asyncio.wait_for(done.wait(), TIMEOUT)
-    assert seen == [False, True]
-
-
-async def test_a_poison_message_ends_in_the_dead_letters(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "FAILED_HANDLER_PAUSE", 0.0)
-    deliveries: list[IncomingMessage] = []
-
-    async def broken(message: IncomingMessage) -> None:
-        deliveries.append(message)
-        raise ValueError("poison")
-
-    dead = Recorder()
-    await bus.consume(DEAD_QUEUE.name, dead, prefetch=1)
-    await bus.consume(TRAIN, broken, prefetch=1)
-    await bus.publish(outgoing(b"poison"))
-    (letter,) = await dead.received(1)
-    assert (letter.body, letter.routing_key) == (b"poison", "train")
-    assert letter.headers["x-first-death-reason"] == "delivery_limit"
-    assert letter.headers["x-first-death-queue"] == TRAIN
-    assert len(deliveries) == DELIVERY_LIMIT + 1
 
 
 async def test_a_message_that_no_queue_takes_is_refused(bus: Bus) -> None:

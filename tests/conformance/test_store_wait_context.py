@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from contracts.submissions import PauseTask, ResumeTask
 from contracts.tasks import Phase
-from control.store.values import Unfit
+from control.store.values import UNSENT_AFTER, Unfit
 from tests.build import CLAIM, failed, key_of
 from tests.conformance.stores import TTL, WORKER, Bench, change_of
 
@@ -65,3 +65,17 @@ async def test_a_wait_context_counts_unfit_workers_apart_and_names_the_first(ben
     assert wait_context is not None
     assert (wait_context.workers, wait_context.slots, wait_context.free) == (1, 1, 1)
     assert wait_context.unfit == Unfit(2, "a", "rests")
+
+
+async def test_a_wait_context_has_the_time_since_when_the_broker_should_have_taken_the_command(bench: Bench) -> None:
+    task = await bench.started()
+    at_first = await bench.store.wait_context(task.task_id, within=60)
+    await bench.pass_time(UNSENT_AFTER + 1)
+    late = await bench.store.wait_context(task.task_id, within=60)
+    rows = await bench.store.lock_outbox(10, 60)
+    await bench.store.delete_outbox([row.id for row in rows])
+    sent = await bench.store.wait_context(task.task_id, within=60)
+    assert at_first is not None
+    assert late is not None
+    assert sent is not None
+    assert (at_first.unsent_since, late.unsent_since, sent.unsent_since) == (None, late.due_at, None)

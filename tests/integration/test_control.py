@@ -17,7 +17,7 @@ from contracts.leases import AttemptSignal, LeaseVerdict
 from contracts.message import Message
 from contracts.submissions import CancelTask, CreateTask
 from contracts.tasks import AttemptKey, DatasetRef, FailureKind, Phase
-from contracts.topology import CLAIMS, CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNALS, TASKS
+from contracts.topology import CONTROL_QUEUE, DEAD_QUEUE, EVENTS, SIGNALS, TASKS
 from contracts.wire import decode
 from infra.artifacts import upload
 from infra.bus.dead_letter import REASON
@@ -222,7 +222,7 @@ async def test_a_cancel_is_fanned_out_to_the_workers(running: Running) -> None:
     assert (await worker.heartbeat(command, claim_id)).verdict is LeaseVerdict.CANCELLED
 
 
-@pytest.mark.parametrize(("exchange", "routing_key"), [(EVENTS.name, "x"), (TASKS.name, "x"), (CLAIMS.name, "claim")])
+@pytest.mark.parametrize(("exchange", "routing_key"), [(EVENTS.name, "x"), (TASKS.name, "x")])
 async def test_a_message_of_an_unknown_kind_becomes_a_dead_letter_with_its_reason(
     running: Running, exchange: str, routing_key: str
 ) -> None:

@@ -114,10 +114,11 @@ async def test_a_dataset_is_looked_up_again_only_if_it_may_be_deleted(
 
 
 async def complete_together(running: Running, attempts: Sequence[Attempt]) -> None:
-    """Claim all attempts in few requests, then publish all their events at once, as under load."""
-    claims = [Claim(key=attempt.key, claim_id=attempt.claim_id) for attempt in attempts]
-    for first in range(0, len(claims), MAX_CLAIMS):
-        request = LeaseRequest(request_id=uuid4(), worker=WORKER, claims=tuple(claims[first : first + MAX_CLAIMS]))
+    """Claim all attempts in as few requests as possible, then publish all their events at once, as under load."""
+    for first in range(0, len(attempts), MAX_CLAIMS):
+        claimed = attempts[first : first + MAX_CLAIMS]
+        claims = tuple(Claim(key=attempt.key, claim_id=attempt.claim_id) for attempt in claimed)
+        request = LeaseRequest(request_id=uuid4(), worker=WORKER, claims=claims)
         message = OutgoingMessage(
             CLAIMS.name, "claim", encode(request), str(request.message_id), expires=5, persistent=False
         )

@@ -11,7 +11,7 @@ from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseVerdict, Worker
 from contracts.tasks import ACTIVE, AttemptKey, Phase, TaskStatus
 from control.machine.facts import own_checkpoint
 from control.machine.machine import AttemptState
-from control.store.values import MAX_WORKERS, AttemptRecord, Pause, Unfit, WaitContext
+from control.store.values import MAX_WORKERS, UNSENT_AFTER, AttemptRecord, Pause, Unfit, WaitContext
 from tests.memory_store.tables import AttemptRow, MemoryBase
 
 
@@ -94,7 +94,16 @@ class MemoryLeases(MemoryBase):
             free=sum(max(0, worker.slots - worker.busy) for worker in workers),
             pause=self._pause(task_id),
             unfit=_unfit(of_phase),
+            unsent_since=self._unsent_since(task_id),
         )
+
+    def _unsent_since(self, task_id: UUID) -> datetime | None:
+        due = [
+            entry.available_at
+            for entry in self.tables.outbox.values()
+            if entry.row.task_id == task_id and entry.available_at < self._ago(UNSENT_AFTER)
+        ]
+        return min(due, default=None)
 
     async def workers(self, within: float) -> list[WorkerState]:
         """Workers that sent a request in the last `within` seconds, by name."""

@@ -136,3 +136,36 @@ async def test_what_is_submitted_meanwhile_makes_up_the_next_batch() -> None:
         batches_before = list(batches)
         go_on.set()
     assert (batches_before, batches) == ([["a"]], [["a"], ["b", "c", "d"]])
+
+
+async def test_an_item_whose_key_failed_alone_is_tried_again_without_others() -> None:
+    flush = Recorder()
+
+    async def poisoned(items: Sequence[str]) -> list[str | Exception | None]:
+        answers = await flush(items)
+        if any(item.startswith("p") for item in items):
+            raise ValueError("poison")
+        return answers
+
+    async with batching(poisoned) as batcher:
+        with pytest.raises(ValueError, match="poison"):
+            await batcher.submit("p1")
+        flush.batches.clear()
+        await asyncio.gather(*(batcher.submit(item) for item in ("a", "p2", "b")), return_exceptions=True)
+    assert flush.batches == [["a", "b"], ["p2"]]
+
+
+async def test_an_item_that_fails_alone_leaves_the_next_batch_together() -> None:
+    flush = Recorder()
+
+    async def poisoned(items: Sequence[str]) -> list[str | Exception | None]:
+        answers = await flush(items)
+        if any(item.startswith("p") for item in items):
+            raise ValueError("poison")
+        return answers
+
+    async with batching(poisoned) as batcher:
+        await asyncio.gather(batcher.submit("p1"), return_exceptions=True)
+        flush.batches.clear()
+        await asyncio.gather(*(batcher.submit(item) for item in ("p2", "a", "b")), return_exceptions=True)
+    assert flush.batches == [["p2"], ["a", "b"]]

@@ -228,3 +228,17 @@ def test_a_task_that_has_ended_waits_for_nothing(ended: Any) -> None:
 
 def test_a_task_that_went_on_between_two_reads_waits_for_nothing() -> None:
     assert waiting(complete(started(), 1), wait_context(attempt_record(started()))) is None
+
+
+def test_a_command_that_the_broker_does_not_take_is_not_routed_even_if_no_worker_is_connected() -> None:
+    task = started()
+    since = NOW - timedelta(seconds=12)
+    view = why(task, wait_context(attempt_record(task), workers=0, slots=0, free=0, unsent_since=since))
+    assert (view.reason, view.since) == (WaitingReason.NOT_ROUTED, since)
+    assert view.sentence.startswith("the broker has not taken its command for 12 s: a queue or a binding is missing")
+
+
+def test_a_next_iteration_that_the_broker_does_not_take_is_not_routed() -> None:
+    task = complete(started(), 3)
+    view = why(task, wait_context(attempt_record(started()), unsent_since=NOW - timedelta(seconds=4)))
+    assert view.reason is WaitingReason.NOT_ROUTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,20 +19,22 @@ from contracts.topology import SUBMISSIONS_QUEUE, TASKS
 from control.apply.submissions import Submissions
 from control.consumers.submissions.accounts import require_account, sent_by
 from control.consumers.submissions.handlers import SubmissionHandler, decode_submission
-from control.consumers.submissions.settling import SettlingMiddleware, SubmissionSettler
+from control.consumers.submissions.settling import PREFETCH, SettlingMiddleware, SubmissionSettler
+from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.bus.port import Bus, BusUnavailable
-from infra.bus.rabbitmq.bus import HEARTBEAT, RECONNECT_AFTER
+from infra.bus.rabbitmq.bus import CHECK_INTERVAL, HEARTBEAT, RECONNECT_AFTER
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
-from infra.bus.rabbitmq.consumer import has_consumer
-from infra.bus.rabbitmq.topology import arguments
+from infra.bus.rabbitmq.consumer import has_consumer, reopen
+from infra.bus.rabbitmq.declarations import arguments
 from infra.telemetry import Tracing
 
 if TYPE_CHECKING:
     from faststream.rabbit.schemas.queue import QuorumQueueArgs
 
-PREFETCH = 256
 STOP_TIMEOUT = 5.0
 """Seconds for submissions in progress to finish when the consumer stops."""
+ATTACHED_TIMEOUT = 2.0
+"""Seconds for the broker to say how many consumers the queue has."""
 
 QUEUE = RabbitQueue(
     SUBMISSIONS_QUEUE.name,
@@ -52,10 +55,12 @@ class SubmissionConsumer:
     def __init__(
         self, url: str, bus: Bus, submissions: Submissions, tracing: Tracing, *, accounts: bool = False
     ) -> None:
+        self._bus = bus
         settler = SubmissionSettler(bus, tracing)
         middlewares = (partial(SettlingMiddleware, settler),)
         self._broker = submissions_broker(submissions, url=url, middlewares=middlewares, accounts=accounts)
         self._started = False
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect and consume. Raises BusUnavailable if the broker cannot be reached or refuses."""
@@ -67,10 +72,14 @@ class SubmissionConsumer:
                 f"cannot consume {QUEUE.name}: {error or type(error).__name__}; check the broker with `treadle doctor`"
             ) from error
         self._started = True
+        self._watching = asyncio.create_task(self._watch(), name="consumer of submissions")
+        log_failure(self._watching)
 
     async def stop(self) -> None:
         """Stop consuming; submissions in progress have STOP_TIMEOUT seconds to finish."""
         self._started = False
+        if self._watching is not None:
+            await cancel_and_wait(self._watching)
         with suppress(*BROKER_ERRORS):
             async with call_timeout(2 * STOP_TIMEOUT):
                 await self._broker.stop()
@@ -79,8 +88,22 @@ class SubmissionConsumer:
         """Whether the broker has this consumer: its channel is open, and the consumer was not cancelled."""
         if not self._started:
             return False
-        queue = await self._broker.declare_queue(QUEUE)  # FastStream returns the queue of its subscriber
-        return await has_consumer(queue.channel)
+        queue = await self._queue()
+        try:
+            async with call_timeout(ATTACHED_TIMEOUT):
+                return await has_consumer(queue.channel) and await self._bus.consumers(QUEUE.name) > 0
+        except (*BROKER_ERRORS, BusUnavailable):
+            return False
+
+    async def _watch(self) -> None:
+        """Open the channel again if the consumer is not attached, because the broker may have forgotten it."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            if not await self.attached():
+                await reopen((await self._queue()).channel)
+
+    async def _queue(self) -> Any:  # noqa: ANN401 - aio-pika's queue, which control does not import
+        return await self._broker.declare_queue(QUEUE)  # FastStream returns the queue of its subscriber
 
 
 def submissions_broker(

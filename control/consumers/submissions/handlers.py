@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, get_args
 from uuid import UUID
-
-import structlog
 
 from contracts.errors import AccountRequired, FieldError, InvalidInput, UndecodableMessage
 from contracts.submissions import (
@@ -22,7 +19,6 @@ from contracts.submissions import (
 from contracts.wire import decode
 from control.apply.problems import problem_of
 from control.apply.submissions import Submissions
-from control.consumers.retry import retry_until_available
 from control.machine.task import IllegalTransition
 from control.store.port import TaskNotFound
 from control.store.values import StoredTask, SubmissionConflict
@@ -37,7 +33,8 @@ REFUSAL_ERRORS = (
     IllegalTransition,
 )
 
-log = structlog.get_logger(__name__)
+TIMEOUT = 120.0
+"""Seconds for one submission, in which two batches may each wait for a database that does not answer."""
 
 
 class SubmissionHandler:
@@ -47,14 +44,18 @@ class SubmissionHandler:
         self._submissions = submissions
 
     async def submit(self, submission: AnySubmission) -> SubmissionAccepted:
-        """Create, start, pause, resume, cancel, retry, kick or fail a task. Raises one of REFUSAL_ERRORS."""
-        task = (await retry_until_available(partial(self._do, submission))).task
+        """Create, start, pause, resume, cancel, retry, kick or fail a task.
+
+        Raises one of REFUSAL_ERRORS, StoreUnavailable, TimeoutError.
+        """
+        task = (await self._do(submission)).task
         return SubmissionAccepted(submission_id=submission.submission_id, task_id=task.task_id, status=task.status)
 
     async def _do(self, submission: CreateTask | TaskRequest) -> StoredTask:
-        if isinstance(submission, CreateTask):
-            return await self._submissions.create(submission)
-        return await self._submissions.request(submission)
+        async with asyncio.timeout(TIMEOUT):
+            if isinstance(submission, CreateTask):
+                return await self._submissions.create(submission)
+            return await self._submissions.request(submission)
 
 
 def decode_submission(body: bytes) -> CreateTask | TaskRequest:
@@ -71,19 +72,13 @@ def decode_submission(body: bytes) -> CreateTask | TaskRequest:
     return submission
 
 
-async def answer_of(
-    body: bytes, submit: Callable[[], Awaitable[SubmissionAccepted]]
-) -> SubmissionAccepted | SubmissionRefused:
-    """The answer to the submission in `body`: the result of `submit`, or a refusal with the problem that it raised."""
-    try:
-        return await submit()
-    except REFUSAL_ERRORS as error:
+def refusal_of(error: Exception, body: bytes) -> SubmissionRefused:
+    """The answer to the submission in `body` that could not be done because of `error`."""
+    if isinstance(error, REFUSAL_ERRORS):
         problem = problem_of(error)
-    except Exception:  # the sender must get an answer for any error
-        log.exception("submission_failed", submission_id=str(_submission_id(body)))
-        problem = Problem(
-            title="Internal error", status=500, detail="an unexpected error occurred; see the log of control"
-        )
+    else:
+        detail = "an unexpected error occurred; see the log of control"
+        problem = Problem(title="Internal error", status=500, detail=detail)
     return SubmissionRefused(submission_id=_submission_id(body), problem=problem)
 
 

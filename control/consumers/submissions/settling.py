@@ -11,18 +11,18 @@ import structlog
 from faststream import BaseMiddleware, StreamMessage
 
 from contracts.submissions import SubmissionAccepted, SubmissionRefused
-from contracts.topology import QUEUES, SUBMISSIONS_QUEUE
+from contracts.topology import QUEUES_BY_NAME, SUBMISSIONS_QUEUE
 from contracts.wire import encode
-from control.consumers.retry import retry_until_available
-from control.consumers.submissions.handlers import answer_of
-from infra.bus.dead_letter import dead_letter
+from control.consumers.submissions.handlers import REFUSAL_ERRORS, refusal_of
+from infra.bus.dead_letter import cause_of, dead_letter, reason_of
+from infra.bus.handling import Retries
 from infra.bus.port import Bus, IncomingMessage, OutgoingMessage, PublishFailed
 from infra.bus.rabbitmq.calls import BROKER_ERRORS
 from infra.bus.rabbitmq.messages import plain_headers
 from infra.bus.traced import processing
 from infra.telemetry import Tracing
 
-TREADLE_QUEUES = frozenset(queue.name for queue in QUEUES)
+PREFETCH = 256
 REQUEUE_DELAY = 1.0
 """Seconds before a delivery that could not be acknowledged is requeued."""
 
@@ -35,27 +35,37 @@ class SubmissionSettler:
     def __init__(self, bus: Bus, tracing: Tracing) -> None:
         self._bus = bus
         self._tracing = tracing
+        self._retries = Retries(bus.poison, SUBMISSIONS_QUEUE.name, PREFETCH)
 
     async def settle(self, message: IncomingMessage, submit: Callable[[], Awaitable[SubmissionAccepted]]) -> None:
-        """Submit, reply and acknowledge; a refusal whose reply cannot be sent becomes a dead letter."""
-        with processing(self._tracing, self._bus.name, SUBMISSIONS_QUEUE.name, message):
-            await self._reply_and_acknowledge(message, await answer_of(message.body, submit))
+        """Submit, reply and acknowledge.
 
-    async def _reply_and_acknowledge(
-        self, message: IncomingMessage, answer: SubmissionAccepted | SubmissionRefused
-    ) -> None:
-        if await self._send_reply(message, answer) or isinstance(answer, SubmissionAccepted):
+        A refusal whose reply cannot be sent becomes a dead letter, and so does every submission that failed for an
+        unforeseen reason.
+        """
+        with processing(self._tracing, self._bus.name, SUBMISSIONS_QUEUE.name, message):
+            try:
+                answer = await self._retries.run(submit, message.message_id)
+            except Exception as error:  # noqa: BLE001  # the sender must get an answer for any error
+                await self._refuse(message, error)
+            else:
+                await self._send_reply(message, answer)
+                await message.ack()
+
+    async def _refuse(self, message: IncomingMessage, error: Exception) -> None:
+        replied = await self._send_reply(message, refusal_of(error, message.body))
+        if replied and isinstance(error, REFUSAL_ERRORS):
             await message.ack()
-        else:
-            reason = answer.problem.detail
-            await retry_until_available(partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, reason))
+            return
+        reason, cause = reason_of(error), cause_of(error)
+        await self._retries.run(partial(dead_letter, self._bus, message, SUBMISSIONS_QUEUE.name, reason, cause))
 
     async def _send_reply(self, message: IncomingMessage, answer: SubmissionAccepted | SubmissionRefused) -> bool:
         """Reply if possible; return whether the broker confirmed it.
 
         A `reply_to` that names a queue of Treadle is refused, because a service would consume the reply.
         """
-        if message.reply_to is None or message.reply_to in TREADLE_QUEUES:
+        if message.reply_to is None or message.reply_to in QUEUES_BY_NAME:
             return False
         try:
             await self._bus.publish(

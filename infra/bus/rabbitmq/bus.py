@@ -7,6 +7,7 @@ the other one.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -17,19 +18,21 @@ import structlog
 from aio_pika import Channel, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractQueue, AbstractRobustConnection
 from aio_pika.exceptions import ProbableAuthenticationError
-from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
-from infra.bus.handling import serial
+from contracts.topology import QUEUES_BY_NAME
+from infra.asyncio_tasks import cancel_and_wait, log_failure
+from infra.bus.handling import GuardedHandler, listening
+from infra.bus.poison import Poison
 from infra.bus.port import BusUnavailable, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, CALL_TIMEOUT, call_timeout
-from infra.bus.rabbitmq.consumer import Consumer, Declare
+from infra.bus.rabbitmq.consumer import Bind, Consumer, Declare
+from infra.bus.rabbitmq.declarations import look_up
 from infra.bus.rabbitmq.libraries import configure_libraries
 from infra.bus.rabbitmq.messages import Delivery
 from infra.bus.rabbitmq.publisher import Publisher
 from infra.bus.rabbitmq.requests import Requests
-from infra.bus.rabbitmq.rights import declare_or_check
-from infra.bus.rabbitmq.topology import QUEUES_BY_NAME, declare_private, declare_shared, look_up
+from infra.bus.rabbitmq.topology import Topology
 
 HEARTBEAT = 15
 """Seconds; a connection is given up after about three intervals without data from the broker."""
@@ -38,6 +41,8 @@ CLOSE_TIMEOUT = 5.0
 RECONNECT_AFTER = 0.5
 """Seconds, as the two before."""
 PRIVATE_PREFETCH = 100
+CHECK_INTERVAL = 10.0
+"""Seconds between two declarations of the topology, which restore what was deleted at the broker."""
 NOT_STARTED = "the bus is not started"
 
 T = TypeVar("T")
@@ -49,15 +54,17 @@ class RabbitMQBus:
 
     name = "rabbitmq"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, check_interval: float = CHECK_INTERVAL) -> None:
+        self.poison = Poison()
         self._url = url
+        self._check_interval = check_interval
+        self._topology = Topology(self._channel)
+        self._checking: asyncio.Task[None] | None = None
         self._consuming: RobustConnection | None = None
         self._publishing: RobustConnection | None = None
         self._publisher: Publisher | None = None
         self._requests: Requests | None = None
         self._consumers: list[Consumer] = []
-        self._may_declare = True
-        """Whether the account may declare the topology; those of workers and clients may not."""
 
     async def start(self) -> None:
         """Open both connections and declare the topology, or check that it exists if the account may not declare it.
@@ -72,6 +79,9 @@ class RabbitMQBus:
 
     async def close(self) -> None:
         """Disconnect; the broker then cancels the consumers and requeues the unsettled messages."""
+        if self._checking is not None:
+            await cancel_and_wait(self._checking)
+            self._checking = None
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             await consumer.abandon()
@@ -96,21 +106,24 @@ class RabbitMQBus:
     async def consume(self, queue: str, handler: Handler, *, prefetch: int) -> Subscription:
         """Consume a queue of the topology."""
         definition = QUEUES_BY_NAME[queue]
+        guarded = GuardedHandler(self, queue, handler, prefetch, keeps=definition.dead_letters)
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
-            if self._may_declare:
-                return await declare_shared(channel, definition)
-            return await look_up(channel, queue)
+            return await self._topology.queue(channel, definition)
 
-        return await self._attach(declare, handler, prefetch)
+        return await self._attach(declare, guarded, prefetch)
 
     async def listen(self, exchange: str, binding: str, handler: Handler) -> Subscription:
         """Consume a private queue bound to `exchange`; messages published during a disconnection are lost."""
+        guarded = GuardedHandler(self, exchange, listening(handler), PRIVATE_PREFETCH, keeps=False, serial=True)
 
         async def declare(channel: AbstractChannel) -> AbstractQueue:
-            return await declare_private(channel, exchange, binding, may_declare=self._may_declare)
+            return await self._topology.private_queue(channel, exchange, binding)
 
-        return await self._attach(declare, serial(handler), PRIVATE_PREFETCH)
+        async def bind(channel: AbstractChannel, queue: str) -> None:
+            await self._topology.bind_private(channel, queue, exchange, binding)
+
+        return await self._attach(declare, guarded, PRIVATE_PREFETCH, bind)
 
     async def request(self, message: OutgoingMessage, *, timeout: float) -> bytes:
         """Publish with direct reply-to and await the body of the reply."""
@@ -126,6 +139,22 @@ class RabbitMQBus:
         async with self._channel() as channel:
             declared = await self._call(look_up(channel, queue))
             return declared.declaration_result.message_count or 0
+
+    async def consumers(self, queue: str) -> int:
+        """The number of consumers that the broker has for a shared queue."""
+        async with self._channel() as channel:
+            declared = await self._call(look_up(channel, queue))
+            return declared.declaration_result.consumer_count or 0
+
+    async def missing(self) -> dict[str, str]:
+        """The exchanges and queues that do not exist, or why the topology cannot be declared."""
+        missing = await self._call(self._topology.missing())
+        return missing | ({"topology": self._topology.problem} if self._topology.problem else {})
+
+    async def replace_outdated(self) -> set[str]:
+        """Replace the empty queues that an earlier version declared; return the names of those that are not empty."""
+        await self._call(self._topology.replace_outdated())
+        return self._topology.outdated
 
     @asynccontextmanager
     async def browse(self, queue: str, limit: int) -> AsyncIterator[list[IncomingMessage]]:
@@ -145,10 +174,12 @@ class RabbitMQBus:
         self._publishing = self._connection("publish")
         for connection in (self._consuming, self._publishing):
             await _connect(connection)
-        await self._declare()
+        await self._topology.declare()
         self._consuming.reconnect_callbacks.add(self._redeclare)
-        self._publisher = await Publisher.open(self._publishing)
-        self._requests = await Requests.open(self._publishing)
+        self._publisher = await Publisher.open(self._publishing, self._topology.restore)
+        self._requests = await Requests.open(self._publishing, self._topology.restore)
+        self._checking = asyncio.create_task(self._check_topology(), name="topology")
+        log_failure(self._checking)
 
     def _connection(self, purpose: str) -> RobustConnection:
         """A connection that is not open yet; its name at the broker contains `purpose`."""
@@ -161,28 +192,27 @@ class RabbitMQBus:
         connection.reconnect_callbacks.add(partial(_log_restored, purpose))
         return connection
 
-    async def _declare(self) -> None:
-        self._may_declare = await declare_or_check(self._channel)
-
     async def _redeclare(self, *_: object) -> None:
         """Declare the topology after a reconnection, in case the broker lost its data."""
-        try:
-            async with call_timeout():
-                await self._declare()
-        except (*BROKER_ERRORS, BusUnavailable) as error:
-            log.warning("topology_not_restored", error=str(error))
+        await self._topology.restore()
 
-    async def _attach(self, declare: Declare, handler: Handler, prefetch: int) -> Consumer:
-        """Attach a consumer, after a connection that is being restored is ready."""
-
-        async def as_permitted(channel: AbstractChannel) -> AbstractQueue:
+    async def _check_topology(self) -> None:
+        """Declare the topology and check the consumers again and again, as nothing reports a lost binding."""
+        while True:
+            await asyncio.sleep(self._check_interval * random.uniform(0.8, 1.0))  # noqa: S311  # keeps no secret
+            await self._topology.restore()
             try:
-                return await declare(channel)
-            except ChannelAccessRefused:
-                self._may_declare = False  # the account was restricted meanwhile; the consumer tries again
-                raise
+                async with self._channel() as channel:
+                    for consumer in self._consumers:
+                        await self._call(consumer.check(channel))
+            except BusUnavailable as error:
+                log.info("consumers_not_checked", error=str(error))
 
-        consumer = Consumer(self._require_started(self._consuming), as_permitted, handler, prefetch)
+    async def _attach(
+        self, declare: Declare, handler: GuardedHandler, prefetch: int, bind: Bind | None = None
+    ) -> Consumer:
+        """Attach a consumer, after a connection that is being restored is ready."""
+        consumer = Consumer(self._require_started(self._consuming), declare, handler, prefetch, bind)
         await self._call(consumer.start())
         self._consumers = [*(existing for existing in self._consumers if not existing.closed), consumer]
         return consumer

@@ -22,9 +22,10 @@ from aio_pika.abc import (
 from aiormq.abc import DeliveredMessage
 
 from infra.asyncio_tasks import cancel_and_wait, log_failure
-from infra.bus.handling import guarded
-from infra.bus.port import BusUnavailable, Handler
+from infra.bus.handling import GuardedHandler
+from infra.bus.port import BusUnavailable
 from infra.bus.rabbitmq.calls import BROKER_ERRORS, call_timeout
+from infra.bus.rabbitmq.declarations import look_up
 from infra.bus.rabbitmq.messages import Delivery
 
 RETRY_AFTER = 1.0
@@ -33,6 +34,8 @@ RETRY_AFTER = 1.0
 log = structlog.get_logger(__name__)
 Declare = Callable[[AbstractChannel], Awaitable[AbstractQueue]]
 """Declares and returns the queue to consume."""
+Bind = Callable[[AbstractChannel, str], Awaitable[None]]
+"""Binds the queue of this name."""
 
 
 async def has_consumer(channel: AbstractChannel) -> bool:
@@ -44,10 +47,18 @@ async def has_consumer(channel: AbstractChannel) -> bool:
     return bool(underlay.consumers)
 
 
+async def reopen(channel: AbstractChannel) -> None:
+    """Have a robust channel opened again, and its consumers registered again."""
+    with suppress(*BROKER_ERRORS):
+        async with call_timeout():
+            underlay = await channel.get_underlay_channel()
+            await underlay.close(ConnectionError("the broker has forgotten the consumer"))
+
+
 class Attachment:
     """A consumer on one channel; closing the channel cancels the handlers that run."""
 
-    def __init__(self, channel: AbstractChannel, handler: Handler) -> None:
+    def __init__(self, channel: AbstractChannel, handler: GuardedHandler) -> None:
         self._channel = channel
         self._handler = handler
         self._queue: AbstractQueue | None = None
@@ -111,7 +122,7 @@ class Attachment:
         delivery = Delivery(message, self._on_progress)
         self._in_progress.add(delivery)
         try:
-            await guarded(self._handler, delivery.incoming, delivery.reject)
+            await self._handler.handle(delivery)
         finally:
             delivery.handled = True
             self._on_progress(delivery)
@@ -131,9 +142,17 @@ class Attachment:
 class Consumer:
     """Keeps one consumer attached to its queue until it is cancelled."""
 
-    def __init__(self, connection: AbstractRobustConnection, declare: Declare, handler: Handler, prefetch: int) -> None:
+    def __init__(
+        self,
+        connection: AbstractRobustConnection,
+        declare: Declare,
+        handler: GuardedHandler,
+        prefetch: int,
+        bind: Bind | None = None,
+    ) -> None:
         self._connection = connection
         self._declare = declare
+        self._bind = bind
         self._handler = handler
         self._prefetch = prefetch
         self._attachment: Attachment | None = None
@@ -155,6 +174,20 @@ class Consumer:
     def queue(self) -> str:
         """The name of the queue; a private queue has a new name after every reconnection."""
         return self._attachment.queue if self._attachment is not None else ""
+
+    async def check(self, channel: AbstractChannel) -> None:
+        """Bind a private queue again, and attach again if a shared queue has no consumer.
+
+        A consumer notices neither that its binding is lost, nor that its queue was deleted and declared again at once.
+        """
+        attachment = self._attachment
+        if attachment is None or not self.attached:
+            return
+        if self._bind is not None:
+            await self._bind(channel, self.queue)
+        elif (await look_up(channel, self.queue)).declaration_result.consumer_count == 0:
+            log.warning("consumer_forgotten", queue=self.queue)
+            attachment.lost.set()
 
     async def cancel(self) -> None:
         """Receive no more deliveries; the handlers that run are not cancelled."""

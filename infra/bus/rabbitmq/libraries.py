@@ -12,11 +12,15 @@ from aiormq.base import Base
 from aiormq.connection import Connection
 from pamqp import decode
 
+from infra.log_limit import LogLimit
+
 FRAME_BUFFER_SIZE = 1000
 """Frames that a connection buffers for writing, and a channel for reading; aiormq's default of 10 splits bursts."""
 
 Decoder = Callable[[bytes], tuple[int, Any]]
 """Decodes the value at the start of some bytes; returns its length in bytes, and the value."""
+
+LOG_LIMIT = LogLimit()
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +58,8 @@ def _or_none(decoder: Decoder, size: Callable[[bytes], int]) -> Decoder:
         try:
             return decoder(data)
         except (ValueError, OverflowError, OSError) as error:
-            log.warning("property_ignored", error=str(error))
+            if LOG_LIMIT.skipped(type(error).__name__) is not None:
+                log.warning("property_ignored", error=str(error))
             return size(data), None
 
     return decoded

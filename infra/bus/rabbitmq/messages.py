@@ -68,17 +68,17 @@ class Delivery:
         """Requeue it with a nack, which since RabbitMQ 4.3 does not count towards the delivery limit."""
         await self._settle(self._message.channel.basic_nack)
 
-    async def reject(self) -> None:
-        """Requeue it after its handler failed, with a reject, which always counts towards the delivery limit."""
-        await self._settle(self._message.channel.basic_reject)
+    async def discard(self) -> None:
+        """Give it up; the broker dead-letters it if its queue has dead letters."""
+        await self._settle(self._message.channel.basic_reject, requeue=False)
 
-    async def _settle(self, send: Callable[..., Awaitable[None]]) -> None:
+    async def _settle(self, send: Callable[..., Awaitable[None]], **how: bool) -> None:
         """Queue the frame, without awaiting a reply, because the broker sends none."""
         if self.settled:
             return
         self.settled = True
         try:
-            await send(self._tag, wait=False)
+            await send(self._tag, wait=False, **how)
         except CONNECTION_EXCEPTIONS as error:
             log.info("delivery_lost_before_acknowledging", delivery_tag=self._tag, error=str(error))
         finally:

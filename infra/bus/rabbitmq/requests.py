@@ -8,7 +8,7 @@ from aio_pika import RobustConnection
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel
 
 from infra.bus.port import OutgoingMessage, PublishFailed
-from infra.bus.rabbitmq.publisher import Publisher
+from infra.bus.rabbitmq.publisher import Publisher, Restore
 from infra.bus.replies import Replies
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
@@ -25,11 +25,11 @@ class Requests:
         self._consuming = False
 
     @classmethod
-    async def open(cls, connection: RobustConnection) -> Self:
+    async def open(cls, connection: RobustConnection, restore: Restore) -> Self:
         """Open a channel that consumes replies, also after each reconnection."""
         channel = connection.channel(on_return_raises=True)
         await channel.initialize()
-        self = cls(Publisher(connection, channel), channel)
+        self = cls(Publisher(connection, channel, restore), channel)
         channel.close_callbacks.add(self._on_closed)
         channel.reopen_callbacks.add(self._consume_replies)
         await self._consume_replies()

@@ -6,17 +6,24 @@ from uuid import uuid4
 
 import pytest
 
+from contracts.bounds import MAX_CLAIMS
 from contracts.events import PhaseFailed
-from contracts.leases import Claim, LeaseAnswer, LeaseVerdict, WorkerState
+from contracts.leases import Claim, Heartbeat, LeaseAnswer, LeaseRefused, LeaseVerdict, WorkerState
 from contracts.tasks import FailureKind, Phase
-from contracts.topology import PHASE_QUEUES
+from contracts.topology import CLAIMS_QUEUE, PHASE_QUEUES
 from contracts.wire import encode
+from infra.bus import handling
 from infra.bus.dead_letter import REASON
 from infra.bus.inprocess import InProcessBus
+from infra.bus.port import IncomingMessage
 from infra.objects import ObjectStore
 from infra.settings import Settings
+from infra.worker import claim_handler
+from infra.worker.attempt import Attempt
 from infra.worker.host import WorkerHost
-from infra.worker.lease_client import LeaseClient
+from infra.worker.lease_client import Lease, LeaseClient
+from tests.conformance.buses import reply
+from tests.eventually import eventually
 from tests.fake_control import TRACE, FakeControl, Script
 from tests.integration.worker.conftest import Running
 
@@ -215,3 +222,71 @@ async def test_claims_that_wait_together_are_sent_in_one_request(control: FakeCo
     await leases.stop()
     assert verdicts == [LeaseVerdict.GRANTED] * 3
     assert max(len(request.claims) for request in control.requests) == 3
+
+
+async def test_more_claims_and_heartbeats_than_one_request_may_have_are_sent_together_in_several(
+    control: FakeControl, script: Script
+) -> None:
+    state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=1024, busy=0)
+    leases = LeaseClient(control.bus, lambda: state, control.ttl)
+    beats = [Heartbeat(key=script.command().key, claim_id=uuid4()) for _ in range(2 * MAX_CLAIMS + 1)]
+    for beat in beats:
+        leases.keep_alive(Lease(beat.claim_id, lambda beat=beat: beat, lambda _: None))  # type: ignore[misc]
+    claims = [Claim(key=script.command().key, claim_id=uuid4()) for _ in range(MAX_CLAIMS + 1)]
+    claiming = [asyncio.create_task(leases.claim(claim)) for claim in claims]
+    await asyncio.sleep(0)
+    leases.start()
+    assert await asyncio.gather(*claiming) == [LeaseVerdict.GRANTED] * len(claims)
+    await leases.stop()
+    first = control.requests[:3]
+    assert [(len(request.claims), len(request.heartbeats)) for request in first] == [
+        (MAX_CLAIMS, MAX_CLAIMS),
+        (1, MAX_CLAIMS),
+        (0, 1),
+    ]
+
+
+async def test_a_refused_request_counts_as_unanswered_and_its_reason_is_logged(
+    control: FakeControl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(message: IncomingMessage) -> None:
+        await message.ack()
+        refusal = LeaseRefused(request_id=None, reason="worker.slots: too small")
+        await control.bus.publish(reply(message, encode(refusal)))
+
+    bus = InProcessBus()
+    await bus.start()
+    await bus.consume(CLAIMS_QUEUE.name, refuse, prefetch=1)
+    control.bus = bus
+    state = WorkerState(worker_id="w", phase=Phase.TRAIN, host="h", slots=1, busy=0)
+    leases = LeaseClient(bus, lambda: state, control.ttl)
+    leases.start()
+
+    async def unanswered() -> bool:
+        return not leases.answered
+
+    await eventually(unanswered, "the refusal")
+    await leases.stop()
+    await bus.close()
+    assert "worker.slots: too small" in capsys.readouterr().out
+
+
+async def test_a_command_that_raises_an_unforeseen_error_fails_its_attempt(
+    control: FakeControl, script: Script, host: WorkerHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "RETRY_PAUSES", (0.0, 0.0, 0.0))
+    tries = 0
+
+    def broken(*_: object) -> Attempt:
+        nonlocal tries
+        tries += 1
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(claim_handler, "Attempt", broken)
+    await control.order(script.command())
+    await control.until(lambda: control.events and control.dead)
+    (event,) = control.events
+    assert isinstance(event, PhaseFailed)
+    assert (event.failure, tries) == (FailureKind.DEAD_LETTERED, 4)
+    assert "cannot handle the command: ZeroDivisionError: unforeseen" in event.message
+    assert control.dead[0].headers[REASON] == "ZeroDivisionError: unforeseen"
