@@ -34,7 +34,7 @@ def _first_errors(errors: object) -> object:
     if not isinstance(errors, tuple) or len(errors) <= MAX_ERRORS:
         return errors
     rest = len(errors) - MAX_ERRORS + 1
-    return (*errors[: MAX_ERRORS - 1], FieldError(field="…", message=f"{rest} more errors are not listed"))
+    return (*errors[: MAX_ERRORS - 1], FieldError(field="body", message=f"{rest} more errors are not listed"))
 
 
 Errors = Annotated[tuple[FieldError, ...], Field(max_length=MAX_ERRORS), BeforeValidator(_first_errors)]

@@ -11,7 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from contracts.errors import FieldError, InvalidInput, TreadleError, error_text
+from contracts.bounds import cut
+from contracts.errors import MAX_ERRORS, FieldError, InvalidInput, TreadleError, error_text
 from contracts.submissions import Problem
 from control.apply.problems import problem_of
 from control.machine.task import IllegalTransition
@@ -27,8 +28,6 @@ LARGEST_BODY = 2**20
 """Bytes of a JSON body, which is held in memory completely."""
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a client that disconnects early; no standard status exists."""
-MAX_ERRORS = 50
-"""Errors that a problem lists; a last one counts the others."""
 MAX_FIELD, MAX_MESSAGE, MAX_DETAIL, MAX_PATH = 200, 1000, 4000, 200
 """Characters of a field, a message, the detail and the path in a problem."""
 _LOCATIONS = frozenset({"body", "query", "path", "header"})
@@ -68,7 +67,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def path_of(request: Request) -> str:
     """The path of a request, cut to a length that can be logged."""
     path: str = request.scope["path"]
-    return _cut(path, MAX_PATH)
+    return cut(path, MAX_PATH)
 
 
 def status_problem(status: HTTPStatus, detail: str, *errors: FieldError) -> Problem:
@@ -163,16 +162,10 @@ def too_large(request: Request) -> Response:
 
 
 def _bounded(problem: Problem) -> dict[str, object]:
-    """The texts and errors of a problem within their limits."""
-    errors = problem.errors[:MAX_ERRORS]
-    cut = [FieldError(field=_cut(e.field, MAX_FIELD), message=_cut(e.message, MAX_MESSAGE)) for e in errors]
-    if (others := len(problem.errors) - len(cut)) > 0:
-        cut.append(FieldError(field="body", message=f"{others} more errors are not listed"))
-    return {"detail": _cut(problem.detail, MAX_DETAIL), "errors": tuple(cut)}
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """The texts of a problem within their limits."""
+    errors = problem.errors
+    short = tuple(FieldError(field=cut(e.field, MAX_FIELD), message=cut(e.message, MAX_MESSAGE)) for e in errors)
+    return {"detail": cut(problem.detail, MAX_DETAIL), "errors": short}
 
 
 def _unavailable(error: TreadleError) -> Problem:

@@ -142,7 +142,7 @@ class ChildProcess:
 
     async def problem(self) -> str | None:
         """End a process that gets no job. Returns the last line of its log if it cannot start; None if it can."""
-        self._pipes.close()  # at the end of its input, a process without a job ends itself with status 0
+        self._pipes.write("\n")  # no folder: a process without a job ends itself with status 0 after its imports
         try:
             status = await asyncio.wait_for(self._process.wait(), START_TIMEOUT)
             return None if status == 0 else f"cannot start its program: {last_line(self._log)}"

@@ -28,8 +28,8 @@ from tests.integration.control_parts import BODY, PuppetWorker, Running, add_dat
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("cli", "contracts", "control", "evaluator_worker", "infra", "optimizer_worker", "trainer_worker")
-REQUEST_TO_BROKER = 32
-EVENT_TO_COMMAND = 51
+REQUEST_TO_BROKER = 37  # of which 6 check the request before it is decoded
+EVENT_TO_COMMAND = 53
 
 
 class FileRecorder:
