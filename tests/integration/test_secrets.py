@@ -195,7 +195,8 @@ async def evidence() -> AsyncIterator[Evidence]:
     with TemporaryDirectory(prefix="treadle-test-secrets-") as place, collector() as (otlp, bodies, authorizations):
         folder, log = Path(place) / "stack", Path(place) / "log"
         (folder / "s3" / "data").mkdir(mode=0o755, parents=True)
-        async with up(folder, log, otlp) as (process, url), httpx.AsyncClient(base_url=url) as http:
+        fresh = httpx.Limits(max_keepalive_connections=0)  # the gateway closes idle connections
+        async with up(folder, log, otlp) as (process, url), httpx.AsyncClient(base_url=url, limits=fresh) as http:
             evidence = Evidence(folder, process, {"collector": OTLP_HEADER.encode()})
             evidence.secrets |= {name: (folder / file).read_bytes() for name, file in KEPT_IN.items()}
             task = await run_task(evidence, http)
