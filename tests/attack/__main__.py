@@ -9,6 +9,7 @@ import sys
 from infra.logs import configure_logs
 from infra.settings import Settings
 from tests.attack.classes import CLASSES
+from tests.attack.fuzz import prepare
 from tests.attack.run import run
 
 
@@ -23,7 +24,8 @@ def main() -> int:
         parser.error("--size: expected 1 or more")
     configure_logs(Settings(log_level="CRITICAL"), "attack")
     chosen = {name: abuses for name, abuses in CLASSES.items() if name in (options.only or CLASSES)}
-    verdict = asyncio.run(run(chosen, options.size, options.seed))
+    hostile = prepare(options.size, options.seed) if "messages" in chosen else {}
+    verdict = asyncio.run(run(chosen, options.size, options.seed, hostile))
     print(verdict.as_json())
     return 1 if verdict.failed else 0
 

@@ -7,6 +7,7 @@ from tests.attack.run import Classes
 
 CLASSES: Classes = {
     "messages": (
+        messages.hostile_messages_to_every_exchange,
         messages.lease_requests_with_a_long_worker_id,
         messages.a_lease_request_with_ten_thousand_claims,
         messages.raw_bytes_to_every_exchange,
@@ -51,7 +52,7 @@ CLASSES: Classes = {
     ),
     "machine": (
         machine.a_worker_whose_disk_is_full,
-        machine.a_worker_whose_disk_is_read_only,
+        machine.a_worker_without_inodes,
         machine.a_program_that_exceeds_its_time_limit,
         machine.a_program_that_reports_nothing,
     ),

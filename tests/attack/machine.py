@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from contracts.tasks import Phase
@@ -17,6 +17,8 @@ from tests.eventually import eventually
 
 DISK, MINIMUM = 8 * 2**20, 4 * 2**20
 """Bytes of the small disk, and of the room that its worker needs."""
+INODES = 400
+"""Files and folders that the other small disk can have."""
 TASKS = 5
 
 
@@ -34,15 +36,18 @@ async def a_worker_whose_disk_is_full(target: Target) -> int:
     return TASKS
 
 
-async def a_worker_whose_disk_is_read_only(target: Target) -> int:
-    """The disk becomes read-only while the worker runs."""
-    folder = target.folder / "read-only"
-    async with _small_disk(folder), _worker(target, "read-only", folder, min_free_disk=1):
-        await eventually(lambda: _unfit(target, "read-only", False), "the worker to start", RECOVERY)
-        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
-        await eventually(lambda: _unfit(target, "read-only", True), "the worker to report its disk", RECOVERY)
-        await _completed(target, "read-only")
-    return TASKS
+async def a_worker_without_inodes(target: Target) -> int:
+    """Its disk gets as many small files as it can have while the worker runs."""
+    folder = target.folder / "no-inodes"
+    async with _small_disk(folder, f"nr_inodes={INODES}"), _worker(target, "no-inodes", folder, min_free_disk=1):
+        await eventually(lambda: _unfit(target, "no-inodes", False), "the worker to start", RECOVERY)
+        files = await asyncio.to_thread(_fill_with_files, folder)
+        await eventually(lambda: _unfit(target, "no-inodes", True), "the worker to report its disk", RECOVERY)
+        await _completed(target, "no-inodes")
+        for file in files:
+            file.unlink()
+        await eventually(lambda: _unfit(target, "no-inodes", False), "the worker to come back", RECOVERY)
+    return len(files)
 
 
 async def a_program_that_exceeds_its_time_limit(target: Target) -> int:
@@ -91,10 +96,19 @@ async def _worker(target: Target, name: str, folder: Path, **more: object) -> As
         await asyncio.to_thread(service.join)
 
 
+def _fill_with_files(folder: Path) -> list[Path]:
+    files = []
+    with suppress(OSError):
+        for number in range(INODES):
+            (folder / f"file-{number}").touch()
+            files.append(folder / f"file-{number}")
+    return files
+
+
 @asynccontextmanager
-async def _small_disk(folder: Path) -> AsyncIterator[None]:
+async def _small_disk(folder: Path, options: str = f"size={DISK}") -> AsyncIterator[None]:
     await asyncio.to_thread(folder.mkdir)
-    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
+    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
         yield
     finally:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from uuid import uuid4
 
 from contracts.topology import CLAIMS, EXCHANGES, QUEUES
+from tests.attack.fuzz import send
 from tests.attack.target import Target
+
+
+async def hostile_messages_to_every_exchange(target: Target) -> int:
+    """Every contract with hostile values, raw bytes and odd properties, drawn by Hypothesis."""
+    taken = await asyncio.to_thread(send, target.servers.rabbitmq.url, target.hostile)
+    return sum(taken.values())
 
 
 async def lease_requests_with_a_long_worker_id(target: Target) -> int:

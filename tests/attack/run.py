@@ -21,6 +21,7 @@ from contracts.errors import TreadleError
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.database import Database
 from tests.attack import health
+from tests.attack.fuzz import Prepared
 from tests.attack.target import Target
 from tests.chaos.checker import check
 from tests.chaos.evidence import collect_evidence
@@ -85,14 +86,14 @@ class Verdict:
         )
 
 
-async def run(classes: Classes, size: int, seed: int) -> Verdict:
+async def run(classes: Classes, size: int, seed: int, hostile: Prepared) -> Verdict:
     """Run every abuse of `classes` in a new temporary folder, which stays if the verdict is bad."""
     began, folder = time.monotonic(), Path(mkdtemp(prefix=f"treadle-attack-{seed}-"))
     verdict = Verdict(seed)
     async with running_servers(folder) as servers:
         async with (
             running_services(servers.settings(), folder) as services,
-            _target(servers, services, size, seed) as (
+            _target(servers, services, size, seed, hostile) as (
                 target,
                 load,
             ),
@@ -147,13 +148,15 @@ async def _finish(target: Target, load: Load, verdict: Verdict) -> None:
 
 
 @asynccontextmanager
-async def _target(servers: Servers, services: Services, size: int, seed: int) -> AsyncIterator[tuple[Target, Load]]:
+async def _target(
+    servers: Servers, services: Services, size: int, seed: int, hostile: Prepared
+) -> AsyncIterator[tuple[Target, Load]]:
     bus, database = RabbitMQBus(servers.rabbitmq.url), await Database.open(servers.postgres.dsn())
     await bus.start()
     dataset = await new_dataset(services.urls[0])
     load = Load(services.urls, bus, dataset, seed)
     try:
-        yield Target(servers, services, bus, database, dataset, seed, size, servers.folder), load
+        yield Target(servers, services, bus, database, dataset, seed, size, servers.folder, hostile), load
     finally:
         await load.close()
         await database.close()

@@ -26,6 +26,7 @@ from infra.bus.port import OutgoingMessage
 from infra.bus.rabbitmq import RabbitMQBus
 from infra.database import Database
 from tests.acceptance.processes import environment
+from tests.attack.fuzz import Prepared
 from tests.chaos.load import USER
 from tests.chaos.parts import Servers
 from tests.chaos.processes import Services
@@ -59,6 +60,8 @@ class Target:
     seed: int
     size: int
     folder: Path
+    hostile: Prepared
+    """Messages for every exchange, drawn before the run."""
     tasks: list[UUID] = field(default_factory=list)
     """Tasks that an abuse has created, which the honest users do not know."""
 
