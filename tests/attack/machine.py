@@ -39,9 +39,10 @@ async def a_worker_whose_disk_is_read_only(target: Target) -> int:
     folder = target.folder / "read-only"
     async with _small_disk(folder), _worker(target, "read-only", folder, min_free_disk=1):
         await eventually(lambda: _unfit(target, "read-only", False), "the worker to start", RECOVERY)
-        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
-        await eventually(lambda: _unfit(target, "read-only", True), "the worker to report its disk", RECOVERY)
-        await _completed(target, "read-only")
+        async with _mounted(folder, "ro"):  # over it: a disk with files open for writing cannot be mounted again
+            await eventually(lambda: _unfit(target, "read-only", True), "the worker to report its disk", RECOVERY)
+            await _completed(target, "read-only")
+        await eventually(lambda: _unfit(target, "read-only", False), "the worker to come back", RECOVERY)
     return TASKS
 
 
@@ -94,7 +95,13 @@ async def _worker(target: Target, name: str, folder: Path, **more: object) -> As
 @asynccontextmanager
 async def _small_disk(folder: Path) -> AsyncIterator[None]:
     await asyncio.to_thread(folder.mkdir)
-    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
+    async with _mounted(folder, f"size={DISK}"):
+        yield
+
+
+@asynccontextmanager
+async def _mounted(folder: Path, options: str) -> AsyncIterator[None]:
+    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
         yield
     finally:
