@@ -31,6 +31,9 @@ MESSAGES: tuple[type[Message], ...] = (
 )
 """Every class of message on the broker."""
 
+MAX_BODY = 8 * 2**20
+"""Bytes of a body; a longer one is not even parsed. The broker of the local stack and of compose.yaml refuses it."""
+
 M = TypeVar("M", bound=Message)
 
 
@@ -77,6 +80,8 @@ def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_BODY:
+        raise UndecodableMessage(f"the body has {len(body)} bytes, expected at most {MAX_BODY}")
     try:
         raw = from_json(body)
     except ValueError as error:

@@ -26,6 +26,8 @@ from infra.settings import Settings
 
 CACHE_LIMIT = 10_000
 """Number of datasets above which the cache is cleared."""
+NEWER_OPTIONS = ("limits",)
+"""Fields of a request that an earlier version did not know."""
 DATASET_FIELDS = {
     "train": "dataset_id",
     "dev": "dev_dataset_id",
@@ -121,10 +123,16 @@ class Submissions:
         errors = tuple(result for result in (pending.model, *refs.values()) if isinstance(result, FieldError))
         if errors:
             return InvalidInput(errors)
-        digest = hashlib.sha256(pending.body.model_dump_json().encode()).hexdigest()
+        digest = _digest(pending.body)
         task = Task(pending.task_id, _spec(pending.body, pending.model, refs))
         start = self._applier.initial_change(task, pending.start, actor=pending.actor) if pending.start else None
         return NewTask(task, digest, pending.actor, start)
+
+
+def _digest(body: TaskBody) -> str:
+    """Identifies a repeated request, also one that an earlier version has taken, which did not know every option."""
+    newer = {name for name in NEWER_OPTIONS if getattr(body, name) == type(body).model_fields[name].default}
+    return hashlib.sha256(body.model_dump_json(exclude=newer).encode()).hexdigest()
 
 
 def _start(submission: CreateTask) -> StartTask:

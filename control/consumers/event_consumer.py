@@ -11,6 +11,7 @@ from contracts.permissions import routing_key_of
 from contracts.topology import CONTROL_QUEUE
 from contracts.wire import decode
 from control.apply.applier import Applier
+from control.store.port import StoreUnavailable
 from infra.bus.port import Bus, IncomingMessage, Subscription
 
 PREFETCH = 512
@@ -31,12 +32,15 @@ class EventConsumer:
         return await self._bus.consume(CONTROL_QUEUE.name, self._handle, prefetch=PREFETCH)
 
     async def _handle(self, message: IncomingMessage) -> None:
-        """Apply an event. Raises UndecodableMessage, NotOrdered, TaskNotFound, StoreUnavailable, TimeoutError."""
+        """Apply an event. Raises UndecodableMessage, NotOrdered, TaskNotFound, StoreUnavailable."""
         event = decode(message.body, *EVENTS)
         _require_its_routing_key(event, message.routing_key)
         actor = "control" if isinstance(event, NextIteration) else event.worker_id
-        async with asyncio.timeout(TIMEOUT):
-            await self._applier.submit(event, actor=actor)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._applier.submit(event, actor=actor)
+        except TimeoutError as error:  # many batches before it waited for the database: no fault of the event
+            raise StoreUnavailable(f"the event was not applied within {TIMEOUT:g} s") from error
         await message.ack()
 
 

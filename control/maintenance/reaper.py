@@ -16,7 +16,7 @@ from control.apply.applier import Applier, EventOutcome
 from control.consumers.lease_server import LeaseServer
 from control.loops import Periodic
 from control.machine.facts import NotOrdered, own_checkpoint
-from control.store.port import Store
+from control.store.port import Store, StoreUnavailable
 from control.store.values import AttemptRecord
 from infra.artifacts import BadArtifact, read_manifest
 from infra.objects import ObjectStore, ObjectStoreUnavailable
@@ -49,9 +49,17 @@ class Reaper(Periodic):
         serving = self._lease_server.serving_for(longest_gap=3 * self._settings.reaper_tick)
         if not await self._store.try_lead(self.name):
             return
+        failures = []
         for attempt in await self._store.expired(BATCH):
             if serving >= self._settings.ttl(attempt.key.phase):
-                await self._reap(attempt)
+                try:
+                    await self._reap(attempt)
+                except StoreUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001  # raised below: one attempt must not stop the others
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     async def _reap(self, attempt: AttemptRecord) -> None:
         assert attempt.claim_id is not None, "a running attempt has a claim"

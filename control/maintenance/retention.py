@@ -1,4 +1,4 @@
-"""Retention: deletes old artifacts without references, and old inbox rows."""
+"""Retention: deletes old artifacts without references, old inbox rows, and rows of workers that are gone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ CLEAN_INTERVAL = 3_600.0
 """Seconds between two cleanings."""
 ATTEMPTS_PER_BATCH = 500
 """Attempts cleaned in one batch."""
+FORGET_WORKERS = SECONDS_PER_DAY
+"""Seconds without a request after which the row of a worker is deleted: each start of a worker has another id."""
 INBOX_BATCH = 10_000
 """Inbox rows deleted in one transaction."""
 
@@ -53,8 +55,11 @@ class Retention(Periodic):
         self._older_than = settings.retention_after * SECONDS_PER_DAY
 
     async def tick(self) -> None:
-        """Clean once, unless `retention_after` is 0."""
-        if self._older_than > 0 and await self._store.try_lead(self.name):
+        """Forget workers that are gone, and clean once, unless `retention_after` is 0."""
+        if not await self._store.try_lead(self.name):
+            return
+        await self._store.delete_workers(FORGET_WORKERS)
+        if self._older_than > 0:
             cleaned = await clean(self._store, self._objects, self._older_than)
             log.info("retention_done", artifacts=len(cleaned.unreferenced), bytes=cleaned.size, inbox=cleaned.inbox)
 

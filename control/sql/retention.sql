@@ -53,6 +53,10 @@ FROM inbox JOIN tasks AS task USING (task_id)
 WHERE inbox.at < now() - make_interval(secs => $1::double precision)
   AND task.status IN ('COMPLETED', 'FAILED', 'CANCELLED');
 
+-- name: delete_workers
+-- $1 seconds since the last request.
+DELETE FROM workers WHERE seen_at < now() - make_interval(secs => $1::double precision);
+
 -- name: delete_inbox
 -- $1 age in seconds, $2 limit.
 DELETE FROM inbox

@@ -186,6 +186,10 @@ class Store(Protocol):
         """Delete at most `limit` rows that `old_inbox` counts, and return how many were deleted."""
         ...
 
+    async def delete_workers(self, older_than: float) -> None:
+        """Delete the rows of workers that sent no request in the last `older_than` seconds."""
+        ...
+
     async def now(self) -> datetime:
         """The time by the store's clock."""
         ...

@@ -38,3 +38,7 @@ class PostgresRetention(PostgresBase):
     async def delete_inbox(self, older_than: float, limit: int) -> int:
         """Delete at most `limit` rows that `old_inbox` counts, and return how many were deleted."""
         return len(await self._fetch("delete_inbox", older_than, limit))
+
+    async def delete_workers(self, older_than: float) -> None:
+        """Delete the rows of workers that sent no request in the last `older_than` seconds."""
+        await self._fetch("delete_workers", older_than)

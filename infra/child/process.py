@@ -137,7 +137,8 @@ class ChildProcess:
         self._end_group()
         await self._process.wait()
         self._pipes.close()
-        self._log.unlink(missing_ok=True)
+        with suppress(OSError):  # on a broken disk
+            self._log.unlink()
         await self._remove_temporary()
 
     async def problem(self) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from contracts.roles import Role
+from contracts.wire import MAX_BODY
 from infra.private_folders import make_private
 from infra.stack.broker_accounts import BrokerAccounts
 from infra.stack.errors import StackFailed
@@ -140,6 +141,7 @@ class RabbitMQNode:
         self._accounts.write()
         config = {
             "listeners.tcp.1": f"{LOOPBACK}:{self._port}",
+            "max_message_size": str(MAX_BODY),
             "load_definitions": str(self._accounts.definitions),
             "log.console": "true",
             "log.file": "false",

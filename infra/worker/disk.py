@@ -40,9 +40,9 @@ class Disks:
 
     def problem(self, *, was_full: bool = False) -> str | None:
         """What is wrong with the disks, as a predicate of the worker such as `has 5 MiB free in …`; None: nothing."""
-        folder = existing(self.folder)
-        temporary = Path(tempfile.gettempdir())
+        folder = self.folder
         try:
+            folder, temporary = existing(folder), Path(tempfile.gettempdir())
             return self._problem_of(folder, None, was_full) or (
                 self._problem_of(temporary, TEMPORARY_MINIMUM, was_full)
                 if os.stat(temporary).st_dev != os.stat(folder).st_dev

@@ -138,7 +138,10 @@ class Fitness:
                 async with asyncio.timeout(CHECK_INTERVAL):
                     await self._check_needed.wait()
             self._check_needed.clear()
-            await self.check()
+            try:
+                await self.check()
+            except Exception:  # otherwise the worker would stay fit, or unfit, for ever
+                log.exception("machine_not_checked")
 
     async def _disk_problem(self) -> str | None:
         """Check in a thread; while a check hangs, no second one is started."""

@@ -120,8 +120,12 @@ class WorkerFolder:
         return folder
 
     def prune(self, active: set[Path], kept: int = KEPT_JOBS) -> None:
-        """Remove all folders except `active` and the `kept` newest ones."""
-        ended = [path for path in self.jobs.iterdir() if path not in active]
+        """Remove all folders except `active` and the `kept` newest ones; nothing, if the disk cannot be read."""
+        try:
+            ended = [path for path in self.jobs.iterdir() if path not in active]
+        except OSError as error:
+            log.warning("jobs_not_pruned", error=str(error))
+            return
         for path in sorted(ended, key=_modified_at, reverse=True)[kept:]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -134,10 +138,10 @@ def broker_hash(bus_url: str) -> str:
 
 
 def _modified_at(path: Path) -> int:
-    """The modification time in nanoseconds, or 0 if another attempt has just removed the folder."""
+    """The modification time in nanoseconds, or 0 if it cannot be read, as after another attempt removed the folder."""
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

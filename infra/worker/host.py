@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from contracts.bounds import cut
+from contracts.bounds import MAX_NAME, cut
 from contracts.events import PhaseFailed, WorkerEvent
 from contracts.leases import AttemptSignal, WorkerState
 from contracts.tasks import FailureKind, Phase
@@ -133,7 +133,7 @@ class WorkerHost:
         return WorkerState(
             worker_id=self.worker_id,
             phase=self._worker.phase,
-            host=socket.gethostname(),
+            host=cut(socket.gethostname(), MAX_NAME) or "?",
             slots=self._settings.worker_slots,
             busy=self._commands.busy,
             free_disk=self._fitness.free_disk,

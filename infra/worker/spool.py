@@ -10,14 +10,15 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import structlog
 
-from contracts.errors import TreadleError
+from contracts.errors import TreadleError, UndecodableMessage
 from contracts.events import WorkerEvent
 from contracts.permissions import routing_key_of
 from contracts.topology import EVENTS
-from contracts.wire import encode
+from contracts.wire import decode, encode
 from infra.bus.port import OutgoingMessage
 
 SETUP_SCRIPT = """
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS events (
 INSERT = "INSERT INTO events (routing_key, message_id, headers, body) VALUES (?, ?, ?, ?)"
 SELECT = "SELECT id, routing_key, message_id, headers, body FROM events ORDER BY id"
 DELETE = "DELETE FROM events WHERE id = ?"
+EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +98,8 @@ class Spool:
             self._set_aside(error)
             return []
         return [
-            Spooled(self, OutgoingMessage(EVENTS.name, routing_key, body, message_id, json.loads(headers)), row)
-            for row, routing_key, message_id, headers, body in rows
+            Spooled(self, OutgoingMessage(EVENTS.name, _key(body, stored), body, message_id, json.loads(headers)), row)
+            for row, stored, message_id, headers, body in rows
         ]
 
     def close(self) -> None:
@@ -122,3 +124,14 @@ class Spool:
         log.warning("spool_damaged", set_aside=str(aside), error=str(error))
         self.close()
         self._path.replace(aside)
+
+
+def _key(body: bytes, stored: str) -> str:
+    """The routing key of a stored event; an earlier version stored one with which a worker's account may not publish.
+
+    The broker would close the channel of all events at each try.
+    """
+    try:
+        return routing_key_of(decode(body, *EVENT_TYPES))
+    except UndecodableMessage:
+        return stored

@@ -53,6 +53,7 @@ CLASSES: Classes = {
     "machine": (
         machine.a_worker_whose_disk_is_full,
         machine.a_worker_without_inodes,
+        machine.a_worker_whose_disk_is_read_only,
         machine.a_program_that_exceeds_its_time_limit,
         machine.a_program_that_reports_nothing,
     ),

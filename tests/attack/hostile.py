@@ -22,7 +22,7 @@ from contracts.leases import AttemptSignal, ClaimsProbe, LeaseRequest
 from contracts.message import Message
 from contracts.progress import PhaseProgress
 from contracts.submissions import CreateTask, TaskRequest
-from contracts.topology import CLAIMS, COMMANDS, DEAD, EVENTS, PHASE_QUEUES, PROGRESS, SIGNALS, TASKS
+from contracts.topology import CLAIMS, COMMANDS, CONTROL_QUEUE, DEAD, EVENTS, PHASE_QUEUES, PROGRESS, SIGNALS, TASKS
 from contracts.wire import MESSAGES, kind_of, version_of
 
 GOLDEN = Path(__file__).parents[1] / "wire"
@@ -48,14 +48,14 @@ class Target:
 
 TARGETS = (
     *(Target(COMMANDS.name, phase.value, (COMMAND_OF[phase],)) for phase in PHASE_QUEUES),
-    Target(EVENTS.name, "any.event", (*get_args(WorkerEvent), NextIteration)),
+    Target(EVENTS.name, CONTROL_QUEUE.name, (*get_args(WorkerEvent), NextIteration)),
     Target(TASKS.name, "create_task", (CreateTask, *get_args(TaskRequest))),
     Target(CLAIMS.name, "claim", (LeaseRequest, ClaimsProbe)),
     Target(SIGNALS.name, "attempt_signal", (AttemptSignal,)),
     Target(PROGRESS.name, "train.task", (PhaseProgress,)),
     Target(DEAD.name, "train", MESSAGES),
 )
-"""Every exchange, and so every queue."""
+"""Every exchange, and so every queue. Control accepts the name of its queue as the routing key of every event."""
 
 
 @dataclass(frozen=True)

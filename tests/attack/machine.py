@@ -50,6 +50,18 @@ async def a_worker_without_inodes(target: Target) -> int:
     return len(files)
 
 
+async def a_worker_whose_disk_is_read_only(target: Target) -> int:
+    """The disk becomes read-only while the worker runs."""
+    folder = target.folder / "read-only"
+    async with _small_disk(folder), _worker(target, "read-only", folder, min_free_disk=1):
+        await eventually(lambda: _unfit(target, "read-only", False), "the worker to start", RECOVERY)
+        async with _mounted(folder, "ro"):  # over it: a disk with files open for writing cannot be mounted again
+            await eventually(lambda: _unfit(target, "read-only", True), "the worker to report its disk", RECOVERY)
+            await _completed(target, "read-only")
+        await eventually(lambda: _unfit(target, "read-only", False), "the worker to come back", RECOVERY)
+    return TASKS
+
+
 async def a_program_that_exceeds_its_time_limit(target: Target) -> int:
     """A training that takes longer than its task allows."""
     task = await target.submit(seconds=4.0, limits={"train_seconds": 1.0}, max_failures=0)
@@ -108,6 +120,12 @@ def _fill_with_files(folder: Path) -> list[Path]:
 @asynccontextmanager
 async def _small_disk(folder: Path, options: str = f"size={DISK}") -> AsyncIterator[None]:
     await asyncio.to_thread(folder.mkdir)
+    async with _mounted(folder, options):
+        yield
+
+
+@asynccontextmanager
+async def _mounted(folder: Path, options: str) -> AsyncIterator[None]:
     await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
         yield

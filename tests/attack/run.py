@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import SubprocessError
 from tempfile import mkdtemp
 
 import httpx
@@ -35,7 +36,7 @@ from tests.eventually import eventually
 Abuse = Callable[[Target], Awaitable[int]]
 """Tries something, returns the number of inputs that it sent, and raises AssertionError if a promise is broken."""
 Classes = Mapping[str, Sequence[Abuse]]
-FAILURES = (AssertionError, OSError, TimeoutError, httpx.HTTPError, AMQPError, TreadleError)
+FAILURES = (AssertionError, OSError, TimeoutError, SubprocessError, httpx.HTTPError, AMQPError, TreadleError)
 """What an abuse raises if a promise is broken or a part does not answer."""
 HONEST_TASKS = 10
 """Tasks that honest users submit while each abuse goes on."""

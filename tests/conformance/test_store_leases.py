@@ -266,3 +266,12 @@ async def test_a_worker_is_listed_with_the_state_of_its_machine(bench: Bench) ->
     assert await bench.store.workers(within=60) == [broken]
     await bench.store.lease(WORKER, (), ())
     assert await bench.store.workers(within=60) == [WORKER]
+
+
+async def test_a_worker_is_forgotten_if_it_has_sent_nothing_for_long(bench: Bench) -> None:
+    worker = WorkerState(worker_id="gone", phase=Phase.TRAIN, host="h", slots=1, busy=0)
+    await bench.store.lease(worker, (), ())
+    await bench.pass_time(100.0)
+    await bench.store.lease(worker.model_copy(update={"worker_id": "here"}), (), ())
+    await bench.store.delete_workers(50.0)
+    assert [worker.worker_id for worker in await bench.store.workers(1000.0)] == ["here"]

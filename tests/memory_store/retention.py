@@ -65,6 +65,11 @@ class MemoryRetention(MemoryBase):
             del self.tables.inbox[message_id]
         return len(old)
 
+    async def delete_workers(self, older_than: float) -> None:
+        """Forget the workers that sent no request since then."""
+        before = self._ago(older_than)
+        self.tables.workers = {name: row for name, row in self.tables.workers.items() if row[1] >= before}
+
     def _may_have_artifacts(self, row: AttemptRow, before: datetime) -> bool:
         if row.attempt.state is not AttemptState.COMPLETED:
             return True

@@ -14,6 +14,7 @@ from cli.main import COMMANDS, app
 from cli.topology.passwords import variable_of
 from contracts.roles import Role
 from contracts.tasks import Phase
+from contracts.wire import MAX_BODY
 from control.gateway import health
 from infra.settings import Settings
 
@@ -200,3 +201,7 @@ def test_only_the_service_that_creates_accounts_has_the_administrators_password(
     assert [
         name for name, service in SERVICES.items() if "${RABBITMQ_PASSWORD" in str(service.get("environment", ""))
     ] == ["accounts", "rabbitmq"]
+
+
+def test_the_broker_takes_no_message_that_no_service_decodes() -> None:
+    assert f"max_message_size = {MAX_BODY}\n" in (ROOT / "infra/deploy/rabbitmq.conf").read_text()

@@ -106,3 +106,8 @@ def test_a_temporary_folder_on_another_disk_needs_room_too(tmp_path: Path, monke
         return disks_with(path, f_bavail=0 if path == other else 50 * GIB).statvfs(path)
 
     assert str(Disks(tmp_path, None, full_there).problem()).startswith(f"has 0 B free in {other}, needs 64.0 MiB")
+
+
+def test_a_disk_that_cannot_even_be_looked_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", failing(errno.EIO))
+    assert Disks(tmp_path).problem() == f"cannot use {tmp_path}: {os.strerror(errno.EIO)}"

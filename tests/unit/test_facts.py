@@ -74,6 +74,13 @@ def test_another_place_in_a_completion_is_refused(phases: int, field: str, value
             require_ordered(task, forged)
 
 
+def test_a_later_iteration_cannot_bring_splits_of_its_own() -> None:
+    task = at(3)
+    event = completed(task)
+    with pytest.raises(NotOrdered, match="splits is"):
+        require_ordered(task, change(event, "splits", attempt_prefix(event.key)))
+
+
 @examples(max_examples=30)
 @given(adapters=st.lists(PREFIXES, max_size=3))
 def test_other_adapters_in_a_completion_are_refused(adapters: list[str]) -> None:

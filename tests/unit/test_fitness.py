@@ -253,3 +253,22 @@ async def test_a_pause_does_not_end_the_row_of_faults(bench: Bench) -> None:
     for event in (failure(FailureKind.WORKER_UNFIT), paused, failure(FailureKind.WORKER_UNFIT)):
         await bench.ended(event)
     assert bench.fitness.unfit is not None
+
+
+async def test_a_check_that_fails_does_not_end_the_checks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitness_module, "CHECK_INTERVAL", 0.01)
+    await bench.fitness.start()
+    with capture_logs() as logs, monkeypatch.context() as broken:
+        broken.setattr(bench.gpus, "read", None)
+
+        async def failed() -> bool:
+            return any(line["event"] == "machine_not_checked" for line in logs)
+
+        await eventually(failed, "the check to fail")
+    bench.disks.found = FULL
+
+    async def told() -> bool:
+        return bench.changes == [FULL]
+
+    await eventually(told, "the next check")
+    await bench.fitness.stop()

@@ -147,3 +147,17 @@ def test_the_file_is_written_as_sqlite_does_for_processes_that_may_be_killed(spo
     with sqlite3.connect(path) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     other.close()
+
+
+def test_an_event_that_an_earlier_version_stored_gets_the_routing_key_of_this_one(spool: Spool, path: Path) -> None:
+    kept = spool.keep(paused(), {}).message
+    with sqlite3.connect(path) as earlier:
+        earlier.execute("UPDATE events SET routing_key = 'phase_paused'")
+    assert [found.message for found in spool.entries()] == [kept]
+
+
+def test_a_stored_event_that_cannot_be_decoded_keeps_its_routing_key(spool: Spool, path: Path) -> None:
+    spool.keep(paused(), {})
+    with sqlite3.connect(path) as earlier:
+        earlier.execute("UPDATE events SET routing_key = 'phase_paused', body = ?", (b"{}",))
+    assert [found.message.routing_key for found in spool.entries()] == ["phase_paused"]

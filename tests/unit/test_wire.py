@@ -14,7 +14,7 @@ from contracts.errors import UndecodableMessage
 from contracts.events import DataOptimized, ModelTrained
 from contracts.message import Message
 from contracts.submissions import CreateTask, PauseTask
-from contracts.wire import MESSAGES, decode, encode, kind_of, version_of
+from contracts.wire import MAX_BODY, MESSAGES, decode, encode, kind_of, version_of
 
 GOLDEN = Path(__file__).parents[1] / "wire"
 UUID_TEXT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -118,3 +118,8 @@ def test_a_number_that_json_cannot_hold_is_refused_by_name() -> None:
     raw = golden(DataOptimized).read_text().replace('"gpu_seconds": 0.0', '"gpu_seconds": 1e999')
     with pytest.raises(UndecodableMessage, match="gpu_seconds"):
         decode(raw.encode(), DataOptimized)
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(UndecodableMessage, match=f"has {MAX_BODY + 1} bytes, expected at most {MAX_BODY}"):
+        decode(b"x" * (MAX_BODY + 1), PauseTask)

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from contracts.tasks import AttemptKey, Phase
 from infra.settings import Settings
@@ -117,3 +118,11 @@ def test_only_its_user_can_access_a_new_folder_and_its_new_parents(tmp_path: Pat
     made = [folder.jobs, *folder.jobs.parents]
     assert {path.stat().st_mode & 0o777 for path in made[: made.index(tmp_path)]} == {0o700}
     folder.unlock()
+
+
+def test_folders_of_jobs_that_cannot_be_read_are_left(folder: WorkerFolder) -> None:
+    folder.jobs.parent.mkdir()
+    folder.jobs.touch()
+    with capture_logs() as logs:
+        folder.prune(set())
+    assert [line["event"] for line in logs] == ["jobs_not_pruned"]

@@ -20,7 +20,7 @@ from contracts.wire import decode
 from control.apply.problems import problem_of
 from control.apply.submissions import Submissions
 from control.machine.task import IllegalTransition
-from control.store.port import TaskNotFound
+from control.store.port import StoreUnavailable, TaskNotFound
 from control.store.values import StoredTask, SubmissionConflict
 
 SUBMISSIONS: tuple[type[Any], ...] = (CreateTask, *get_args(TaskRequest))
@@ -46,16 +46,19 @@ class SubmissionHandler:
     async def submit(self, submission: AnySubmission) -> SubmissionAccepted:
         """Create, start, pause, resume, cancel, retry, kick or fail a task.
 
-        Raises one of REFUSAL_ERRORS, StoreUnavailable, TimeoutError.
+        Raises one of REFUSAL_ERRORS, or StoreUnavailable.
         """
         task = (await self._do(submission)).task
         return SubmissionAccepted(submission_id=submission.submission_id, task_id=task.task_id, status=task.status)
 
     async def _do(self, submission: CreateTask | TaskRequest) -> StoredTask:
-        async with asyncio.timeout(TIMEOUT):
-            if isinstance(submission, CreateTask):
-                return await self._submissions.create(submission)
-            return await self._submissions.request(submission)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                if isinstance(submission, CreateTask):
+                    return await self._submissions.create(submission)
+                return await self._submissions.request(submission)
+        except TimeoutError as error:  # many batches before it waited for the database: no fault of the submission
+            raise StoreUnavailable(f"the submission was not handled within {TIMEOUT:g} s") from error
 
 
 def decode_submission(body: bytes) -> CreateTask | TaskRequest:
