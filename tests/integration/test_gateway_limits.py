@@ -324,6 +324,7 @@ async def test_readiness_asks_all_parts_at_once_and_names_those_that_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("control.service.CHECK_TIMEOUT", 0.3)
+    monkeypatch.setattr("control.service.BROKER_TIMEOUT", 0.3)
     control = Control.__new__(Control)
     control.parts = _HangingParts()  # type: ignore[assignment]
     control._subscriptions, control._loops, control._submission_consumer = {}, (), None
@@ -331,6 +332,7 @@ async def test_readiness_asks_all_parts_at_once_and_names_those_that_hang(
     assert await control.readiness() == {
         "database": "no answer within 0.3 seconds",
         "object_store": "no answer within 0.3 seconds",
+        "broker": "it did not answer within 0.3 seconds",
     }
     assert time.monotonic() - began < 0.55
 
@@ -342,9 +344,15 @@ class _Hanging:
     async def ping(self) -> None:
         await hanging()
 
+    async def missing(self) -> None:
+        await hanging()
+
+    async def request(self, *_: object, **__: object) -> None:
+        await hanging()
+
 
 class _HangingParts:
-    store = objects = _Hanging()
+    store = objects = bus = _Hanging()
 
 
 async def hanging(*_: object) -> None:

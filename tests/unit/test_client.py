@@ -18,7 +18,7 @@ from control.gateway.limits import Limits
 from control.gateway.readiness import READINESS_TIMEOUT
 from control.service import CHECK_TIMEOUT
 from infra.database import RELEASE_TIMEOUT
-from infra.objects import ABORT_TIMEOUT, PART_CALLS
+from infra.stream_upload import ABORT_TIMEOUT, PART_CALLS
 
 ATTEMPT = {
     "taskId": str(UUID(int=1)), "iteration": 1, "phase": "training", "attempt": 2, "status": "running", "workerId": "w",
