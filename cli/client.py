@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -15,10 +16,11 @@ from uuid import UUID
 
 import httpx
 from httpx_sse import EventSource, SSEError, aconnect_sse
+from pydantic import TypeAdapter
 
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.files import FilesView
-from contracts.http import DatasetView, TaskView
+from contracts.http import DatasetView, ExecutionView, TaskView
 from contracts.submissions import Problem
 from contracts.waiting import TaskDetail
 from infra.safe_text import safe_text
@@ -26,6 +28,9 @@ from infra.safe_text import safe_text
 TIMEOUT = 30.0
 """Seconds until a response must arrive; the gateway gives up earlier and names the part that does not answer."""
 PORTS = range(1, 1 << 16)
+PAGE_SIZE = 1000
+"""Entries of a page that is fetched as a part of a list."""
+_ATTEMPTS = TypeAdapter(list[ExecutionView])
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 """Seconds between two attempts to reconnect a lost stream; the time doubles after each failure."""
 
@@ -86,6 +91,17 @@ class GatewayClient:
     async def task(self, task_id: UUID | str) -> TaskDetail:
         """Fetch one task."""
         return TaskDetail.model_validate(await self.get(f"/api/tasks/{task_id}"))
+
+    async def attempts(self, task_id: UUID | str) -> list[ExecutionView]:
+        """Fetch all attempts of a task, oldest first, page by page."""
+        found = list[ExecutionView]()
+        for page in itertools.count(1):
+            answer = await self.get(f"/api/tasks/{task_id}/executions", page=page, pageSize=PAGE_SIZE)
+            attempts = _ATTEMPTS.validate_python(answer)
+            found += attempts
+            if len(attempts) < PAGE_SIZE:
+                break
+        return found
 
     async def submit(self, mode: str, body: dict[str, Any], *, key: str | None = None) -> TaskView:
         """Create a task; a repeated call with the same `key` and body returns the same task."""

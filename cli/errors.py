@@ -59,13 +59,14 @@ def _safe_usage_errors() -> Iterator[None]:
 
 
 def fail(sentence: str, *, status: int = FAILED) -> NoReturn:
-    """Print `sentence` in red on standard error and exit with `status`.
+    """Print `sentence` in red on standard error, without passwords in addresses, and exit with `status`.
 
     Lines after the first are indented, so that none of them looks like a line of another command.
     """
     from cli.terminal import echo
+    from infra.logs import without_credentials
 
-    echo(sentence.replace("\n", "\n  "), lines=True, err=True, colour="red")
+    echo(without_credentials(sentence).replace("\n", "\n  "), lines=True, err=True, colour="red")
     raise typer.Exit(status)
 
 

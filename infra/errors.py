@@ -32,9 +32,3 @@ class OutOfMemory(PhaseError):
     """The batch does not fit in memory; retried with a smaller batch."""
 
     kind = FailureKind.OUT_OF_MEMORY
-
-
-class WorkerUnfit(PhaseError):
-    """The worker's machine is broken, for example its disk is full; retried, without an effect on the task's budget."""
-
-    kind = FailureKind.WORKER_UNFIT

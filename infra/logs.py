@@ -21,7 +21,7 @@ from infra.settings import Settings
 MASK = "***"
 _SECRET_KEY = re.compile(r"password|passwd|secret|token$|api_key|authorization", re.IGNORECASE)
 _attempt: ContextVar[AttemptKey | None] = ContextVar("attempt", default=None)
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/]+(?=@)|(?<=[?&]password=)[^\s&'\"]+")
 _TRACES = frozenset({"exception", "stack"})
 """Fields that have lines; all others are one line, so that no text can look like a line of its own."""
 _VERBOSE_LIBRARIES = ("aio_pika", "asyncpg", "faststream", "httpx", "httpcore", "urllib3")
@@ -94,7 +94,7 @@ def _safe(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 def without_credentials(text: str) -> str:
-    """The text with `user:password` masked in every address."""
+    """The text with `user:password`, or the parameter `password`, masked in every address."""
     return _CREDENTIALS.sub(MASK, text)
 
 

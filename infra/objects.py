@@ -13,29 +13,21 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import urllib3
-from minio import Minio
-from minio.datatypes import Part
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from contracts.artifacts import is_safe_name
 from contracts.errors import PartUnavailable, TreadleError
 from infra.asyncio_tasks import shield_until_done
-from infra.errors import BadConfiguration
+from infra.s3_client import s3_client
 from infra.settings import Settings
+from infra.stream_upload import PART, StreamUpload
 
 T = TypeVar("T")
-PART = 16 * 1024 * 1024
-"""Bytes of one part of a multipart upload. An upload keeps only a few parts in memory, whatever its size."""
 MAX_PARTS = 9_000
 """Parts of one upload, of which S3 allows 10,000; a larger file gets larger parts."""
-PART_CALLS = 5
-"""A call that sends a part, or joins all parts, may take this many times as long as another call."""
-ABORT_TIMEOUT = 5.0
-"""Seconds for the request that deletes the parts of an upload that failed."""
 DOWNLOAD_BLOCK = 1024 * 1024
 """Bytes that a download reads at a time."""
 DELETE_BATCH = 1_000
@@ -102,7 +94,7 @@ class ObjectStore:
         self._limit = call_timeout
         self._endpoint = settings.s3_endpoint
         self._bucket = settings.s3_bucket
-        self._client = _client(settings)
+        self._client = s3_client(settings, CALL_THREADS + STREAM_THREADS)
         self._calls = ThreadPoolExecutor(CALL_THREADS, "objects")
         self._streams = ThreadPoolExecutor(STREAM_THREADS, "object-streams")
 
@@ -142,24 +134,8 @@ class ObjectStore:
         await shield_until_done(call, cancelled.set)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> int:
-        """Upload the bytes of `chunks`, up to 150 GB, and return the size. An error in `chunks` aborts the upload.
-
-        A thread is busy only while it sends a part that has arrived completely, so slow chunks hold none.
-        """
-        parts = _parts(chunks)
-        part = [await anext(parts, b"")]
-        if (size := len(part[0])) < PART:
-            await self._stream_call(self._client.put_object, self._bucket, key, io.BytesIO(part.pop()), size, key=key)
-            return size
-        upload_id = await self._stream_call(self._client._create_multipart_upload, self._bucket, key, {}, key=key)
-        try:
-            return await self._put_parts(key, upload_id, part, parts)
-        except BaseException:
-            with suppress(TreadleError):
-                await self._stream_call(
-                    self._client._abort_multipart_upload, self._bucket, key, upload_id, limit=ABORT_TIMEOUT
-                )
-            raise
+        """Upload the bytes of `chunks`, up to 150 GB, and return the size. An error in `chunks` aborts the upload."""
+        return await StreamUpload(self._client, self._bucket, key, self._stream_call, self._limit).send(chunks)
 
     async def open_stream(self, key: str, start: int = 0) -> AsyncIterator[bytes]:
         """Open an object and return its bytes from `start` on, in blocks of any size. Raises ObjectNotFound."""
@@ -183,22 +159,6 @@ class ObjectStore:
         """Shut down the threads; a running call ends by itself."""
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._streams.shutdown(wait=False, cancel_futures=True)
-
-    async def _put_parts(self, key: str, upload_id: str, part: list[bytes], parts: AsyncIterator[bytes]) -> int:
-        """Send the one part in `part` and the others, then join them; return their size.
-
-        A part is taken out of the list when it is sent, so that its memory is free while the next one arrives.
-        """
-        limit = self._limit and self._limit * PART_CALLS
-        send = partial(self._stream_call, self._client._upload_part, self._bucket, key, limit=limit)
-        sent, size = list[Part](), 0
-        while part[0]:
-            size += len(part[0])
-            sent.append(Part(len(sent) + 1, await send(part.pop(), None, upload_id, len(sent) + 1)))
-            part.append(await anext(parts, b""))
-        join = self._client._complete_multipart_upload
-        await self._stream_call(join, self._bucket, key, upload_id, sent, limit=limit)
-        return size
 
     async def _blocks(self, key: str, response: urllib3.BaseHTTPResponse) -> AsyncIterator[bytes]:
         try:
@@ -302,52 +262,8 @@ class ObjectStore:
         )
 
 
-async def _parts(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The bytes of `chunks` in blocks of PART bytes; only the last one is shorter."""
-    buffer = bytearray()
-    async for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= PART:
-            yield _take(buffer, PART)
-    if buffer:
-        yield bytes(buffer)
-
-
-def _take(buffer: bytearray, size: int) -> bytes:
-    """Remove the first `size` bytes and return them."""
-    with memoryview(buffer) as view:
-        taken = bytes(view[:size])
-    del buffer[:size]
-    return taken
-
-
 class _BucketExists(Exception):
     """Another service has just created the bucket."""
-
-
-def _client(settings: Settings) -> Minio:
-    address = urlsplit(settings.s3_endpoint)
-    if address.scheme not in {"http", "https"} or not address.netloc or address.path.strip("/"):
-        raise BadConfiguration(
-            f"expected http://host:port or https://host:port, got {settings.s3_endpoint!r}", field="TREADLE_S3_ENDPOINT"
-        )
-    return Minio(
-        address.netloc,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        secure=address.scheme == "https",
-        region=settings.s3_region,
-        http_client=_connections(),
-    )
-
-
-def _connections() -> urllib3.PoolManager:
-    """Few and short retries, because callers that can wait longer retry themselves."""
-    return urllib3.PoolManager(
-        maxsize=CALL_THREADS + STREAM_THREADS,
-        timeout=urllib3.Timeout(connect=3.0, read=60.0),
-        retries=urllib3.Retry(total=2, connect=1, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504)),
-    )
 
 
 def _status(error: Exception) -> int | None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.options import create_folder
+from cli.terminal import echo
 from contracts.tasks import Phase
 
 DEFAULT_FOLDER = Path("~/.treadle/up")
@@ -57,16 +58,16 @@ async def _up(folder: Path, port: int | None, broker: Broker) -> None:
     from infra.logs import configure_logs
     from infra.stack.local import LocalStack
 
-    typer.echo(f"Starting in {folder} …")
+    echo(f"Starting in {folder} …")
     async with LocalStack(folder, broker=broker.value) as stack:
         settings = stack.settings(http_port=port)
         configure_logs(settings, "treadle")
         async with running(settings, accounts=stack.accounts()) as url:
             for component, address in {**stack.describe(), "gateway": url, "API": f"{url}/docs"}.items():
-                typer.echo(f"  {component:<13} {address}")
-            typer.echo("Ready. Next: treadle upload, treadle submit, treadle watch. Ctrl-C stops everything.")
+                echo(f"  {component:<13} {address}")
+            echo("Ready. Next: treadle upload, treadle submit, treadle watch. Ctrl-C stops everything.")
             await stop_signal()
-            typer.echo("Stopping …")
+            echo("Stopping …")
 
 
 def control(port: Port = None) -> None:
@@ -89,7 +90,7 @@ def control(port: Port = None) -> None:
 
     async def serve() -> None:
         async with running(settings, phases=()) as url:
-            typer.echo(f"control answers at {url}", err=True)
+            echo(f"control answers at {url}", err=True)
             await stop_signal()
 
     run(serve())
@@ -131,7 +132,7 @@ def worker(
 
     async def serve() -> None:
         async with running_worker(settings, PHASE_OF_WORKER[kind]):
-            typer.echo(f"the {kind} is ready for commands", err=True)
+            echo(f"the {kind} is ready for commands", err=True)
             await stop_signal()
 
     run(serve())

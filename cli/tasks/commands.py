@@ -154,19 +154,16 @@ def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """
     import asyncio
 
-    from pydantic import TypeAdapter
-
     from cli.client import GatewayClient
     from cli.tasks import view as task_view
-    from contracts.http import ExecutionView
 
     async def show_task() -> None:
         async with GatewayClient(url) as gateway:
             detail = await gateway.task(task)
-            answer = await gateway.get(f"/api/tasks/{task}/executions")
+            attempts = [] if as_json else await gateway.attempts(task)
         if as_json:
             echo_json(detail)
         else:
-            task_view.show_task(detail, TypeAdapter(list[ExecutionView]).validate_python(answer))
+            task_view.show_task(detail, attempts)
 
     asyncio.run(show_task())

@@ -21,6 +21,18 @@ from control.gateway.responses import EVERYWHERE, operation_id, with_problem_sch
 from control.gateway.responses import problems as problem_responses
 from control.gateway.security_headers import with_security_headers
 
+ROUTERS = (
+    tasks.router,
+    progress.router,
+    checks.router,
+    datasets.uploads,
+    datasets.router,
+    files.router,
+    workers.router,
+    health.router,
+    documents.router,
+    docs.router,
+)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -74,18 +86,7 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
-        tasks.router,
-        progress.router,
-        checks.router,
-        datasets.uploads,
-        datasets.router,
-        files.router,
-        workers.router,
-        health.router,
-        documents.router,
-        docs.router,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     problems.install_error_handlers(app)
     return app

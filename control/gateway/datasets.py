@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
 from contracts.artifacts import ManifestFile, dataset_prefix
 from contracts.http import DatasetView
 from control.gateway.errors import RequestRejected
 from control.gateway.integers import Digits
 from control.gateway.multipart import FORM, read_parts
+from control.gateway.pages import PageQuery
 from control.gateway.parts import Parts
 from control.gateway.responses import BODY_PROBLEMS, created, problems
 from control.gateway.routes import GatewayRoute, LongRoute, answering
@@ -70,9 +71,10 @@ async def only_post() -> None:
 
 
 @router.get("/user/{userId}")
-async def of_user(user_id: UserId, parts: Parts) -> list[DatasetView]:
-    """The datasets of a user, newest first."""
-    return [dataset_view(dataset) for dataset in await parts.store.datasets(user_id)]
+async def of_user(user_id: UserId, query: Annotated[PageQuery, Query()], parts: Parts) -> list[DatasetView]:
+    """One page of the datasets of a user, newest first."""
+    found = await parts.store.datasets(user_id, query.page, query.page_size)
+    return [dataset_view(dataset) for dataset in found]
 
 
 @router.get("/{datasetId}", responses=problems(404))

@@ -39,6 +39,7 @@ from contracts.tasks import TaskMode, TaskStatus
 from contracts.waiting import TaskDetail
 from control.gateway.history_pages import history_page
 from control.gateway.integers import Digits
+from control.gateway.pages import PageQuery
 from control.gateway.parts import GatewayParts, Parts
 from control.gateway.responses import BODY_PROBLEMS, created, problems
 from control.gateway.routes import GatewayRoute
@@ -168,10 +169,11 @@ async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
 
 
 @router.get("/{taskId}/executions", responses=READING)
-async def executions(task_id: TaskId, parts: Parts) -> list[ExecutionView]:
-    """All attempts of a task, oldest first."""
+async def executions(task_id: TaskId, query: Annotated[PageQuery, Query()], parts: Parts) -> list[ExecutionView]:
+    """One page of the attempts of a task, oldest first."""
     await parts.store.task(task_id)
-    return [execution_view(attempt) for attempt in await parts.store.attempts(task_id)]
+    found = await parts.store.attempts(task_id, page=query.page, size=query.page_size)
+    return [execution_view(attempt) for attempt in found]
 
 
 @router.get("/{taskId}/events", responses=READING)

@@ -6,9 +6,10 @@ from fastapi import APIRouter
 
 from contracts.workers import WorkerView
 from control.gateway.parts import Parts
+from control.gateway.routes import GatewayRoute
 from control.store.values import WORKER_WINDOW
 
-router = APIRouter(prefix="/api/workers", tags=["workers"])
+router = APIRouter(prefix="/api/workers", tags=["workers"], route_class=GatewayRoute)
 
 
 @router.get("")

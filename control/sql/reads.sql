@@ -36,8 +36,9 @@ UNION ALL
 SELECT final_status, count(*) FROM tasks WHERE final_status <> 'NONE' GROUP BY final_status;
 
 -- name: attempts
--- $1 task ids.
-SELECT * FROM attempts WHERE task_id = ANY ($1) ORDER BY created_at;
+-- $1 task ids, $2 page size (NULL: all), $3 rows to skip. Oldest first.
+SELECT * FROM attempts WHERE task_id = ANY ($1)
+ORDER BY created_at, task_id, iteration, phase, attempt LIMIT $2 OFFSET $3;
 
 -- name: history
 -- $1 task id, $2 the id after which to begin, $3 limit.
@@ -61,7 +62,8 @@ ON CONFLICT (dataset_id) DO NOTHING;
 SELECT * FROM datasets WHERE dataset_id = ANY ($1);
 
 -- name: datasets
-SELECT * FROM datasets WHERE user_id = $1 ORDER BY created_at DESC, dataset_id DESC;
+-- $1 user id, $2 page size, $3 rows to skip. Newest first.
+SELECT * FROM datasets WHERE user_id = $1 ORDER BY created_at DESC, dataset_id DESC LIMIT $2 OFFSET $3;
 
 -- name: model
 -- $1 task id, $2 iteration.

@@ -110,8 +110,8 @@ class Store(Protocol):
         """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         ...
 
-    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
-        """All attempts of these tasks, oldest first."""
+    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
         ...
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
@@ -150,8 +150,8 @@ class Store(Protocol):
         """Those of these datasets that exist, by their ids. One statement."""
         ...
 
-    async def datasets(self, user_id: int) -> list[Dataset]:
-        """A user's datasets, newest first."""
+    async def datasets(self, user_id: int, page: int = 1, size: int = 1000) -> list[Dataset]:
+        """A page (from 1) of a user's datasets, newest first."""
         ...
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:

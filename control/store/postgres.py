@@ -62,9 +62,10 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         (total,) = await self._fetch("count_tasks", *matching)
         return [stored_from(row) for row in rows], total["count"]
 
-    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
-        """All attempts of these tasks, oldest first."""
-        return [attempt_from(row) for row in await self._fetch("attempts", list(task_ids))]
+    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
+        rows = await self._fetch("attempts", list(task_ids), size, (page - 1) * (size or 0))
+        return [attempt_from(row) for row in rows]
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
@@ -99,9 +100,9 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         """Those of these datasets that exist, by their ids."""
         return {row["dataset_id"]: dataset_from(row) for row in await self._fetch("find_datasets", list(dataset_ids))}
 
-    async def datasets(self, user_id: int) -> list[Dataset]:
-        """A user's datasets, newest first."""
-        return [dataset_from(row) for row in await self._fetch("datasets", user_id)]
+    async def datasets(self, user_id: int, page: int = 1, size: int = 1000) -> list[Dataset]:
+        """A page (from 1) of a user's datasets, newest first."""
+        return [dataset_from(row) for row in await self._fetch("datasets", user_id, size, (page - 1) * size)]
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
         """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""

@@ -56,11 +56,6 @@ def is_machine_fault_line(line: str) -> bool:
     return name in _LIBRARY_ERRORS and _is_machine_text(text)
 
 
-def cannot_start_process(error: OSError) -> bool:
-    """Whether the system refuses to start a process."""
-    return error.errno in PROCESSES
-
-
 def _is_machine_fault(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in DISK_AND_LIMITS or (error.errno is None and _is_machine_text(str(error)))

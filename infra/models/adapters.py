@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel, PeftType
 from safetensors import safe_open
 
 from infra.errors import BadConfiguration
@@ -64,6 +64,12 @@ def _endless(name: str) -> BadConfiguration:
 
 
 def _require_mergeable(config: PeftConfig, name: str) -> None:
+    if config.peft_type == PeftType.XLORA:
+        raise BadConfiguration(
+            f"model {name}: an adapter of type XLORA loads other adapters from the places that it names, and cannot be "
+            "merged; expected LoRA or another adapter of weights",
+            field=FIELD,
+        )
     if config.is_prompt_learning:
         kind = str(config.peft_type).removeprefix("PeftType.")
         raise BadConfiguration(

@@ -51,14 +51,18 @@ def _limit(key: str) -> int | None:
 
 
 def _settings(config: dict[str, Any], file: Path, name: str) -> Iterator[tuple[str, Any]]:
-    """Every setting at any depth, with the last name that leads to it."""
+    """Every setting at any depth, with the last name that leads to it.
+
+    An implementation may be a mapping from parts of the model, which are then no names of settings.
+    """
     left: list[tuple[str, Any, int]] = [("", config, 0)]
     while left:
         key, value, depth = left.pop()
         if depth > MAX_DEPTH:
             raise bad(name, f"{file} nests settings more than {MAX_DEPTH} deep", "save the model again")
         if isinstance(value, dict):
-            left += ((str(inner), item, depth + 1) for inner, item in value.items())
+            names = key if IMPLEMENTATIONS.fullmatch(key) else None
+            left += ((names or str(inner), item, depth + 1) for inner, item in value.items())
         elif isinstance(value, list):
             left += ((key, item, depth + 1) for item in value)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import exists, isdir  # unlike Path's, false for what can be no name
 from pathlib import Path
 
 from infra.errors import BadConfiguration
@@ -90,11 +91,11 @@ def has_tokenizer(folder: Path) -> bool:
 
 def require_folder(folder: Path, name: str) -> None:
     """Raise BadConfiguration, which says what is there instead, if there is no such folder."""
-    if folder.is_dir():
+    if isdir(folder):
         return
     if folder.suffix == ".gguf":
         fault = f"{folder} is a GGUF file, which cannot be trained; expected the folder of the model before conversion"
-    elif folder.exists():
+    elif exists(folder):
         fault = f"{folder} is a file; expected the folder of a Hugging Face model, which holds {CONFIG}"
     else:
         fault = f"there is no folder {folder} on this machine"

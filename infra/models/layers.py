@@ -6,6 +6,7 @@ An adapter names its base in `adapter_config.json`; this is followed until the b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os.path import isdir  # unlike Path.is_dir, false for what can be no name
 from pathlib import Path
 
 from infra.child.program import Job
@@ -155,16 +156,15 @@ def _base_of(adapter: Source, location: ModelLocation) -> Source:
     wanted = config.get("base_model_name_or_path")
     # Earlier versions of Treadle wrote the prefixes.
     name = wanted.removeprefix("path:").removeprefix("hub:") if isinstance(wanted, str) else ""
-    absolute = Path(name).is_absolute()
-    folder = Path(name) if absolute else (adapter.folder / name).resolve()
-    if name and folder.is_dir() and (absolute or location.kind != "artifact"):  # an artifact's folder is temporary
-        return _on_disk(folder, file)
+    folder, absolute = adapter.folder / name, Path(name).is_absolute()
+    if name and isdir(folder) and (absolute or location.kind != "artifact"):  # an artifact's folder is temporary
+        return _on_disk(folder if absolute else folder.resolve(), file)
     if is_hub_id(name):
         revision = config.get("revision") or "main"
         return Source(f"hub:{name}" + (f"@{revision}" if revision != "main" else ""), None, file)
     stored = "fetch the adapter and its base with treadle download, or " if name.startswith("artifact:") else ""
     raise BadConfiguration(
-        f"model {location}: the adapter {adapter.name} names the base {wanted!r}, which is no folder on this machine "
-        f"and no hub id; {stored}write the base's folder or hub id to base_model_name_or_path in {file}",
+        f"model {location}: the adapter {adapter.name} names the base {wanted!r:.200}, which is no folder on this "
+        f"machine and no hub id; {stored}write the base's folder or hub id to base_model_name_or_path in {file}",
         field=FIELD,
     )

@@ -30,13 +30,13 @@ WEIGHTS_ENDING = ".safetensors"
 TEMPLATES = "additional_chat_templates"
 """The only folder in a model's folder from which transformers reads."""
 NEVER_READ = (
-    *("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.gguf", "*.onnx", "*.h5", "*.msgpack"),
+    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.gguf", "*.onnx", "*.h5", "*.msgpack"),
     *("*.md", "*.png", "*.jpg", "*.pdf", "*.log", ".*", "LICENSE*", "optimizer.*", "scheduler.*", "rng_state*"),
 )
-"""Files that no library opens here, whatever they are; pickles among them."""
+"""Files that no library opens here, whatever they are, unless they have one of READ_ENDINGS; pickles among them."""
 _SHARED_BLOB = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
 READ_ENDINGS = (".json", ".safetensors", ".jinja", ".model", ".txt")
-"""Endings of names that no folder may have."""
+"""Endings of files that a library may open under any name, because an index or a setting can name them."""
 
 
 def require_plain(folder: Path, name: str) -> None:
@@ -45,13 +45,14 @@ def require_plain(folder: Path, name: str) -> None:
     `name` is that of the model in error messages. Nothing is opened, so that a named pipe cannot block.
     """
     for file in _entries(folder, name):
-        if any(fnmatch(file.name, pattern) for pattern in NEVER_READ):
+        readable = file.name.endswith(READ_ENDINGS)
+        if not readable and any(fnmatch(file.name, pattern) for pattern in NEVER_READ):
             continue
         if file.name == TEMPLATES and file.is_dir():
             _require_inside(file, folder, name)
             for template in _entries(file, name):
                 _require_regular(template, folder, name)
-        elif file.is_dir() and not file.name.endswith(READ_ENDINGS):
+        elif file.is_dir() and not readable:
             continue
         else:
             _require_regular(file, folder, name)

@@ -100,6 +100,23 @@ async def test_a_users_datasets_come_newest_first(bench: Bench) -> None:
     assert [dataset.dataset_id for dataset in await bench.store.datasets(1)] == ["second", "first"]
 
 
+async def test_a_users_datasets_come_in_pages(bench: Bench) -> None:
+    now = await bench.store.now()
+    for dataset_id in ("first", "second", "third"):
+        await bench.store.add_dataset(Dataset(dataset_id, "n", "p", 1, None, "training", None, 1, False, None, now))
+    pages = [await bench.store.datasets(1, page, 2) for page in (1, 2, 3)]
+    assert [[dataset.dataset_id for dataset in page] for page in pages] == [["third", "second"], ["first"], []]
+
+
+async def test_the_attempts_of_a_task_come_in_pages(bench: Bench) -> None:
+    task = await bench.started()
+    await bench.after(task, completed(task))
+    everything = await bench.store.attempts(task.task_id)
+    pages = [await bench.store.attempts(task.task_id, page=page, size=1) for page in (1, 2, 3)]
+    assert [len(page) for page in pages] == [1, 1, 0]
+    assert [*pages[0], *pages[1]] == everything
+
+
 async def test_an_unknown_dataset_is_none(bench: Bench) -> None:
     assert await bench.store.dataset("missing") is None
 

@@ -335,6 +335,16 @@ async def test_a_wrong_filter_is_named(gateway: Gateway, name: str, value: objec
     assert (answer.status_code, fields(answer)) == (422, [name])
 
 
+async def test_lists_without_a_total_come_in_pages_too(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    await complete_phase(gateway, task_id, 0.75)
+    for path in (f"/api/tasks/{task_id}/executions", "/api/datasets/user/1"):
+        pages = [(await gateway.http.get(path, params={"page": page, "pageSize": 1})).json() for page in (1, 2, 3)]
+        assert pages == [[entry] for entry in (await gateway.http.get(path)).json()] + [[]]
+        answer = await gateway.http.get(path, params={"pageSize": 1001})
+        assert (answer.status_code, fields(answer)) == (422, ["pageSize"])
+
+
 async def test_executions_name_the_output_of_each_attempt(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     for _ in Phase:

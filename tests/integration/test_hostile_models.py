@@ -136,6 +136,29 @@ def test_an_adapter_far_larger_than_its_weights_is_not_built(model: Path, job: J
         load(_at(adapter), job)
 
 
+@pytest.mark.parametrize("base", ["a\0b", "a" * 5000, "x/" * 3000, "\ud800", "hub:../x", "", None, ["a"]], ids=str)
+def test_a_base_that_can_be_no_name_is_refused_for_good(model: Path, job: Job, tmp_path: Path, base: Any) -> None:
+    adapter = save_adapter(tmp_path / "adapter", model)
+    _change(adapter / "adapter_config.json", {"base_model_name_or_path": base})
+    with pytest.raises(BadConfiguration, match="which is no folder on this machine and no hub id") as caught:
+        load(_at(adapter), job)
+    assert len(str(caught.value)) < 1000 + 3 * len(str(adapter))
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 900, "/a\0b"], ids=["long", "NUL"])
+def test_a_path_that_can_be_no_name_is_no_folder(job: Job, path: str) -> None:
+    with pytest.raises(BadConfiguration, match="there is no folder"):
+        load(ModelLocation(kind="path", name=path), job)
+
+
+def test_an_adapter_that_loads_others_is_refused(model: Path, job: Job, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter", model)
+    config = {"peft_type": "XLORA", "hidden_size": 48, "adapters": {"0": "/elsewhere"}}
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(model)}))
+    with pytest.raises(BadConfiguration, match="type XLORA loads other adapters from the places that it names"):
+        load(_at(adapter), job)
+
+
 def test_an_adapters_endless_expression_is_ended(
     model: Path, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

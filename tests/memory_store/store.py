@@ -57,10 +57,11 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
         return [stored_task(row) for row in found[(page - 1) * size : page * size]], len(found)
 
-    async def attempts(self, *task_ids: UUID) -> list[AttemptRecord]:
-        """All attempts of these tasks, oldest first."""
+    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
         found = [row.attempt for task_id in set(task_ids) for row in self.tables.attempts.get(task_id, {}).values()]
-        return sorted(found, key=lambda attempt: attempt.created_at)
+        ordered = sorted(found, key=lambda attempt: attempt.created_at)
+        return ordered if size is None else ordered[(page - 1) * size : page * size]
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
@@ -83,10 +84,11 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         """Those of these datasets that exist, by their ids."""
         return {name: self.tables.datasets[name] for name in dataset_ids if name in self.tables.datasets}
 
-    async def datasets(self, user_id: int) -> list[Dataset]:
-        """A user's datasets, newest first."""
+    async def datasets(self, user_id: int, page: int = 1, size: int = 1000) -> list[Dataset]:
+        """A page (from 1) of a user's datasets, newest first."""
         found = [dataset for dataset in self.tables.datasets.values() if dataset.user_id == user_id]
-        return sorted(found, key=lambda dataset: (dataset.created_at, dataset.dataset_id), reverse=True)
+        newest = sorted(found, key=lambda dataset: (dataset.created_at, dataset.dataset_id), reverse=True)
+        return newest[(page - 1) * size : page * size]
 
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
         """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""

@@ -19,6 +19,7 @@ import pytest
 from pydantic import ByteSize
 from typer.testing import CliRunner
 
+from cli.client import GatewayClient
 from cli.doctor.checks import TRAIN_EXTRA, CheckState, unfit_worker_checks
 from cli.doctor.machine import worker_checks
 from cli.main import COMMANDS, app
@@ -115,6 +116,16 @@ def test_the_error_about_a_missing_gateway_names_the_command_that_starts_it(argu
 
     assert result.exit_code == 1
     assert "no gateway answers at http://127.0.0.1:9: start one with `treadle up`" in result.stderr
+
+
+def test_an_unforeseen_error_does_not_show_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot reach amqp://me:hidden@host/")
+
+    monkeypatch.setattr(GatewayClient, "get", fail)
+    result = runner.invoke(app, ["tasks"])
+    assert "amqp://***@host/" in result.output
+    assert "hidden" not in result.output
 
 
 def test_a_refused_field_is_named(refusing: Gateway) -> None:

@@ -6,6 +6,8 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -16,7 +18,15 @@ from control.gateway.limits import Limits
 from control.gateway.readiness import READINESS_TIMEOUT
 from control.service import CHECK_TIMEOUT
 from infra.database import RELEASE_TIMEOUT
-from infra.objects import ABORT_TIMEOUT, PART_CALLS
+from infra.stream_upload import ABORT_TIMEOUT, PART_CALLS
+
+ATTEMPT = {
+    "taskId": str(UUID(int=1)), "iteration": 1, "phase": "training", "attempt": 2, "status": "running", "workerId": "w",
+    "createdAt": "2026-01-01T00:00:00Z",
+    **dict.fromkeys(("inputDatasetId", "outputDatasetId", "modelPath", "evaluationPath", "score", "message")),
+    **dict.fromkeys(("startedAt", "completedAt")),
+}  # fmt: skip
+PAGES = {"1": [ATTEMPT, ATTEMPT], "2": [ATTEMPT]}
 
 
 class Stream(ThreadingHTTPServer):
@@ -44,6 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.path.endswith("/gone"):
             self._answer(502, "text/html", b"<h1>Bad gateway</h1>")
+        elif "/executions" in self.path:
+            page = parse_qs(urlsplit(self.path).query)["page"]
+            self._answer(200, "application/json", json.dumps(PAGES.get(page[0], [])).encode())
         else:
             self._answer(200, "application/json", b"{}")
 
@@ -86,6 +99,12 @@ async def test_a_lost_stream_continues_after_its_last_event(stream: Stream) -> N
 
     assert updates == [Update("history", {"row": row}) for row in (1, 2, 3)]
     assert stream.last_event_ids == [None, "1", "2", "3"]
+
+
+async def test_the_attempts_of_a_task_are_fetched_page_by_page(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    async with GatewayClient(stream.url) as gateway:
+        assert [attempt.attempt for attempt in await gateway.attempts("1")] == [2, 2, 2]
 
 
 async def test_an_answer_that_is_no_problem_json_is_still_a_sentence(stream: Stream) -> None:

@@ -79,6 +79,9 @@ def test_a_password_in_an_exception_is_masked(capsys: pytest.CaptureFixture[str]
     ("text", "shown"),
     [
         ("amqp://guest:guest@127.0.0.1:5672/", "amqp://***@127.0.0.1:5672/"),
+        ("amqp://me:p@ss@host/", "amqp://***@host/"),
+        ("'amqp://me:secret@host', 'amqp://you:too@host'", "'amqp://***@host', 'amqp://***@host'"),
+        ("postgresql://host/db?user=me&password=secret&ssl=on", "postgresql://host/db?user=me&password=***&ssl=on"),
         ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
         ("at a:b@c no address", "at a:b@c no address"),
     ],

@@ -118,6 +118,12 @@ def test_blobs_of_another_layout_are_not_followed(tmp_path: Path) -> None:
     _refused(tmp_path / "mine" / "snapshots" / snapshot.name, "leads out of the folder")
 
 
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "rng_state.json", "LICENSE.tokenizer.4.0.0.json", ".x.json"])
+def test_a_file_that_a_setting_can_name_is_checked_whatever_it_seems(folder: Path, name: str) -> None:
+    (folder / name).symlink_to("/etc/passwd")
+    _refused(folder, f"{name} is a link that leads out of the folder")
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "README.md", ".gitattributes", "model.gguf"])
 def test_a_file_that_is_never_opened_may_be_anything(folder: Path, name: str) -> None:
     os.mkfifo(folder / name)

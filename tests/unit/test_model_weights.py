@@ -144,8 +144,9 @@ def test_settings_have_a_largest_depth() -> None:
         require_bounded(config, Path("config.json"), "m", own_code=False)
 
 
-def test_settings_cannot_name_code_on_the_hub() -> None:
-    config = {"text_config": {"attn_implementation": "org/kernel"}}
+@pytest.mark.parametrize("named", ["org/kernel", {"": "org/kernel"}, {"text_config": "org/kernel"}], ids=str)
+def test_settings_cannot_name_code_on_the_hub(named: Any) -> None:
+    config = {"text_config": {"attn_implementation": named}}
     with pytest.raises(BadConfiguration, match="which names code on the hub"):
         require_bounded(config, Path("config.json"), "m", own_code=False)
     require_bounded(config, Path("config.json"), "m", own_code=True)

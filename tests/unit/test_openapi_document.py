@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from control.gateway.app import build_app
+from control.gateway import docs
+from control.gateway.app import ROUTERS, build_app
 from control.gateway.docs import PAGE, SECURITY_POLICY, START
 from control.gateway.parts import GatewayParts
 from control.gateway.responses import EVERYWHERE
+from control.gateway.routes import GatewayRoute
 
 DOCUMENT = build_app(cast("GatewayParts", None)).openapi()
 OPERATIONS = {
@@ -52,6 +54,14 @@ def test_an_operation_documents_what_every_route_may_answer(operation: str) -> N
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if name.startswith("post")])
 def test_an_operation_with_a_body_documents_that_it_may_be_slow_large_or_of_another_type(operation: str) -> None:
     assert {"408", "413", "415"} <= OPERATIONS[operation]["responses"].keys()
+
+
+def test_every_documented_route_has_the_checks_and_limits_of_the_gateway() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if getattr(route, "include_in_schema", True)]
+    assert len(routes) >= len(OPERATIONS)
+    assert [route for route in routes if not isinstance(route, GatewayRoute)] == [
+        route for route in routes if route in docs.router.routes
+    ]
 
 
 def test_the_end_of_a_stream_is_documented() -> None:
