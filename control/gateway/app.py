@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +16,7 @@ from contracts.errors import FieldError
 from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks, workers
 from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
-from control.gateway.origins import OriginPolicy
+from control.gateway.origins import OriginPolicy, Refusal
 from control.gateway.parts import GatewayParts
 from control.gateway.responses import EVERYWHERE, operation_id, with_problem_schema
 from control.gateway.responses import problems as problem_responses
@@ -54,11 +55,12 @@ class GatewayApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         send = with_security_headers(send)
-        refusal = self._origins.refusal(scope)
+        refusal = _two_lengths(scope) or self._origins.refusal(scope)
         if refusal is not None:
             error = FieldError(field=refusal.field, message=refusal.message)
             problem = problems.status_problem(refusal.status, f"{refusal.field}: {refusal.message}", error)
-            await problems.problem_response(Request(scope), problem)(scope, receive, send)
+            close = {"Connection": "close"} if refusal.status is HTTPStatus.BAD_REQUEST else None
+            await problems.problem_response(Request(scope), problem, close)(scope, receive, send)
             return
         limits = self.state.parts.limits
         clock = BodyClock(receive, send, wait=limits.body_wait, rate=limits.body_rate)
@@ -90,6 +92,14 @@ def build_app(parts: GatewayParts, lifespan: Lifespan | None = None) -> FastAPI:
         app.include_router(router)
     problems.install_error_handlers(app)
     return app
+
+
+def _two_lengths(scope: Scope) -> Refusal | None:
+    """The refusal of a request with both lengths: a proxy before this server may take the other one as true."""
+    if not {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+        return None
+    message = "expected it or Transfer-Encoding, got both"
+    return Refusal(HTTPStatus.BAD_REQUEST, "Content-Length", message)
 
 
 def _with_problem_413(scope: Scope, receive: Receive, send: Send) -> Send:

@@ -11,7 +11,7 @@ from control.gateway.errors import MEDIA_TYPE
 
 COMPONENTS = "#/components/schemas/{model}"
 DESCRIPTIONS = {
-    400: "The header `Host` is missing or malformed",
+    400: "The header `Host` is missing or malformed, or the body has two lengths",
     403: "A web page of another origin sent this request, or the file is sealed",
     404: "The task, iteration, dataset, file or path does not exist",
     405: "The path exists, but not with this method; `Allow` names the methods. HEAD is not served",

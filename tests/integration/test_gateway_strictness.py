@@ -123,6 +123,13 @@ async def test_an_encoded_body_is_refused(gateway: Gateway, path: str) -> None:
         assert (answer.status_code, fields(answer)) == (415, ["Content-Encoding"])
 
 
+async def test_a_body_with_two_lengths_is_refused_and_ends_the_connection(gateway: Gateway) -> None:
+    headers = {**JSON, "content-length": "2", "transfer-encoding": "chunked"}
+    answer = await gateway.http.post(TASKS, content=b"{}", headers=headers)
+    assert (answer.status_code, fields(answer)) == (400, ["Content-Length"])
+    assert answer.headers["connection"] == "close"
+
+
 async def test_identity_is_no_encoding(gateway: Gateway) -> None:
     assert (await post(gateway, json.dumps(STANDARD), **{"content-encoding": "identity"})).status_code == 201
 
