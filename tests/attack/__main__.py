@@ -24,6 +24,9 @@ def main() -> int:
         parser.error("--size: expected 1 or more")
     configure_logs(Settings(log_level="CRITICAL"), "attack")
     chosen = {name: abuses for name, abuses in CLASSES.items() if name in (options.only or CLASSES)}
+    print(
+        f"drawing {options.size} hostile messages for each exchange; 10,000 take about three minutes", file=sys.stderr
+    )
     hostile = prepare(options.size, options.seed) if "messages" in chosen else {}
     verdict = asyncio.run(run(chosen, options.size, options.seed, hostile))
     print(verdict.as_json())
