@@ -69,7 +69,7 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Broker]:
     if url := os.environ.get("TREADLE_TEST_BUS_URL"):
         yield Broker(url)
     elif rabbitmq_script("rabbitmq-server"):
-        node = RabbitMQNode(folder, management=True)
+        node = RabbitMQNode(folder)
         try:
             await node.start()
             yield Broker(node.url, node)

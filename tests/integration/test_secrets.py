@@ -96,7 +96,7 @@ def collector() -> Iterator[tuple[str, list[bytes], list[str | None]]]:
             """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Collect) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", bodies, authorizations
         server.shutdown()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -20,17 +21,24 @@ from infra.bus.rabbitmq import RabbitMQBus
 from infra.bus.rabbitmq.accounts.account import Account
 from infra.bus.rabbitmq.accounts.management import ManagementAccounts
 from infra.bus.rabbitmq.accounts.port import AccountsUnavailable
-from infra.stack.rabbitmq import RabbitMQNode
+from infra.stack.rabbitmq import RabbitMQNode, rabbitmq_script
 from tests import servers
 
 Users = Callable[..., Result]
 
 
-@pytest.fixture
-def node(rabbitmq: servers.Broker, bus_url: str) -> RabbitMQNode:
-    if rabbitmq.node is None:
-        pytest.skip("the test needs the management API of a node that it has started")
-    return rabbitmq.node
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RabbitMQNode]:
+    """A node of its own, because the management API makes every restart of a node slow."""
+    if rabbitmq_script("rabbitmq-server") is None:
+        servers.missing("no RabbitMQ: install rabbitmq-server")
+    node = RabbitMQNode(tmp_path_factory.mktemp("managed"), management=True)
+    await node.start()
+    bus = RabbitMQBus(node.url)
+    await bus.start()  # declares the topology, which the limited accounts may not do
+    await bus.close()
+    yield node
+    await node.stop()
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def refusing() -> Iterator[Gateway]:
         "errors": [{"field": "performanceThreshold", "message": "Input should be less than or equal to 1"}],
     }
     gateway = Gateway(422, problem, "application/problem+json")
-    thread = threading.Thread(target=gateway.serve_forever, daemon=True)
+    thread = threading.Thread(target=gateway.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield gateway
     gateway.shutdown()

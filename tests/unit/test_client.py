@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
     server = Stream()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shut.set()

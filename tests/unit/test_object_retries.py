@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def failing_once() -> Iterator[FailingOnce]:
     with FailingOnce() as server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
         yield server
         server.shutdown()
