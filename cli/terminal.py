@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
+from rich.console import Console, ConsoleOptions, OverflowMethod, RenderableType
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -41,11 +41,10 @@ def text(
     lines: bool = False,
     style: str = "",
     no_wrap: bool | None = None,
-    justify: JustifyMethod | None = None,
     overflow: OverflowMethod | None = None,
 ) -> Text:
     """Join parts, each a string, a string with its style, or a Text; with `lines`, strings keep their line breaks."""
-    joined = Text(style=style, no_wrap=no_wrap, justify=justify, overflow=overflow)
+    joined = Text(style=style, no_wrap=no_wrap, overflow=overflow)
     for part in parts:
         if isinstance(part, Text):
             joined.append_text(part)

@@ -47,6 +47,8 @@ MessageText = Annotated[Text, Field(max_length=MAX_MESSAGE), BeforeValidator(_cu
 
 MAX_COUNT, MAX_SECONDS = 2**63 - 1, 1e12
 """The largest number of things or bytes, and the longest duration in seconds."""
+YEAR = 366 * 24 * 3600
+"""Seconds; the longest delay, and the longest limit of time, that a request may ask for."""
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 """A number of things, or of bytes."""

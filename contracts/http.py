@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from contracts.bounds import Text
+from contracts.bounds import YEAR, Text
 from contracts.options import (
     EvaluationOptions,
     Hyperparameters,
@@ -68,7 +68,7 @@ def _from_json_string(value: object) -> object:
 HyperparametersField = Annotated[Hyperparameters, BeforeValidator(_from_json_string)]
 
 
-Delay = Annotated[StrictFloat, Field(ge=0, le=366 * 24 * 3600)]
+Delay = Annotated[StrictFloat, Field(ge=0, le=YEAR)]
 """Seconds from now, at most 366 days."""
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from contracts.bounds import MAX_CLAIMS, Count, MessageText, Name, Prefix, Seconds
+from contracts.bounds import MAX_CLAIMS, MAX_SECONDS, Count, MessageText, Name, Prefix, Seconds
 from contracts.message import Frozen, Message, derived_id
 from contracts.tasks import AttemptKey, Phase
 
@@ -95,7 +95,7 @@ class LeaseAnswer(Frozen):
 
     claim_id: UUID
     verdict: LeaseVerdict
-    ttl: float = Field(gt=0, le=1e12)
+    ttl: float = Field(gt=0, le=MAX_SECONDS)
 
 
 class LeaseReply(Message):

@@ -6,10 +6,12 @@ Numbers and booleans are strict, because pydantic takes `true` and "1" for 1 oth
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
+from contracts.bounds import MAX_COUNT, MAX_SECONDS, YEAR
 from contracts.message import Frozen
 
 
@@ -134,8 +136,8 @@ class StopRules(Options):
     """Compare the threshold with the lower end of the score's interval instead of the score."""
     plateau_iterations: StrictInt | None = Field(default=None, ge=1, le=1000)
     """Stop after this many iterations in a row without a significant gain over the best earlier score."""
-    gpu_seconds: StrictFloat | None = Field(default=None, gt=0, le=1e12)
-    labels: StrictInt | None = Field(default=None, ge=1, lt=2**63)
+    gpu_seconds: StrictFloat | None = Field(default=None, gt=0, le=MAX_SECONDS)
+    labels: StrictInt | None = Field(default=None, ge=1, le=MAX_COUNT)
 
     @field_validator("threshold_by_lower_bound")
     @classmethod
@@ -145,11 +147,14 @@ class StopRules(Options):
         return by_lower_bound
 
 
+Limit = Annotated[StrictFloat, Field(ge=1, le=YEAR)]
+
+
 class TimeLimits(Options):
     """Seconds after which an attempt is ended and tried again. None: no limit."""
 
-    optimize_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
-    train_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
-    evaluate_seconds: StrictFloat | None = Field(default=None, ge=1, le=366 * 24 * 3600)
-    stall_seconds: StrictFloat | None = Field(default=3600.0, ge=1, le=366 * 24 * 3600)
+    optimize_seconds: Limit | None = None
+    train_seconds: Limit | None = None
+    evaluate_seconds: Limit | None = None
+    stall_seconds: Limit | None = 3600.0
     """Seconds without progress of the program, in any phase."""

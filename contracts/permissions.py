@@ -27,6 +27,7 @@ from contracts.topology import (
     Exchange,
     ExchangeKind,
 )
+from contracts.wire import kind_of
 
 TOPIC_EXCHANGES = tuple(exchange for exchange in EXCHANGES if exchange.kind is ExchangeKind.TOPIC)
 DEFAULT_EXCHANGE = "amq.default"
@@ -80,11 +81,7 @@ def _event_keys(phase: Phase) -> Iterator[str]:
     event: type[Any]
     for event in get_args(WorkerEvent):
         if event.phase in (None, phase):
-            yield _kind(event) if event.phase else f"{_kind(event)}.{phase}"
-
-
-def _kind(message: type[Any]) -> str:
-    return str(message.model_fields["kind"].default)
+            yield kind_of(event) if event.phase else f"{kind_of(event)}.{phase}"
 
 
 def _escaped(name: str) -> str:
@@ -120,7 +117,7 @@ def _worker(phase: Phase) -> Permissions:
 
 
 def _client() -> Permissions:
-    kinds = map(_kind, (CreateTask, *get_args(TaskRequest)))
+    kinds = map(kind_of, (CreateTask, *get_args(TaskRequest)))
     return Permissions(NOTHING, _any_of(_names(TASKS)), NOTHING, _topics({TASKS: _any_of(kinds)}))
 
 

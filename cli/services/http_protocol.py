@@ -23,7 +23,7 @@ SEND_TIMEOUT = 30.0
 UNREAD_BODY_TIMEOUT = 10.0
 """Seconds for which the rest of a body is skipped after its request was refused."""
 MAX_CONNECTIONS = 800
-"""Connections that are served; up to RESERVED more are told that the server is busy, and others are closed."""
+"""Connections that are served. Up to RESERVED more are answered with status 503, and others are closed."""
 RESERVED = 100
 RETRY_AFTER = "5"
 

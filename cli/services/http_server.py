@@ -44,7 +44,7 @@ class OpenToOthers(TreadleError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"TREADLE_HTTP_HOST is {host!r}, which other machines can reach, and the gateway has no accounts: anybody "
+            f"TREADLE_HTTP_HOST is {host!r}, which other machines can reach, and the gateway has no accounts: any user "
             "there could read and change everything. Set it to 127.0.0.1, or set TREADLE_HTTP_OPEN=yes if only trusted "
             "machines can reach this address"
         )

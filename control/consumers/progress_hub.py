@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 from uuid import UUID
@@ -19,7 +19,7 @@ from infra.bus.port import Bus, IncomingMessage, Subscription
 CAPACITY = 10_000
 """Tasks whose latest progress is stored; the task with the oldest update is dropped first."""
 MAX_SENDERS = 8
-"""Senders of one task whose latest progress is stored: anybody can publish progress, so the newest may be forged."""
+"""Senders of one task whose latest progress is stored: progress can be forged, so the newest may be false."""
 REORDERED = 100
 """A report whose sequence number is lower by less than this is late; after a larger step back, counting began again."""
 
@@ -27,7 +27,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 Sender = tuple[AttemptKey, str]
 """An attempt and the id of a worker."""
-NOTHING: OrderedDict[Sender, PhaseProgress] = OrderedDict()
 
 
 class Watcher:
@@ -78,15 +77,10 @@ class ProgressHub:
         _keep_newest(self._latest, task_id, self._capacity)
         self.notify(task_id)
 
-    def latest(self, task_id: UUID, shown: Callable[[PhaseProgress], bool] = lambda _: True) -> PhaseProgress | None:
-        """The newest progress received for which `shown` holds; its attempt may have ended.
-
-        Of the attempts at one phase, the last one is the newest.
-        """
-        newest_first = [each for each in reversed(self._latest.get(task_id, NOTHING).values()) if shown(each)]
-        phases = [(each.key.iteration, each.key.phase) for each in newest_first]
-        of_newest = [each for each, phase in zip(newest_first, phases, strict=True) if phase == phases[0]]
-        return max(of_newest, key=lambda each: each.key.attempt, default=None)
+    def latest(self, key: AttemptKey, worker_id: str) -> PhaseProgress | None:
+        """The newest progress of an attempt that this worker has sent; the attempt may have ended."""
+        of_task = self._latest.get(key.task_id)
+        return of_task.get((key, worker_id)) if of_task else None
 
     def on_change(self, change: Change, _: object) -> None:
         """Wake the watchers of the task that changed; a listener for the applier."""

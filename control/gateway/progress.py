@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
@@ -78,16 +77,18 @@ async def _events(parts: GatewayParts, task_id: UUID, after: int, watch: Watcher
         if attempt is None or attempt.worker_id is None:
             context = await parts.store.wait_context(task_id, within=0)
             attempt = context.attempt if context else None
-        latest = parts.progress_hub.latest(task_id, partial(_is_of, attempt))
+        latest = _latest(parts, attempt)
         if latest is not None and latest != sent:
             sent = latest
             yield ServerSentEvent(raw_data=latest.model_dump_json(), event="progress", retry=RECONNECT_MILLISECONDS)
         await watch.changed(POLL_INTERVAL)
 
 
-def _is_of(attempt: AttemptRecord | None, progress: PhaseProgress) -> bool:
-    """Whether it is the progress of the newest attempt, from the worker that claimed it: anybody can publish others."""
-    return attempt is not None and progress.key == attempt.key and attempt.worker_id in {None, progress.worker_id}
+def _latest(parts: GatewayParts, attempt: AttemptRecord | None) -> PhaseProgress | None:
+    """The progress of the newest attempt, from the worker that claimed it: any other may be forged."""
+    if attempt is None or attempt.worker_id is None:
+        return None
+    return parts.progress_hub.latest(attempt.key, attempt.worker_id)
 
 
 def _history_event(row: HistoryRow) -> ServerSentEvent:

@@ -1,6 +1,6 @@
 """Compares the facts in an event with what control ordered: every location in an event follows from its command.
 
-Whoever can publish can forge an event, so nothing that a later command contains is taken from one without this check.
+An event can be forged, so nothing that a later command contains is taken from one without this check.
 It is no part of `advance`, so that recorded histories are replayed as they are.
 """
 

@@ -24,9 +24,7 @@ MAX_HEADER_BYTES = 32 * 2**10
 connection."""
 
 
-async def dead_letter(
-    bus: Bus, message: IncomingMessage, queue: str, reason: str, cause: str = "UndecodableMessage"
-) -> None:
+async def dead_letter(bus: Bus, message: IncomingMessage, queue: str, reason: str, cause: str) -> None:
     """Publish `message` to the dead-letter exchange with its reason, await the confirm, then acknowledge it.
 
     It is counted by its `cause`, the name of a class of errors. Raises PublishFailed, and leaves the message

@@ -153,8 +153,8 @@ class GuardedHandler:
         try:
             message = delivery.incoming()
             if self._keeps:
-                burying = partial(dead_letter, self._bus, message, self._queue, reason_of(error), cause)
-                return await self._retries.run(burying)
+                setting_aside = partial(dead_letter, self._bus, message, self._queue, reason_of(error), cause)
+                return await self._retries.run(setting_aside)
         except Exception as odd:  # noqa: BLE001  # the message must not stop the consumer
             error = odd
         message_id = message.message_id if message else None

@@ -13,6 +13,7 @@ import structlog
 from contracts.commands import PhaseCommand
 from contracts.leases import Heartbeat, LeaseVerdict
 from contracts.tasks import AttemptKey
+from infra.child.outcome import ProgramExit
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers that are copied from the command to every message of its attempt."""
@@ -72,6 +73,17 @@ class Attempt:
 
     def _gpu_seconds(self) -> float:
         return 0.0 if self.running_since is None else (time.monotonic() - self.running_since) * self.accelerators
+
+    def event_fields(self, worker_id: str, program_exit: ProgramExit | None) -> dict[str, Any]:
+        """The fields that all events of the attempt share; `program_exit` is None if the program did not run."""
+        seconds, accelerators = (program_exit.seconds, program_exit.accelerators) if program_exit else (0.0, 0)
+        return {
+            "key": self.key,
+            "claim_id": self.claim_id,
+            "worker_id": worker_id,
+            "seconds": seconds,
+            "gpu_seconds": seconds * accelerators,
+        }
 
     async def run_until_ended(self, work: Callable[[], Awaitable[bool]]) -> bool:
         """Run `work` and return its result, or False if control ends the attempt before or during it.

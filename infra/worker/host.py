@@ -219,7 +219,7 @@ class WorkerHost:
         return True
 
     async def _on_signal(self, message: IncomingMessage) -> None:
-        """Ask control at once, because anybody can publish a signal; the answer to the heartbeat has the verdict."""
+        """Ask control at once, because a signal can be forged; the answer to the heartbeat has the verdict."""
         key = decode(message.body, AttemptSignal).key
         for attempt in self._claim_handler.attempts:
             attempt.signalled = attempt.signalled or attempt.key == key

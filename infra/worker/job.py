@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import shutil
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -14,11 +13,10 @@ from typing import Any, get_args
 import structlog
 
 from contracts.errors import UndecodableMessage
-from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
+from contracts.events import WorkerEvent
 from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
-from infra.child.machine_errors import PROCESSES, machine_fault
 from infra.child.outcome import ExitKind, Failure, ProgramExit
 from infra.child.process import ChildPool, ChildProcess, ProgressLine
 from infra.errors import BadInput, PhaseError
@@ -26,18 +24,13 @@ from infra.models.model_inputs import with_hub_code
 from infra.objects import ON_BYTES, ObjectRefused, ObjectStore, ObjectStoreUnavailable
 from infra.worker.attempt import Attempt
 from infra.worker.checkpoints import Checkpoints
+from infra.worker.endings import Endings, kind_of
 from infra.worker.folders import WorkerFolder
 from infra.worker.limits import ABANDON_AFTER, Limits, Stalled, TimedOut
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from infra.worker.progress_reporter import ProgressReporter
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
-FAILURES_WITH_LOG = frozenset(
-    {FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY, FailureKind.TIMED_OUT, FailureKind.STALLED}
-)
-"""Failures whose message contains the location of the program's log."""
-ACCESS = frozenset({errno.EACCES, errno.EPERM})
-"""Error numbers with which the system refuses the worker its own files."""
 OnStep = Callable[[ProgressLine], None]
 
 log = structlog.get_logger(__name__)
@@ -67,6 +60,7 @@ class JobRunner:
         self._folder = folder
         self._children = children
         self._worker_id = worker_id
+        self._endings = Endings(worker_id, folder)
         self._hub_code = hub_code
         """Whether models from the hub may run their own code on this worker."""
 
@@ -87,13 +81,13 @@ class JobRunner:
             existing = await limits.within(self._existing_result(attempt))
             return existing or await self._execute(attempt, reporter, limits)
         except PhaseError as error:
-            return self._failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
+            return self._endings.failed(attempt, Failure(failure=error.kind, message=str(error), field=error.field))
         except ObjectStoreUnavailable as error:  # also after the retries
-            return self._failed(attempt, Failure(failure=FailureKind.STORE_UNAVAILABLE, message=str(error)))
+            return self._endings.failed(attempt, Failure(failure=FailureKind.STORE_UNAVAILABLE, message=str(error)))
         except Exception as error:  # an error in a worker package or on the disk must not end the host
             log.exception("attempt_failed_unexpectedly")
             message = f"the worker could not run the attempt: {type(error).__name__}: {error}"
-            return self._failed(attempt, Failure(failure=_kind_of(error), message=message))
+            return self._endings.failed(attempt, Failure(failure=kind_of(error), message=message))
 
     async def _existing_result(self, attempt: Attempt) -> WorkerEvent | None:
         """The event of a result that an earlier process completed, with the current claim id; None if none exists.
@@ -119,7 +113,7 @@ class JobRunner:
         on_step = partial(_report, reporter, limits)
         preparing = limits.within(self._prepare(plan, folder, on_step))
         if not await _finished_before_pause(attempt, preparing):
-            return self._paused(attempt)
+            return self._endings.paused(attempt)
         checkpoints = Checkpoints(self._objects, attempt, folder)
         program_exit = await self._run(attempt, plan, folder, on_step, checkpoints, limits)
         if limits.exceeded is not None:
@@ -130,12 +124,12 @@ class JobRunner:
                 return await limits.within(self._finish(attempt, program_exit, folder))
             case ExitKind.STOPPED:
                 await _saved(checkpoints, limits)
-                return self._stopped(attempt, program_exit, limits)
+                return self._endings.stopped(attempt, program_exit, limits)
             case ExitKind.FAILED:
                 assert program_exit.failure is not None, "the outcome FAILED has a failure"
                 if program_exit.failure.failure.resumable:
                     await _saved(checkpoints, limits)
-                return self._failed(attempt, program_exit.failure, program_exit)
+                return self._endings.failed(attempt, program_exit.failure, program_exit)
 
     async def _prepare(self, plan: Plan, folder: Path, on_step: OnStep) -> None:
         """Write the spec and download the inputs. Raises BadInput if an input that is not optional is damaged."""
@@ -191,14 +185,7 @@ class JobRunner:
 
     async def _finish(self, attempt: Attempt, program_exit: ProgramExit, folder: Path) -> WorkerEvent:
         """Upload the output with its event, and return the event. Raises BadResult if either is invalid."""
-        finished = Finished(
-            key=attempt.key,
-            claim_id=attempt.claim_id,
-            worker_id=self._worker_id,
-            seconds=program_exit.seconds,
-            gpu_seconds=program_exit.seconds * program_exit.accelerators,
-            result=folder / "result.json",
-        )
+        finished = Finished(**attempt.event_fields(self._worker_id, program_exit), result=folder / "result.json")
         try:
             event = self._worker.conclude(attempt.command, finished)
             event = decode(encode(event), type(event))  # finds numbers that JSON cannot represent
@@ -209,37 +196,6 @@ class JobRunner:
         except (BadArtifact, ObjectRefused) as error:
             raise BadResult(str(error)) from error
         return event
-
-    def _stopped(self, attempt: Attempt, program_exit: ProgramExit, limits: Limits) -> WorkerEvent:
-        """The event of a program that was stopped by a pause, or by a limit."""
-        error = limits.exceeded
-        if error is None or attempt.paused.is_set():
-            return self._paused(attempt, program_exit)
-        return self._failed(attempt, Failure(failure=error.kind, message=str(error)), program_exit)
-
-    def _paused(self, attempt: Attempt, program_exit: ProgramExit | None = None) -> PhasePaused:
-        return PhasePaused(**self._common_fields(attempt, program_exit), checkpoint=attempt.checkpoint)
-
-    def _failed(self, attempt: Attempt, failure: Failure, program_exit: ProgramExit | None = None) -> PhaseFailed:
-        message = failure.message
-        if program_exit is not None and failure.failure in FAILURES_WITH_LOG:
-            message += f" (log on the machine of worker {self._worker_id}, in {self._folder.job_path(attempt.key)})"
-        return PhaseFailed(
-            **self._common_fields(attempt, program_exit),
-            failure=failure.failure,
-            message=message,
-            field=failure.field,
-            checkpoint=attempt.checkpoint,
-        )
-
-    def _common_fields(self, attempt: Attempt, program_exit: ProgramExit | None) -> dict[str, Any]:
-        return {
-            "key": attempt.key,
-            "claim_id": attempt.claim_id,
-            "worker_id": self._worker_id,
-            "seconds": program_exit.seconds if program_exit else 0.0,
-            "gpu_seconds": program_exit.seconds * program_exit.accelerators if program_exit else 0.0,
-        }
 
     async def make_room(self, active: Collection[Attempt]) -> None:
         """Remove the folders of failed jobs, which are kept for debugging only."""
@@ -273,12 +229,6 @@ async def _finished_before_pause(attempt: Attempt, work: Coroutine[Any, Any, Non
 def _report(reporter: ProgressReporter, limits: Limits, line: ProgressLine) -> None:
     limits.step(line)
     reporter.step(line)
-
-
-def _kind_of(error: Exception) -> FailureKind:
-    """Of an unforeseen error in this process, which may be the machine's fault."""
-    refused = isinstance(error, OSError) and error.errno in PROCESSES | ACCESS
-    return FailureKind.WORKER_UNFIT if refused or machine_fault(error) else FailureKind.PROGRAM_CRASHED
 
 
 async def _saved(checkpoints: Checkpoints, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Checks a command again before it is run: whoever can publish can forge one, and control checks only its attempt."""
+"""Checks a command again before it is run: commands can be forged, and control checks only the attempt."""
 
 from __future__ import annotations
 

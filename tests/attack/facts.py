@@ -11,6 +11,7 @@ from contracts.leases import Claim, Heartbeat, LeaseRequest
 from contracts.tasks import Phase
 from contracts.topology import CLAIMS, EVENTS, PROGRESS, SIGNALS
 from tests.attack.target import RECOVERY, Target, require
+from tests.eventually import eventually
 
 LONG = 3.0
 """Seconds of the training that is attacked."""
@@ -34,7 +35,7 @@ async def a_forged_model_of_a_running_training(target: Target) -> int:
 
 
 async def a_forged_fence_and_a_forged_cancel(target: Target) -> int:
-    """Signals that stop a running attempt, sent by nobody who may."""
+    """Signals that stop a running attempt and do not come from control."""
     task, claim = await _training(target)
     verdicts = ("fenced", "cancelled", "pause") * 20
     bodies = [_body("attempt_signal", key=_key(claim), verdict=verdict) for verdict in verdicts]
@@ -86,9 +87,7 @@ async def a_thousand_forged_events_of_a_finished_task(target: Target) -> int:
     async def consumed() -> bool:
         return not await target.bus.depth("treadle.control")
 
-    async with asyncio.timeout(RECOVERY):
-        while not await consumed():  # noqa: ASYNC110 - the broker sends no notification
-            await asyncio.sleep(0.1)
+    await eventually(consumed, "the forged events to be consumed", RECOVERY)
     (row,) = await target.database.fetch("SELECT count(*) AS rows FROM task_events WHERE task_id = $1", task)
     require(row["rows"] <= HISTORY_ROWS, f"{row['rows']} rows of history after {sent} forged events")
     return sent

@@ -1,4 +1,4 @@
-"""Messages that nobody should send."""
+"""Messages that no part of the stack sends."""
 
 from __future__ import annotations
 

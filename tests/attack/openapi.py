@@ -12,7 +12,7 @@ import sys
 from tests.attack.target import Target, require
 
 REQUESTS_FOR_EXAMPLES = 100
-"""Inputs of a fuzzer for each example that schemathesis makes of one operation."""
+"""The size of the run is divided by this to get the number of examples of each operation."""
 
 
 async def generated_requests_for_every_operation(target: Target) -> int:

@@ -34,6 +34,15 @@ async def progress(gateway: Gateway, task_id: UUID, sequence: int = 1, **more: A
     return PhaseProgress(key=key, worker_id="worker-1", sequence=sequence, **given)
 
 
+async def claimed(gateway: Gateway) -> UUID:
+    """A started task, whose first attempt the worker `worker-1` has claimed."""
+    task_id = await gateway.create(autoStart=True)
+    claim = Claim(key=(await progress(gateway, task_id)).key, claim_id=CLAIM)
+    worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=0)
+    await gateway.store.lease(worker, [claim], [])
+    return task_id
+
+
 async def test_the_history_of_a_finished_task_is_replayed(gateway: Gateway) -> None:
     task_id = await gateway.create(autoStart=True)
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
@@ -64,7 +73,7 @@ async def test_a_client_that_reconnects_after_the_end_gets_204(gateway: Gateway)
 
 
 async def test_a_stream_shows_progress_and_ends_with_the_task(gateway: Gateway) -> None:
-    task_id = await gateway.create(autoStart=True)
+    task_id = await claimed(gateway)
     gateway.progress_hub.report(await progress(gateway, task_id))
     stream = asyncio.create_task(get_progress(gateway, task_id))
     await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
@@ -74,7 +83,7 @@ async def test_a_stream_shows_progress_and_ends_with_the_task(gateway: Gateway) 
 
 
 async def test_only_the_latest_progress_is_shown(gateway: Gateway) -> None:
-    task_id = await gateway.create(autoStart=True)
+    task_id = await claimed(gateway)
     for sequence in (1, 3, 2):
         gateway.progress_hub.report(await progress(gateway, task_id, sequence))
     stream = asyncio.create_task(get_progress(gateway, task_id))
@@ -108,10 +117,8 @@ OTHERS: list[dict[str, Any]] = [
 async def test_only_the_progress_of_the_worker_that_runs_the_newest_attempt_is_shown(
     gateway: Gateway, other: dict[str, Any]
 ) -> None:
-    task_id = await gateway.create(autoStart=True)
+    task_id = await claimed(gateway)
     true = await progress(gateway, task_id)
-    worker = WorkerState(worker_id="worker-1", phase=Phase.OPTIMIZE, host="here", slots=1, busy=0)
-    await gateway.store.lease(worker, [Claim(key=true.key, claim_id=CLAIM)], [])
     forged = {"key": true.key.model_copy(update=other), "sequence": 9}
     forger = "worker-1" if other else "a-stranger"
     gateway.progress_hub.report(true)
@@ -121,3 +128,12 @@ async def test_only_the_progress_of_the_worker_that_runs_the_newest_attempt_is_s
     await gateway.http.post(f"/api/tasks/{task_id}/cancel")
     shown = [event.json() for event in sse(await stream) if event.event == "progress"]
     assert [(event["worker_id"], event["sequence"]) for event in shown] == [("worker-1", 1)]
+
+
+async def test_progress_of_an_attempt_that_no_worker_has_claimed_is_not_shown(gateway: Gateway) -> None:
+    task_id = await gateway.create(autoStart=True)
+    gateway.progress_hub.report(await progress(gateway, task_id))
+    stream = asyncio.create_task(get_progress(gateway, task_id))
+    await asyncio.wait_for(gateway.progress_hub.waiting.wait(), 5)
+    await gateway.http.post(f"/api/tasks/{task_id}/cancel")
+    assert kinds(await asyncio.wait_for(stream, 5)) == ["create_task", "start_task", "cancel_task"]

@@ -98,7 +98,7 @@ async def test_a_routing_key_that_is_not_utf_8_is_delivered_and_can_be_dead_lett
     await publish_unchecked(bus_url, EVENTS.name, b"\xffkey" * 50, b"odd", message_id=b"\xff" * 255)
     (message,) = await recorder.received(1)
     assert (message.body, message.routing_key, message.redelivered) == (b"odd", "key" * 50, False)
-    await dead_letter(bus, message, CONTROL_QUEUE.name, "a reason")
+    await dead_letter(bus, message, CONTROL_QUEUE.name, "a reason", "ACause")
     async with bus.browse(DEAD_QUEUE.name, 1) as (letter,):
         assert letter.body == b"odd"
 

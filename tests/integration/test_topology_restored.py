@@ -105,7 +105,7 @@ async def test_a_dead_letter_is_kept_although_its_queue_was_deleted(bus: RabbitM
     await bus.publish(message_to(TRAIN))
     (message,) = await recorder.received(1)
     await channel.queue_delete(DEAD_QUEUE.name)
-    await dead_letter(bus, message, TRAIN.name, "a reason")
+    await dead_letter(bus, message, TRAIN.name, "a reason", "ACause")
     await depth_is(bus, DEAD_QUEUE.name, 1)
 
 

@@ -11,31 +11,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from contracts.bounds import cut
-from contracts.checks import CheckRequest
 from contracts.errors import MAX_ERRORS, FieldError
-from contracts.http import (
-    ContinuousTaskRequest,
-    InterventionRequest,
-    PauseRequest,
-    ReasonRequest,
-    RetryRequest,
-    StandardTaskRequest,
-    StartRequest,
-)
 from contracts.submissions import Problem
 from contracts.wire import MESSAGES
+from tests.request_bodies import REQUEST_BODIES
 
-BODIES = (
-    *MESSAGES,
-    StandardTaskRequest,
-    ContinuousTaskRequest,
-    StartRequest,
-    PauseRequest,
-    RetryRequest,
-    ReasonRequest,
-    InterventionRequest,
-    CheckRequest,
-)
+BODIES = (*MESSAGES, *REQUEST_BODIES)
 BOUND_BY = {
     "string": ({"maxLength"}, {"enum"}, {"const"}, {"format"}),
     "array": ({"maxItems"},),

@@ -38,7 +38,7 @@ async def test_a_dead_letter_can_be_answered_when_it_is_replayed() -> None:
     await bus.consume(PHASE_QUEUES[Phase.TRAIN].name, received.put, prefetch=1)
     await bus.consume(DEAD_QUEUE.name, received.put, prefetch=1)
     await bus.publish(sent)
-    await dead_letter(bus, await received.get(), "treadle.train", "no reader")
+    await dead_letter(bus, await received.get(), "treadle.train", "no reader", "ACause")
     letter = await received.get()
     assert (letter.body, letter.message_id, letter.correlation_id, letter.reply_to) == (b"?", "m", "c", "asker")
     assert letter.headers == {"a": "b", REASON: "no reader", QUEUE: "treadle.train"}

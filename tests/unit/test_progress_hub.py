@@ -21,38 +21,41 @@ def progress(sequence: int = 1, task_id: UUID = TASK, **key: Any) -> PhaseProgre
     )
 
 
-def latest(hub: ProgressHub) -> PhaseProgress:
-    progress = hub.latest(TASK)
-    assert progress is not None
-    return progress
+def latest(hub: ProgressHub, task_id: UUID = TASK, worker: str = "w", **key: Any) -> PhaseProgress | None:
+    return hub.latest(progress(task_id=task_id, **key).key, worker)
+
+
+def sequence(hub: ProgressHub, **key: Any) -> int | None:
+    found = latest(hub, **key)
+    return found and found.sequence
 
 
 def test_a_late_step_does_not_take_the_place_of_a_newer_one() -> None:
     hub = ProgressHub()
     hub.report(progress(5))
     hub.report(progress(4))
-    assert latest(hub).sequence == 5
+    assert sequence(hub) == 5
 
 
 def test_a_fenced_attempt_does_not_take_the_place_of_its_successor() -> None:
     hub = ProgressHub()
     hub.report(progress(1, attempt=2))
     hub.report(progress(9, attempt=1))
-    assert latest(hub).key.attempt == 2
+    assert sequence(hub, attempt=2) == 1
 
 
 def test_another_phase_takes_the_place_of_the_one_before() -> None:
     hub = ProgressHub()
     hub.report(progress(9))
     hub.report(progress(1, phase=Phase.EVALUATE))
-    assert latest(hub).key.phase is Phase.EVALUATE
+    assert sequence(hub, phase=Phase.EVALUATE) == 1
 
 
 def test_no_more_tasks_are_remembered_than_there_is_room_for() -> None:
     hub, ids = ProgressHub(capacity=2), [uuid4() for _ in range(3)]
     for task_id in ids:
         hub.report(progress(task_id=task_id))
-    assert [hub.latest(task_id) is not None for task_id in ids] == [False, True, True]
+    assert [latest(hub, task_id) is not None for task_id in ids] == [False, True, True]
 
 
 async def test_a_change_between_two_waits_is_not_missed() -> None:
@@ -96,21 +99,25 @@ def test_forged_progress_of_a_later_attempt_does_not_hide_the_true_one() -> None
     hub = ProgressHub()
     hub.report(progress(1, attempt=2**31 - 1))
     hub.report(progress(5))
-    shown = hub.latest(TASK, lambda each: each.key.attempt == 1)
-    assert shown is not None
-    assert shown.sequence == 5
+    assert sequence(hub) == 5
 
 
 def test_a_forged_sequence_number_does_not_hide_the_true_steps() -> None:
     hub = ProgressHub()
     hub.report(progress(2**63 - 1))
     hub.report(progress(5))
-    assert latest(hub).sequence == 5
+    assert sequence(hub) == 5
 
 
 def test_no_more_senders_of_a_task_are_remembered_than_there_is_room_for() -> None:
     hub = ProgressHub()
     for attempt in range(1, MAX_SENDERS + 2):
         hub.report(progress(attempt=attempt))
-    assert hub.latest(TASK, lambda each: each.key.attempt == 1) is None
-    assert hub.latest(TASK, lambda each: each.key.attempt == 2) is not None
+    assert latest(hub, attempt=1) is None
+    assert latest(hub, attempt=2) is not None
+
+
+def test_progress_of_another_worker_is_not_that_of_the_one_that_is_asked_for() -> None:
+    hub = ProgressHub()
+    hub.report(progress(5))
+    assert latest(hub, worker="another") is None

@@ -10,33 +10,15 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from contracts.checks import CheckRequest
 from contracts.errors import UndecodableMessage
-from contracts.http import (
-    ContinuousTaskRequest,
-    InterventionRequest,
-    PauseRequest,
-    ReasonRequest,
-    RetryRequest,
-    StandardTaskRequest,
-    StartRequest,
-)
+from contracts.http import ContinuousTaskRequest, InterventionRequest, StandardTaskRequest
 from contracts.options import Metric, Stage
 from contracts.wire import decode, field_errors, kind_of, version_of
 from control.consumers.submissions.handlers import SUBMISSIONS
 from control.gateway.app import build_app
 from control.gateway.parts import GatewayParts
+from tests.request_bodies import REQUEST_BODIES
 
-BODIES: tuple[type[BaseModel], ...] = (
-    StandardTaskRequest,
-    ContinuousTaskRequest,
-    StartRequest,
-    PauseRequest,
-    RetryRequest,
-    ReasonRequest,
-    InterventionRequest,
-    CheckRequest,
-)
 GOLDEN = Path(__file__).parents[1] / "wire"
 TASK = {"taskName": "t", "modelName": "/models/x", "datasetId": "ds-x", "userId": 1}
 REQUIRED = {StandardTaskRequest: TASK, ContinuousTaskRequest: TASK, InterventionRequest: {"reason": "it is stuck"}}
@@ -77,7 +59,7 @@ def with_value(body: dict[str, Any], path: tuple[str, ...], value: object) -> di
     return {**body, path[0]: value}
 
 
-CASES = [(body, path, kind) for body in BODIES for path, kind in leaves_of(body)]
+CASES = [(body, path, kind) for body in REQUEST_BODIES for path, kind in leaves_of(body)]
 NAMES = [f"{body.__name__}-{'.'.join(path)}" for body, path, _ in CASES]
 
 
@@ -161,4 +143,4 @@ def test_every_body_of_the_gateway_is_tested_here() -> None:
         if "requestBody" in operation
     ]
     named = {branch["$ref"].rpartition("/")[2] for s in schemas for branch in s.get("anyOf", [s]) if "$ref" in branch}
-    assert named == {body.__name__ for body in BODIES}
+    assert named == {body.__name__ for body in REQUEST_BODIES}

@@ -86,7 +86,9 @@ async def first_absent(channel: AbstractChannel, items: deque[Exchange | Queue])
                 await underlay.queue_declare(item.name, passive=True, timeout=DECLARE_TIMEOUT)
         except ChannelNotFoundEntity:
             return item
-        except ChannelAccessRefused:  # RabbitMQ 4.3 tells only accounts with a permission on the name; then it exists
+        except (
+            ChannelAccessRefused
+        ):  # RabbitMQ 4.3 refuses accounts without a permission on the name; another process checks it
             return None
     return None
 
