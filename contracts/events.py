@@ -27,6 +27,8 @@ class PhaseEvent(Message):
     """Wall-clock seconds of the program."""
     gpu_seconds: Seconds = 0.0
     """Seconds times accelerators used; 0 on a CPU."""
+    work_seconds: Seconds = 0.0
+    """Wall-clock seconds from the first line of the program's `main` to its end, without imports and transfers."""
 
     @property
     def message_id(self) -> UUID:

@@ -116,6 +116,7 @@ class FailureKind(StrEnum):
     WORKER_UNFIT = "worker_unfit"
     TIMED_OUT = "timed_out"
     STALLED = "stalled"
+    HUB_UNAVAILABLE = "hub_unavailable"
 
     @property
     def retryable(self) -> bool:

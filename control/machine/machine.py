@@ -128,7 +128,8 @@ def advance(task: Task, event: MachineEvent) -> Transition:
         case DataOptimized() | ModelTrained() | ModelEvaluated():
             return _completed(task, event)
         case PhaseFailed():
-            return _failed(_with_checkpoint(task, event), event.failure, event.message)
+            ended_as = AttemptState.LOST if event.failure is FailureKind.LEASE_LOST else AttemptState.FAILED
+            return _failed(_with_checkpoint(task, event), event.failure, event.message, ended_as=ended_as)
         case LeaseLost():
             updated = _with_checkpoint(task, event)
             message = "the worker sent no heartbeat and its lease expired"

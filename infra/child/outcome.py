@@ -52,6 +52,8 @@ class ProgramExit:
     """Wall-clock time from the start of the job."""
     accelerators: int
     failure: Failure | None = None
+    work_seconds: float = 0.0
+    """Wall-clock time from the first line of `main` to its end."""
 
 
 def program_exit(folder: Path, log: Path, status: int, seconds: float, *, stopping: bool) -> ProgramExit:

@@ -13,13 +13,16 @@ import structlog
 from contracts.commands import PhaseCommand
 from contracts.leases import Heartbeat, LeaseVerdict
 from contracts.tasks import AttemptKey
-from infra.child.outcome import ProgramExit
+from infra.child.outcome import ExitKind, ProgramExit
 
 TRACE_HEADERS = ("traceparent", "tracestate")
 """Headers that are copied from the command to every message of its attempt."""
 
 MAX_TRACE_HEADER = 512 + 1
 """Characters from which a trace header is not copied; W3C's Trace Context has at most 512."""
+
+NOT_RUN = ProgramExit(ExitKind.STOPPED, seconds=0.0, accelerators=0)
+"""The end of a program that did not run."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,13 +79,14 @@ class Attempt:
 
     def event_fields(self, worker_id: str, program_exit: ProgramExit | None) -> dict[str, Any]:
         """The fields that all events of the attempt share; `program_exit` is None if the program did not run."""
-        seconds, accelerators = (program_exit.seconds, program_exit.accelerators) if program_exit else (0.0, 0)
+        ended = program_exit or NOT_RUN
         return {
             "key": self.key,
             "claim_id": self.claim_id,
             "worker_id": worker_id,
-            "seconds": seconds,
-            "gpu_seconds": seconds * accelerators,
+            "seconds": ended.seconds,
+            "gpu_seconds": ended.seconds * ended.accelerators,
+            "work_seconds": ended.work_seconds,
         }
 
     async def run_until_ended(self, work: Callable[[], Awaitable[bool]]) -> bool:

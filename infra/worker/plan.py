@@ -42,6 +42,7 @@ class Finished:
     gpu_seconds: float
     result: Path
     """Path of the program's `result.json`."""
+    work_seconds: float = 0.0
 
     def facts(self) -> dict[str, Any]:
         """The fields that all completion events have in common."""
@@ -51,6 +52,7 @@ class Finished:
             "worker_id": self.worker_id,
             "seconds": self.seconds,
             "gpu_seconds": self.gpu_seconds,
+            "work_seconds": self.work_seconds,
         }
 
 
