@@ -12,7 +12,8 @@ from contracts.errors import TreadleError
 from contracts.message import Frozen
 from contracts.options import OptimizationOptions
 from infra.child.outcome import ExitKind
-from infra.child.process import ChildProcess, ProgressLine
+from infra.child.process import ChildProcess
+from infra.child.progress import ProgressLine
 from infra.models.model_inputs import ModelLocation
 
 STOP_TIMEOUT = 3.0

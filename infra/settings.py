@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     worker_slots: int = Field(default=1, ge=1, le=1024)
     work_dir: Path = Path(tempfile.gettempdir()) / f"treadle-{os.getuid()}"
     """Folder of jobs, and of the spool of events that the broker has not confirmed yet."""
-    warm_children: bool = True
-    """Keep one child process ready for the next job, with its imports done."""
+    fork_programs: bool = True
+    """Start programs by forking a process that has imported them already; false: by exec, with their own imports."""
     stop_grace: float = Field(default=15.0, gt=0)
     """Time from SIGTERM to SIGKILL for a program that is stopped."""
     min_free_disk: ByteSize | None = Field(default=None, ge=0)

@@ -55,4 +55,4 @@ def _later_inputs(command: OptimizeData) -> dict[str, str]:
     return inputs if command.report is None else {**inputs, REPORT: f"{command.report}#dev_report.json"}
 
 
-WORKER = PhaseWorker(phase=Phase.OPTIMIZE, command=OptimizeData, plan=plan, conclude=conclude)
+WORKER = PhaseWorker(phase=Phase.OPTIMIZE, command=OptimizeData, plan=plan, conclude=conclude, module=PROGRAM)

@@ -17,7 +17,7 @@ from infra.safe_text import safe_text
 if TYPE_CHECKING:
     from contracts.checks import CheckReport
     from contracts.options import OptimizationOptions
-    from infra.child.process import ProgressLine
+    from infra.child.progress import ProgressLine
     from infra.models.model_inputs import ModelLocation
 
 InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="One file with the rows.")]

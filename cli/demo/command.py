@@ -13,6 +13,7 @@ from cli.options import create_folder
 from cli.services.commands import Broker
 from cli.terminal import Terminal, echo, text
 from contracts.options import Arm
+from contracts.tasks import Phase
 
 if TYPE_CHECKING:
     from cli.demo.run import Demo, DemoResult
@@ -58,20 +59,27 @@ def demo(
 async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
     from cli.client import GatewayClient
     from cli.demo.report import report
-    from cli.demo.run import prepared, run
-    from cli.services.composition import running, stop_signal
+    from cli.demo.run import TINY_BASE, prepared, run
+    from cli.services.composition import running, started_fork_server, stop_signal
     from cli.tasks.watch import follow
     from infra.stack.local import LocalStack
 
     terminal = Terminal()
     title = f": BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}"
     terminal.print(text(("Treadle demo", "bold"), title))
-    async with prepared(demo) as ready, LocalStack(demo.folder / "stack", broker=broker.value) as stack:
+    async with (
+        started_fork_server(tuple(Phase), TINY_BASE) as programs,
+        prepared(demo, programs) as ready,
+        LocalStack(demo.folder / "stack", broker=broker.value) as stack,
+    ):
         parts = stack.describe()
         terminal.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
         settings = stack.settings(http_port=0)
         with _log_to_file(settings, demo.folder / "treadle.log"):
-            async with running(settings, accounts=stack.accounts()) as url, GatewayClient(url) as gateway:
+            async with (
+                running(settings, accounts=stack.accounts(), programs=programs) as url,
+                GatewayClient(url) as gateway,
+            ):
 
                 async def show_progress(task: TaskView) -> None:
                     board = await follow(gateway, str(task.task_id), terminal, transient=True)

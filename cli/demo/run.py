@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +16,12 @@ from cli.demo import banking77
 from contracts.errors import TreadleError
 from contracts.http import IterationView, TaskView
 from contracts.tasks import TaskStatus
+from infra.child.fork_server.client import ForkServer
+from infra.child.process import ChildProcess
 
 TINY_BASE = "trainer_worker.programs.tiny_base"
+STOP_TIMEOUT = 3.0
+"""Seconds for which the program that creates the model may take to stop if the demo is stopped."""
 Follow = Callable[[TaskView], Awaitable[None]]
 """Shows the progress of a task until the task ends."""
 
@@ -91,14 +94,14 @@ class DemoResult:
 
 
 @asynccontextmanager
-async def prepared(demo: Demo) -> AsyncIterator[Prepared]:
+async def prepared(demo: Demo, programs: ForkServer) -> AsyncIterator[Prepared]:
     """Write the data, and begin to create the tiny model while the services start.
 
     Raises DemoFailed if the folder is not empty, before anything is written.
     """
     _require_empty(demo.folder)
     files = banking77.write(banking77.draw(demo.seed), demo.folder / "data")
-    base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed), name="tiny base")
+    base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed, programs), name="tiny base")
     try:
         yield Prepared(demo, files, base)
     finally:
@@ -117,20 +120,13 @@ async def run(ready: Prepared, gateway: GatewayClient, parts: dict[str, str], fo
     return DemoResult(demo, task, parts, time.monotonic() - demo.started)
 
 
-async def make_base(folder: Path, texts: Path, seed: int) -> Path:
+async def make_base(folder: Path, texts: Path, seed: int, programs: ForkServer) -> Path:
     """Create a tiny Llama with random weights and a vocabulary of `texts`; return its folder. Raises DemoFailed."""
     _write_spec(folder, {"texts": str(texts), "seed": seed})
-    command = (sys.executable, "-P", "-m", "infra.child.program", TINY_BASE, str(folder))
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=pipe)
-    try:
-        _, stderr = await child.communicate()
-    except asyncio.CancelledError:
-        child.kill()
-        await child.wait()
-        raise
-    if child.returncode:
-        raise DemoFailed(f"the tiny model could not be made: {stderr.decode(errors='replace')[-2000:]}")
+    child = await ChildProcess.start(TINY_BASE, folder, STOP_TIMEOUT, server=programs)
+    end = await child.run(folder, lambda _: None)
+    if end.failure is not None:
+        raise DemoFailed(f"the tiny model could not be made: {end.failure.message}")
     return folder / "out"
 
 

@@ -23,6 +23,7 @@ from infra.telemetry import Tracing
 
 if TYPE_CHECKING:
     from control.service import Control
+    from infra.child.fork_server.client import ForkServer
     from infra.worker.plan import PhaseWorker
 
 CHECK_PROGRAM = "optimizer_worker.programs.check"
@@ -39,6 +40,20 @@ def phase_worker(phase: Phase) -> PhaseWorker[Any]:
     from trainer_worker.worker import WORKER as TRAINER
 
     return {worker.phase: worker for worker in (OPTIMIZER, TRAINER, EVALUATOR)}[phase]
+
+
+@asynccontextmanager
+async def started_fork_server(phases: Sequence[Phase], *more: str) -> AsyncIterator[ForkServer]:
+    """A fork server for the programs of these phases and for `more` modules."""
+    from infra.child.fork_server.client import ForkServer
+
+    modules = [phase_worker(phase).module for phase in phases]
+    server = ForkServer([*(module for module in modules if module is not None), *more])
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
 
 
 class Composition:
@@ -94,13 +109,19 @@ class Composition:
         server = serve(app, self._settings.http_host, self._settings.http_port, control.progress_hub.close)
         return await self._stack.enter_async_context(server)
 
-    async def worker(self, phase: Phase) -> None:
-        """Start the worker of this phase."""
+    async def fork_server(self, phases: Sequence[Phase]) -> ForkServer | None:
+        """Start the fork server of this process for the workers of these phases, if the settings allow it."""
+        if not self._settings.fork_programs or not phases:
+            return None
+        return await self._stack.enter_async_context(started_fork_server(phases))
+
+    async def worker(self, phase: Phase, programs: ForkServer | None) -> None:
+        """Start the worker of this phase; `programs` starts its programs."""
         from infra.worker.host import WorkerHost
 
         settings = self._settings_of(Role(phase.worker))
         bus = await self._bus(settings, self._tracing(phase.worker))
-        host = WorkerHost(phase_worker(phase), bus, await self._objects(), settings)
+        host = WorkerHost(phase_worker(phase), bus, await self._objects(), settings, programs)
         await host.start()
         self._stack.push_async_callback(host.stop)
 
@@ -137,12 +158,16 @@ class Composition:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, phases: Sequence[Phase] = tuple(Phase), accounts: Mapping[Role, SecretStr] | None = None
+    settings: Settings,
+    phases: Sequence[Phase] = tuple(Phase),
+    accounts: Mapping[Role, SecretStr] | None = None,
+    programs: ForkServer | None = None,
 ) -> AsyncIterator[str]:
     """Run control, its gateway and these workers until exit; yields the address of the gateway.
 
-    `accounts` has the URL of the broker for each role that has an account of its own. Raises OpenToOthers if other
-    machines could reach the gateway and the settings do not allow it.
+    `accounts` has the URL of the broker for each role that has an account of its own. `programs` is a running fork
+    server; None: start one. Raises OpenToOthers if other machines could reach the gateway and the settings do not allow
+    it.
     """
     from cli.services.http_server import require_loopback
 
@@ -150,9 +175,10 @@ async def running(
         require_loopback(settings.http_host, settings.http_port)
     async with AsyncExitStack() as stack:
         composition = Composition(settings, stack, accounts)
+        programs = programs or await composition.fork_server(phases)
         url = await composition.gateway(await composition.control())
         for phase in phases:
-            await composition.worker(phase)
+            await composition.worker(phase, programs)
         tune_garbage_collection()
         yield url
 
@@ -161,7 +187,8 @@ async def running(
 async def running_worker(settings: Settings, phase: Phase) -> AsyncIterator[None]:
     """Run one worker until exit."""
     async with AsyncExitStack() as stack:
-        await Composition(settings, stack).worker(phase)
+        composition = Composition(settings, stack)
+        await composition.worker(phase, await composition.fork_server([phase]))
         tune_garbage_collection()
         yield
 

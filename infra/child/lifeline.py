@@ -20,11 +20,21 @@ def die_with_parent() -> None:
 
     If the parent has ended already, which closed the pipe of standard input, this process ends at once.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    set_death_signal(signal.SIGKILL)
     stdin = select.poll()
     stdin.register(0, select.POLLHUP)
     if any(event & select.POLLHUP for _, event in stdin.poll(0)):
+        os._exit(0)
+
+
+def set_death_signal(number: signal.Signals | None, parent: int | None = None) -> None:
+    """Make the kernel send this signal when the parent ends; None: no signal. No effect outside Linux.
+
+    `parent` is the process id of the parent; if that has ended already, this process ends at once.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number or 0)
+    if parent not in {None, os.getppid()}:
         os._exit(0)
 
 

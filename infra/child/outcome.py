@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -56,14 +57,26 @@ class ProgramExit:
     """Wall-clock time from the first line of `main` to its end."""
 
 
-def program_exit(folder: Path, log: Path, status: int, seconds: float, *, stopping: bool) -> ProgramExit:
+def program_exit(
+    folder: Path, log: Path, status: int, *, seconds: float, work_seconds: float, stopping: bool
+) -> ProgramExit:
     """The end of the program that had exit status `status`. `stopping`: the worker had sent it a stop signal."""
-    accelerators = _accelerators(folder)
+    outcome, failure = ExitKind.FAILED, None
     if status == 0 and (folder / "result.json").exists():
-        return ProgramExit(ExitKind.SUCCEEDED, seconds, accelerators)
-    if stopping and status not in {FAILED, UNFIT}:
-        return ProgramExit(ExitKind.STOPPED, seconds, accelerators)
-    return ProgramExit(ExitKind.FAILED, seconds, accelerators, _failure(folder, log, status))
+        outcome = ExitKind.SUCCEEDED
+    elif stopping and status not in {FAILED, UNFIT}:
+        outcome = ExitKind.STOPPED
+    else:
+        failure = _failure(folder, log, status)
+    return ProgramExit(outcome, seconds, _accelerators(folder), failure, work_seconds)
+
+
+def lost_program(reason: str, *, seconds: float, work_seconds: float, stopping: bool) -> ProgramExit:
+    """The end of a program whose exit status is unknown."""
+    if stopping:
+        return ProgramExit(ExitKind.STOPPED, seconds, 0, work_seconds=work_seconds)
+    failure = Failure(failure=FailureKind.LEASE_LOST, message=reason)
+    return ProgramExit(ExitKind.FAILED, seconds, 0, failure, work_seconds)
 
 
 def _failure(folder: Path, log: Path, status: int) -> Failure:
@@ -77,14 +90,13 @@ def _failure(folder: Path, log: Path, status: int) -> Failure:
     if status == UNFIT:
         return _unfit(f"the program cannot run on this machine: {last_line(log)}")
     line = last_line(log)
-    message = f"{_exit_text(status)}: {line}"
+    message = f"the program {exit_text(status)}: {line}"
     return _unfit(message) if is_machine_fault_line(line) else _crash(message)
 
 
-def _exit_text(status: int) -> str:
-    if status < 0:
-        return f"the program was killed by {signal.Signals(-status).name}"
-    return f"the program crashed with status {status}"
+def exit_text(status: int) -> str:
+    """How a process ended, as a predicate."""
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"crashed with status {status}"
 
 
 def _reported_failure(folder: Path) -> Failure:
@@ -112,6 +124,11 @@ def _accelerators(folder: Path) -> int:
 def last_line(log: Path) -> str:
     """The last line of a log that is not blank; for a traceback, this is the error itself."""
     with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL))
-        lines = file.read().decode(errors="replace").split("\n")
+        return last_line_of(file)
+
+
+def last_line_of(file: BinaryIO) -> str:
+    """The last line of an open log that is not blank."""
+    file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL))
+    lines = file.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

@@ -7,6 +7,7 @@ When standard input ends, the parent has ended, and the process ends itself.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -16,10 +17,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TextIO, TypeVar
+from typing import NoReturn, Protocol, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -75,7 +76,16 @@ class Job:
     ) -> None:
         """Print one progress line; `eta` is in seconds."""
         line = {"stage": stage, "done": done, "total": total, "eta_seconds": eta, "metrics": metrics}
-        print(json.dumps({**line, "accelerators": _accelerators()}), file=self._progress, flush=True)
+        self._print({**line, "accelerators": _accelerators()})
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Print a line when the block begins and one when it ends, by which the worker measures the program's work."""
+        self._print({"working": True})
+        try:
+            yield
+        finally:
+            self._print({"working": False})
 
     def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         """Yield `items` and report how many are done, with the remaining seconds estimated from the mean pace."""
@@ -87,6 +97,9 @@ class Job:
             if now - reported >= REPORT_EVERY or done == total:
                 reported = now
                 self.report(stage, done, total, (now - started) / done * (total - done))
+
+    def _print(self, line: Mapping[str, object]) -> None:
+        print(json.dumps(line), file=self._progress, flush=True)
 
 
 class Stopped(Exception):
@@ -115,7 +128,8 @@ def _run(module: str, folder: Path, program: Program, job: Job) -> int:
     except ValidationError as error:
         return _fail(folder, FailureKind.BAD_CONFIGURATION, f"{module}: {error}", "spec")
     try:
-        result = program.main(spec, job)
+        with job.working():
+            result = program.main(spec, job)
     except Stopped:
         return STOPPED
     except Exception as error:
@@ -203,11 +217,17 @@ def _run_in(folder: Path, module: str, program: Program, progress: TextIO | None
     return run(module, folder, program, progress)
 
 
+def leave(status: int) -> NoReturn:
+    """End this process, but without the interpreter's own clean-up, which takes long and fails on a full disk."""
+    with suppress(OSError):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     # import this module by its name, so that `Stopped` is the same class that programs import
-    from infra.child.program import main as entry
+    from infra.child import program
 
-    status = entry(sys.argv[1:])
-    if status == UNFIT:
-        os._exit(status)  # a full disk would make the interpreter's exit fail, with another status
-    sys.exit(status)
+    program.leave(program.main(sys.argv[1:]))

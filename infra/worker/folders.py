@@ -15,7 +15,7 @@ import structlog
 
 from contracts.errors import TreadleError
 from contracts.tasks import AttemptKey, Phase
-from infra.child.environment import end_orphaned_children
+from infra.child.leftovers import end_leftovers
 from infra.child.process import CHILD_FILES
 from infra.private_folders import FOLDER_MODE, make_private
 from infra.settings import Settings
@@ -70,7 +70,7 @@ class WorkerFolder:
             os.close(lock)
             return False
         self._lock = lock
-        end_orphaned_children(self.path)
+        end_leftovers(self.path)
         for stale in self.path.glob(f"{CHILD_FILES}*"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         return True

@@ -18,7 +18,9 @@ from contracts.topology import PHASE_QUEUES, SIGNALS
 from contracts.wire import decode
 from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.bus.port import Bus, IncomingMessage, Subscription
-from infra.child.process import ChildPool, start_problem
+from infra.child.fork_server.client import ForkServer
+from infra.child.pool import ChildPool
+from infra.child.process import start_problem
 from infra.logs import bind
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -50,13 +52,20 @@ log = structlog.get_logger(__name__)
 class WorkerHost:
     """Runs the attempts of one phase, at most one per slot at a time."""
 
-    def __init__(self, worker: PhaseWorker[Any], bus: Bus, objects: ObjectStore, settings: Settings) -> None:
+    def __init__(
+        self,
+        worker: PhaseWorker[Any],
+        bus: Bus,
+        objects: ObjectStore,
+        settings: Settings,
+        programs: ForkServer | None = None,
+    ) -> None:
         self._worker = worker
         self._bus = bus
         self._settings = settings
         self.worker_id = settings.identity(worker.phase.value, os.getpid())
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
-        self._jobs = self._jobs_of(worker, objects)
+        self._jobs = self._jobs_of(worker, objects, programs)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
         self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable, bus.poison)
@@ -79,7 +88,6 @@ class WorkerHost:
         self._leases.start()
         self._signals = await self._bus.listen(SIGNALS.name, "", self._on_signal)
         self._track(asyncio.create_task(self._resend(), name="resend"), self._resending)
-        await self._jobs.start()
         await self._fitness.start()
         self._commands.open()
         log.info(
@@ -99,7 +107,6 @@ class WorkerHost:
         if self._signals is not None:
             await self._signals.cancel()
         await self._leases.stop()
-        await self._jobs.stop()
         self._folder.unlock()
 
     @property
@@ -107,8 +114,8 @@ class WorkerHost:
         """Whether the host is consuming or full, and control answered its last request; an unfit one is not."""
         return self._commands.attached and self._leases.answered
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
-        children = ChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, programs)
         hub_code = self._settings.allow_remote_code
         return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code)
 

@@ -18,7 +18,9 @@ from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
 from infra.child.outcome import ExitKind, Failure, ProgramExit
-from infra.child.process import ChildPool, ChildProcess, ProgressLine
+from infra.child.pool import ChildPool
+from infra.child.process import ChildProcess
+from infra.child.progress import ProgressLine
 from infra.errors import BadInput, PhaseError
 from infra.models.model_inputs import with_hub_code
 from infra.objects import ON_BYTES, ObjectRefused, ObjectStore, ObjectStoreUnavailable
@@ -63,15 +65,6 @@ class JobRunner:
         self._endings = Endings(worker_id, folder)
         self._hub_code = hub_code
         """Whether models from the hub may run their own code on this worker."""
-
-    async def start(self) -> None:
-        """Start a warm child process for the first job, if its program is known."""
-        if self._worker.module is not None:
-            await self._children.warm(self._worker.module)
-
-    async def stop(self) -> None:
-        """End the warm child process."""
-        await self._children.close()
 
     async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
         """Execute the attempt and return its event, also for every failure. Raises only CancelledError."""
@@ -155,11 +148,8 @@ class JobRunner:
         checkpoints: Checkpoints,
         limits: Limits,
     ) -> ProgramExit:
-        """Run the child process and save its checkpoints; a pause, a limit or a cancellation stops it.
-
-        The next warm child process starts during this job, so that its imports do not delay the next job.
-        """
-        child = await self._children.take(plan.module)
+        """Run the child process and save its checkpoints; a pause, a limit or a cancellation stops it."""
+        child = await self._children.start(plan.module, plan.variables)
         attempt.running_since = time.monotonic()
         limits.watch(child.transferred)
         running = asyncio.create_task(child.run(folder, on_step))
@@ -169,19 +159,11 @@ class JobRunner:
             asyncio.create_task(checkpoints.follow()),
         ]
         try:
-            await self._warm(plan.module)
             return await running
         finally:
             for task in (running, *others):
                 task.cancel()
             await _ended(running, *others, within=ABANDON_AFTER if limits.exceeded else None)
-
-    async def _warm(self, module: str) -> None:
-        """Start a warm child process for the next job; an error is logged and does not fail this job."""
-        try:
-            await self._children.warm(module)
-        except OSError as error:
-            log.warning("no_warm_child", error=str(error))
 
     async def _finish(self, attempt: Attempt, program_exit: ProgramExit, folder: Path) -> WorkerEvent:
         """Upload the output with its event, and return the event. Raises BadResult if either is invalid."""

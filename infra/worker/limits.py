@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from contracts.commands import PhaseCommand
 from contracts.tasks import FailureKind
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from infra.errors import PhaseError
 
 T = TypeVar("T")

@@ -29,6 +29,8 @@ class Plan:
     A prefix `p#sub` downloads only the files of `p` below `sub/` (or the file `sub`)."""
     optional: AbstractSet[str] = frozenset()
     """Names of inputs that are left out if they are damaged; any other damaged input fails the attempt as bad input."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that a library reads when it is imported; with them, the process is started by exec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +67,4 @@ class PhaseWorker(Generic[C]):
     plan: Callable[[C], Plan]
     conclude: Callable[[C, Finished], WorkerEvent]
     module: str | None = None
-    """The program for which a warm child process is started with the worker; None: beside the first job."""
+    """The program that the fork server of the worker imports; None: none."""

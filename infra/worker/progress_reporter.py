@@ -16,7 +16,7 @@ from contracts.topology import PROGRESS
 from contracts.wire import encode
 from infra.bus.port import Bus, OutgoingMessage, PublishFailed
 from infra.child.outcome import MAX_ACCELERATORS
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from infra.worker.attempt import Attempt
 
 PUBLISH_INTERVAL = 0.25

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from infra.child.fork_server.client import ForkServer
 from infra.child.outcome import ExitKind, Failure, ProgramExit
-from infra.child.process import ChildPool, ChildProcess, ProgressLine
+from infra.child.pool import ChildPool
+from infra.child.process import NO_VARIABLES, ChildProcess
+from infra.child.progress import ProgressLine
 from infra.errors import PhaseError
 from infra.objects import ObjectStore
 from infra.worker.host import WorkerHost
@@ -60,22 +63,19 @@ class MixedChildPool(ChildPool):
 
     coroutines: dict[str, Main]
 
-    async def take(self, module: str) -> ChildProcess | Coroutine:
+    async def start(self, module: str, variables: Mapping[str, str] = NO_VARIABLES) -> ChildProcess | Coroutine:
         """A coroutine or a child process for one job."""
-        return Coroutine(self.coroutines[module]) if module in self.coroutines else await super().take(module)
-
-    async def warm(self, module: str) -> None:
-        """Start a warm child process, if the module is no coroutine."""
-        if module not in self.coroutines:
-            await super().warm(module)
+        if module in self.coroutines:
+            return Coroutine(self.coroutines[module])
+        return await super().start(module, variables)
 
 
 def host_with(coroutines: dict[str, Main], *arguments: object) -> WorkerHost:
     """A real worker host, except that the programs in `coroutines` run in its own process."""
 
     class Host(WorkerHost):
-        def _jobs_of(self, worker: object, objects: ObjectStore) -> JobRunner:
-            children = MixedChildPool(self._folder.path, self._settings.stop_grace, warm=self._settings.warm_children)
+        def _jobs_of(self, worker: object, objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
+            children = MixedChildPool(self._folder.path, self._settings.stop_grace, programs)
             children.coroutines = coroutines
             return JobRunner(worker, objects, self._folder, children, self.worker_id)
 

@@ -36,7 +36,7 @@ async def test_hostile_messages_on_every_exchange_stop_no_consumer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the programs import the tests
-    settings = settings.model_copy(update={"warm_children": False, "short_ttl": 45.0})
+    settings = settings.model_copy(update={"fork_programs": False, "short_ttl": 45.0})
     prepared = prepare(NUMBER)
     async with stack_running(settings) as stack:
         taken = await asyncio.to_thread(send, bus_url, prepared)

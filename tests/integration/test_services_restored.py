@@ -35,7 +35,7 @@ POISON = 300
 async def stack(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
     """Control and a worker of each phase."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the programs import the tests
-    async with stack_running(settings.model_copy(update={"warm_children": False})) as stack:
+    async with stack_running(settings.model_copy(update={"fork_programs": False})) as stack:
         yield stack
 
 

@@ -32,7 +32,7 @@ from tests.integration.control_parts import Running, add_dataset, control_runnin
 from tests.programs.worker import scripted_optimizer
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"short_ttl": 1.0, "reaper_tick": 0.2, "warm_children": False}
+QUICK = {"short_ttl": 1.0, "reaper_tick": 0.2, "fork_programs": False}
 
 
 @pytest.fixture

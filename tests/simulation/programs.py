@@ -14,7 +14,7 @@ from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import FailureKind
 from infra.child.outcome import ExitKind, Failure, ProgramExit
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from tests.simulation.process import PROCESS
 from tests.simulation.world import World
 

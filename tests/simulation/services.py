@@ -45,7 +45,7 @@ def simulated_settings(work_dir: str, **more: Any) -> Settings:
     return Settings(
         bus_url=SecretStr(IN_PROCESS),
         work_dir=work_dir,
-        warm_children=False,
+        fork_programs=False,
         short_ttl=6.0,
         train_ttl=9.0,
         reaper_tick=1.0,

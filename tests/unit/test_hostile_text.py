@@ -47,7 +47,7 @@ from control.maintenance.replay import Replayed
 from control.maintenance.retention import Cleaned
 from infra import row_check
 from infra.bus.rabbitmq.accounts.account import Account
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from tests.hostile import LEGIT, Hostile, hostile_text, pieces, shown, unsafe_characters
 
 CLIENT = httpx.AsyncClient

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.commands import PhaseCommand
 from contracts.tasks import FailureKind
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from infra.worker import limits as limits_module
 from infra.worker.limits import TRANSFER_STEP, Limits, Stalled, TimedOut
 from tests.fake_control import Script

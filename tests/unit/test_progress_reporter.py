@@ -16,7 +16,7 @@ from contracts.wire import decode
 from control.machine.commands import command_for
 from infra.bus.inprocess import InProcessBus
 from infra.bus.port import IncomingMessage
-from infra.child.process import ProgressLine
+from infra.child.progress import ProgressLine
 from infra.worker.attempt import Attempt
 from infra.worker.progress_reporter import ProgressReporter
 from tests.build import started

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from infra.child.environment import MARK_VARIABLE
 from infra.errors import BadConfiguration
 from infra.models.chat import template_program
 from infra.models.chat.refusal import Refused, Rule
@@ -25,7 +24,7 @@ MAX_CHARACTERS = 16 * 2**20
 MAX_MEMORY = 2**30
 """Bytes of the rendering process."""
 MAX_ERROR_LENGTH = 300
-KEPT_VARIABLES = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", MARK_VARIABLE)
+KEPT_VARIABLES = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 """Of the environment, which may hold secrets, the rendering process gets only these."""
 ADVICE = "correct chat_template in the tokenizer's files"
 

@@ -45,7 +45,7 @@ def script() -> Script:
 @pytest.fixture
 def worker_settings(store_settings: Settings) -> Settings:
     """Settings of a worker named "w" with one slot and short timeouts."""
-    more = {"worker_id": "w", "warm_children": False, "stop_grace": 1.0, "train_ttl": 0.9}
+    more = {"worker_id": "w", "fork_programs": False, "stop_grace": 1.0, "train_ttl": 0.9}
     return store_settings.model_copy(update=more)
 
 
