@@ -23,7 +23,8 @@ from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import DatasetRef, ModelSource, Phase
 from infra.bus.connect import connect
-from infra.child.process import ChildPool
+from infra.child.fork_server.client import ForkServer
+from infra.child.pool import ChildPool
 from infra.garbage_collection import tune_garbage_collection
 from infra.logs import configure_logs
 from infra.loop import run
@@ -59,9 +60,6 @@ def completion(attempt: Attempt, worker_id: str) -> WorkerEvent:
 class NoJobs(JobRunner):
     """Jobs without a program and without artifacts."""
 
-    async def start(self) -> None:
-        """Do nothing: there is nothing to prepare."""
-
     async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
         """Complete the phase, after BENCH_PROGRAM_SECONDS."""
         await _wait()
@@ -74,8 +72,8 @@ class NoJobs(JobRunner):
 class NoopHost(WorkerHost):
     """The real worker host, whose jobs do nothing."""
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore) -> JobRunner:
-        children = ChildPool(self._folder.path, self._settings.stop_grace, warm=False)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, programs)
         return NoJobs(worker, objects, self._folder, children, self.worker_id)
 
 

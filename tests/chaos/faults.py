@@ -95,6 +95,8 @@ class Chaos:
             lambda: self._on("kill", services.controls, self._kill),
             lambda: self._on("kill", services.workers, self._kill),
             lambda: self._on("kill", services.workers, self._kill),
+            lambda: self._on("kill fork server", services.workers, _kill_fork_server),
+            lambda: self._on("kill fork server", services.workers, _kill_fork_server),
             lambda: self._on("zombie", services.controls, _zombie),
             lambda: self._on("zombie", services.workers, _zombie),
             lambda: self._on("zombie", services.workers, _zombie),
@@ -160,6 +162,10 @@ class Chaos:
         await self._servers.s3.stop()
         await asyncio.sleep(rng.uniform(*OUTAGE))
         await self._servers.s3.start()
+
+
+async def _kill_fork_server(service: Service, _: random.Random) -> None:
+    service.kill_fork_server()
 
 
 async def _zombie(service: Service, rng: random.Random) -> None:

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 
 from contracts.tasks import Phase
 from contracts.topology import PHASE_QUEUES, Queue
@@ -30,6 +31,7 @@ READY_LINES = b"control answers at", b"worker_started"
 """What a service logs when it is ready; before that it may end by itself, because a server may be away."""
 STOP_TIMEOUT = 10.0
 """Seconds from SIGTERM to SIGKILL at the end of a run."""
+FORK_SERVER = "infra.child.fork_server.server"
 OWN_LOGGERS = ("infra.", "control.", "tests.", "__main__", "asyncio")
 """Loggers of Treadle's own code, and of asyncio tasks whose error was not awaited."""
 
@@ -57,6 +59,14 @@ class Service:
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+
+    def kill_fork_server(self) -> None:
+        """Kill the process from which a worker starts its programs; none, if it has not started one yet."""
+        if self._process is not None and self._process.poll() is None:
+            for child in psutil.Process(self._process.pid).children():
+                with suppress(psutil.NoSuchProcess):
+                    if FORK_SERVER in child.cmdline():
+                        child.kill()
 
     def freeze(self) -> None:
         """Send SIGSTOP: the process does not run, but its connections stay open."""

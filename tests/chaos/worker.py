@@ -17,6 +17,7 @@ from contracts.options import Metric
 from contracts.report import Score
 from contracts.tasks import DatasetRef, ModelSource, Phase
 from infra.bus.connect import connect
+from infra.child.fork_server.client import ForkServer
 from infra.logs import configure_logs
 from infra.objects import ObjectStore
 from infra.settings import Settings
@@ -91,10 +92,13 @@ async def serve(worker: PhaseWorker[Any], settings: Settings) -> None:
     bus, objects = connect(settings), ObjectStore(settings)
     await bus.start()
     await objects.start()
-    host = host_with({COROUTINE: coroutine}, worker, bus, objects, settings)
+    programs = ForkServer([CHILD])
+    await programs.start()
+    host = host_with({COROUTINE: coroutine}, worker, bus, objects, settings, programs)
     await host.start()
     await stop_signal()
     await host.stop()
+    await programs.close()
     await bus.close()
     await objects.close()
 

@@ -45,6 +45,7 @@ Action = Literal[
     "frozen",
     "repeating",
     "busy_disk",
+    "short_work",
 ]
 
 
@@ -108,6 +109,8 @@ def _act(action: Action, job: Job) -> None:
             for _ in range(100):
                 (job.folder / "block").write_bytes(bytes(4 * 2**20))
                 time.sleep(0.03)
+        case "short_work":
+            time.sleep(0.3)
         case "ignore_stop":
             job.report("ignoring", 0)
             time.sleep(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -33,20 +33,14 @@ FAILURES = (
 
 
 class FakeChildren:
-    """Replaces `infra.child.process.ChildPool`."""
+    """Replaces `infra.child.pool.ChildPool`."""
 
-    def __init__(self, world: World, folder: Path, grace: float, *, warm: bool) -> None:
+    def __init__(self, world: World, folder: Path, grace: float, server: None) -> None:
         self._world = world
 
-    async def take(self, module: str) -> FakeChild:
+    async def start(self, module: str, variables: Mapping[str, str]) -> FakeChild:
         """A child process for one job."""
         return FakeChild(self._world, module)
-
-    async def warm(self, module: str) -> None:
-        """Do nothing: there is nothing to import."""
-
-    async def close(self) -> None:
-        """Do nothing: there is nothing to end."""
 
 
 class FakeChild:

@@ -151,7 +151,7 @@ def _patched(world: World, loop: VirtualLoop, seed: int) -> Iterator[None]:
         "time.clock_gettime": lambda _: loop.time(),
         "os.urandom": world.rng.randbytes,
         "asyncio.to_thread": _run_in_loop,
-        "infra.worker.folders.end_orphaned_children": lambda _: None,
+        "infra.worker.folders.end_leftovers": lambda _: None,
         "infra.worker.folders.WorkerFolder": folders,
         "infra.worker.host.WorkerFolder": folders,
         "infra.worker.host.ChildPool": partial(FakeChildren, world),

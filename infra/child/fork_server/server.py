@@ -23,8 +23,6 @@ from infra.child.lifeline import set_death_signal
 
 STREAMS = 3
 """Standard input, output and error."""
-PRELOADED = "PRELOADED"
-"""Attribute of a program's module: names of the modules that it imports only while it runs."""
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 IMPORT_VARIABLES = {BLAS_THREADS: "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """So that no import starts threads, nor initializes CUDA to count the devices."""
@@ -125,11 +123,10 @@ def _use_streams(streams: list[int]) -> None:
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import the programs and what they name as `PRELOADED`, without garbage collection; imports create no garbage."""
+    """Import the programs, without garbage collection; imports create no garbage."""
     gc.disable()
     for module in modules:
-        for name in getattr(importlib.import_module(module), PRELOADED, ()):
-            importlib.import_module(name)
+        importlib.import_module(module)
     gc.freeze()
 
 

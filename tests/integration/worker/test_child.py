@@ -13,9 +13,11 @@ import pytest
 
 from contracts.tasks import FailureKind
 from infra.child import process as child_module
-from infra.child.environment import child_environment, end_orphaned_children
+from infra.child.environment import child_environment
+from infra.child.leftovers import SUFFIX, end_leftovers, record_process
 from infra.child.outcome import ExitKind, ProgramExit
-from infra.child.process import LOG, ChildPool, ChildProcess, ProgressLine
+from infra.child.process import LOG, ChildProcess
+from infra.child.progress import ProgressLine
 from tests.eventually import eventually
 from tests.programs.scripted import Action, Spec
 
@@ -150,7 +152,7 @@ async def test_a_daemon_that_holds_the_output_of_a_child_does_not_delay_its_end(
 ) -> None:
     monkeypatch.setattr(child_module, "OUTPUT_TIMEOUT", 0.1)
     ended = await asyncio.wait_for(run(job, "daemon", "write"), 10)
-    end_orphaned_children(job.parent)
+    end_leftovers(job.parent)
     assert ended.outcome is ExitKind.SUCCEEDED
 
 
@@ -171,36 +173,6 @@ async def test_cancelling_a_run_ends_the_child(waiting: tuple[ChildProcess, asyn
     assert not child.alive
 
 
-async def test_a_warm_child_serves_the_next_job(tmp_path: Path, job: Path) -> None:
-    (job / "spec.json").write_text(Spec(actions=["write"]).model_dump_json())
-    children = ChildPool(tmp_path, 5, warm=True)
-    await children.warm(MODULE)
-    spare = children._spare
-    child = await children.take(MODULE)
-    assert child is spare
-    assert (await child.run(job, lambda _: None)).outcome is ExitKind.SUCCEEDED
-
-
-async def test_a_warm_child_of_another_module_is_discarded(tmp_path: Path) -> None:
-    children = ChildPool(tmp_path, 5, warm=True)
-    await children.warm("tests.programs")
-    spare = children._spare
-    other = await children.take(MODULE)
-    assert spare is not None
-    assert not spare.alive
-    await other.discard()
-
-
-async def test_closing_ends_the_warm_child(tmp_path: Path) -> None:
-    children = ChildPool(tmp_path, 5, warm=True)
-    await children.warm(MODULE)
-    spare = children._spare
-    await children.close()
-    assert spare is not None
-    assert not spare.alive
-    assert not await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
-
-
 def test_a_child_gets_no_secrets_in_its_environment() -> None:
     own = {
         "PATH": "/bin",
@@ -210,7 +182,7 @@ def test_a_child_gets_no_secrets_in_its_environment() -> None:
         "PGPASSWORD": "p",
         "MY_API_KEY": "k",
     }
-    given = child_environment(own, Path("/w"), Path("/w/t"))
+    given = child_environment(own)
     assert set(given) & set(own) == {"PATH", "HF_TOKEN"}
     assert given["DO_NOT_TRACK"] == given["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
@@ -245,14 +217,14 @@ async def orphaned(job: Path) -> AsyncIterator[psutil.Process]:
     parent.kill()
     await parent.wait()
     yield child
-    end_orphaned_children(job.parent)
+    end_leftovers(job.parent)
 
 
 BLOCKED = """
 import os, signal
 from pathlib import Path
-if (folder := os.environ.get("WORKER_FOLDER")) is not None:
-    Path(folder, "blocked").touch()
+if "child-" in (temporary := os.environ.get("TMPDIR", "")):
+    Path(temporary).with_name("blocked").touch()
     signal.pause()
 """
 """Stops a child before it runs any code of Treadle; Python imports it at its start."""
@@ -297,5 +269,40 @@ async def test_a_child_dies_with_its_parent(orphaned: psutil.Process) -> None:
 async def test_processes_that_a_dead_worker_left_running_are_ended(orphaned: psutil.Process, job: Path) -> None:
     await asyncio.to_thread(orphaned.wait, 5)
     grandchild = int((job / "grandchild").read_text())
-    end_orphaned_children(job.parent)
+    end_leftovers(job.parent)
     assert not is_alive(grandchild)
+
+
+async def test_a_process_that_got_the_id_of_a_leftover_is_not_ended(tmp_path: Path) -> None:
+    other = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    record = tmp_path / f"child-1{SUFFIX}"
+    record_process(other.pid, record)
+    record.write_text(record.read_text().replace('"started":', '"started":1'))
+    end_leftovers(tmp_path)
+    assert is_alive(other.pid)
+    assert not record.exists()
+    other.kill()
+    await other.wait()
+
+
+async def test_a_process_of_another_container_with_the_same_disk_is_not_ended(tmp_path: Path) -> None:
+    other = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    record = tmp_path / f"child-1{SUFFIX}"
+    record_process(other.pid, record)
+    record.write_text(record.read_text().replace("pid:[", "pid:[1"))
+    end_leftovers(tmp_path)
+    assert is_alive(other.pid)
+    other.kill()
+    await other.wait()
+
+
+async def test_a_job_with_variables_that_imports_read_has_them_in_its_environment(job: Path) -> None:
+    (job / "spec.json").write_text(Spec(actions=["environment"]).model_dump_json())
+    child = await ChildProcess.start(MODULE, job.parent, 5, variables={"OMP_NUM_THREADS": "3"})
+    await child.run(job, lambda _: None)
+    assert "OMP_NUM_THREADS" in (job / "out" / "environment.txt").read_text().split("\n")
+
+
+async def test_the_work_of_a_program_is_measured_without_its_imports(job: Path) -> None:
+    ended = await run(job, "short_work")
+    assert 0.3 <= ended.work_seconds < ended.seconds

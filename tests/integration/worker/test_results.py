@@ -181,26 +181,3 @@ async def test_a_store_that_denies_access_fails_the_attempt(
     event = control.events[0]
     assert isinstance(event, PhaseFailed)
     assert (event.failure, event.message) == (FailureKind.STORE_UNAVAILABLE, "it answered 403")
-
-
-async def test_a_child_that_cannot_be_started_for_the_next_job_does_not_change_the_outcome_of_this_one(
-    control: FakeControl, script: Script, host: WorkerHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def no_fork(module: str) -> None:
-        raise BlockingIOError("no more processes")
-
-    monkeypatch.setattr(host._jobs._children, "warm", no_fork)
-    await control.order(script.command("write"))
-    await control.until(lambda: control.events)
-    assert control.events[0].kind == "model_trained"
-
-
-async def test_the_next_job_is_run_by_the_warm_child(
-    control: FakeControl, script: Script, running: Running, worker_settings: Settings
-) -> None:
-    async with running(worker_settings.model_copy(update={"warm_children": True})) as host:
-        for count in (1, 2):
-            await control.order(script.command("write"))
-            await control.until(lambda count=count: len(control.events) == count)  # type: ignore[misc]
-        assert host._jobs._children._spare is not None
-    assert [event.kind for event in control.events] == ["model_trained", "model_trained"]
