@@ -10,6 +10,8 @@ FAULTS ?= 200
 SIZE ?= 10000
 ARGS ?=
 BENCH ?= control
+# the peers of the control plane have an environment of their own
+BENCH_ENV = $(if $(filter control,$(BENCH)),.venv-bench,.venv)
 
 .PHONY: help
 help: ## List the targets
@@ -43,9 +45,9 @@ long: setup ## Test a phase that takes longer than RabbitMQ's consumer timeout: 
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: bench
-bench: .venv-bench/.installed ## Run a benchmark: make bench BENCH=control [ARGS="--quick"]; ARGS=--help lists the options
+bench: $(BENCH_ENV)/.installed ## Run a benchmark: make bench BENCH=control|start [ARGS="--quick"]; ARGS=--help lists the options
 	@scripts/rabbitmq.sh
-	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(ARGS)
+	@$(BENCH_ENV)/bin/python -m benchmarks.$(BENCH) $(ARGS)
 
 .venv-bench/.installed: pyproject.toml scripts/venv-bench.sh scripts/python.sh
 	@scripts/venv-bench.sh
