@@ -65,6 +65,7 @@ def attempt_record(key: AttemptKey = KEY, **more: Any) -> AttemptRecord:
         "input_dataset_id": None,
         "fraction": None,
         "created_at": NOW,
+        "due_at": NOW,
         "claimed_at": NOW + timedelta(seconds=1),
         "lease_expires_at": None,
         "ended_at": NOW + timedelta(seconds=10),

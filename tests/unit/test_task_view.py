@@ -13,7 +13,7 @@ from contracts.waiting import TaskDetail, WaitingReason, WaitingView
 from control.gateway.views import task_detail
 from control.machine.commands import next_iteration
 from control.machine.machine import advance
-from control.store.values import StoredTask
+from control.store.values import StoredTask, TaskClock
 from tests.build import complete, completed, started
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -41,7 +41,7 @@ def noted(iterations: int) -> TaskDetail:
         lines = notice("not_json", 9, f"9 lines of iteration {number} are not JSON: remove the commas", places)
         task = complete(advance(task, completed(task, notices=(lines,))).task, 2)
         task = advance(task, next_iteration(task)).task
-    return task_detail(StoredTask(task, NOW, NOW), None)
+    return task_detail(StoredTask(task, NOW, NOW), None, TaskClock())
 
 
 def test_show_says_what_happened_to_the_rows_with_the_reason_and_the_first_places(

@@ -60,7 +60,7 @@ async def test_the_context_of_a_message_arrives_as_it_was_sent(traced: Traced) -
 @pytest.mark.parametrize(
     ("name", "kind", "operation"),
     [
-        ("publish treadle.commands:train", SpanKind.CLIENT, ("publish", "send")),
+        ("publish treadle.commands", SpanKind.CLIENT, ("publish", "send")),
         ("process treadle.train", SpanKind.CONSUMER, ("process", "process")),
     ],
 )
