@@ -145,7 +145,9 @@ def _facts(task: TaskDetail) -> Table:
 
 def _attempts_table(attempts: Sequence[ExecutionView]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("iteration", "phase", "attempt", "status", "seconds", "work", "worker", "message"):
+    for name in ("iteration", "phase", "attempt", "status", "seconds", "work"):
+        table.add_column(name, no_wrap=True, justify="right" if name in {"seconds", "work"} else "left")
+    for name in ("worker", "message"):
         table.add_column(name, overflow="fold")
     for attempt in attempts:
         seconds = ""

@@ -35,7 +35,7 @@ def work_share(attempts: Sequence[AttemptClock], standstills: Sequence[Standstil
     """
     if all(attempt.work_seconds is None for attempt in attempts):
         return None
-    begin = min(min(_began_at(attempt), attempt.ended_at) for attempt in attempts)
+    begin = min(map(_began_at, attempts))
     end = max(attempt.ended_at for attempt in attempts)
     wall = wall_seconds(begin, end, standstills, map(_run, attempts))
     work = min(wall, sum(min(attempt.work_seconds or 0.0, _seconds(*_run(attempt))) for attempt in attempts))

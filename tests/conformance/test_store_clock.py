@@ -9,7 +9,7 @@ from contracts.tasks import FailureKind, TaskStatus
 from control.machine.commands import next_iteration
 from control.store.values import AttemptClock, TaskClock
 from tests.build import CLAIM, completed, failed, key_of, lost, pause, start
-from tests.conformance.stores import Bench
+from tests.conformance.stores import Bench, change_of
 
 
 def seconds(clock: TaskClock, attempt: AttemptClock) -> list[float | None]:
@@ -51,8 +51,10 @@ async def test_a_clock_has_the_times_in_which_the_task_was_suspended_or_failed(b
     task = await bench.after(task, pause().model_copy(update={"task_id": task.task_id}))
     await bench.pass_time(30)
     task = await bench.after(task, ResumeTask(task_id=task.task_id))
+    stale = lost(task)
     task = await bench.after(task, failed(task, FailureKind.BAD_INPUT))
     await bench.pass_time(50)
+    await bench.store.apply([change_of(task, stale)])
     task = await bench.after(task, RetryTask(task_id=task.task_id))
     task = await bench.after(task, pause().model_copy(update={"task_id": task.task_id, "submission_id": CLAIM}))
     stood = (await bench.store.task_clock(task.task_id)).standstills
