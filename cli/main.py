@@ -17,6 +17,7 @@ from cli.services import commands as serve
 from cli.tasks import commands as tasks
 from cli.tasks import upload, watch
 from cli.topology import commands as topology
+from cli.trace import command as trace
 
 app = typer.Typer(
     cls=ReadableErrors,
@@ -48,7 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         requests.resume,
         requests.cancel,
     ),
-    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, download.download),
+    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, trace.trace, download.download),
     "Repair and clean up": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
 }
 """The commands in each panel of --help."""

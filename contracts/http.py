@@ -219,6 +219,19 @@ class TaskView(View):
     updated_at: datetime
 
 
+class WorkView(View):
+    """How much of its time a task, or an iteration, spent on work; all None until an attempt has reported its work."""
+
+    work_seconds: float | None = None
+    """Seconds in which programs ran, without imports and transfers, as the ended attempts reported."""
+    wall_seconds: float | None = None
+    """Seconds from the first command to the end of the newest ended attempt, without pauses and failed times."""
+    overhead: float | None = None
+    """The share of `wall_seconds` that was no work, 0 to 1."""
+    unreported_seconds: float | None = None
+    """Seconds of attempts that ended without a report of their work, all of which counts as overhead."""
+
+
 class TaskPage(View):
     """One page of tasks, newest first."""
 
@@ -246,6 +259,8 @@ class ExecutionView(View):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    work_seconds: float | None = None
+    """As in WorkView; None while the attempt runs, and if it ended without a report."""
 
 
 class HistoryView(View):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from contracts.http import NoticeView, TaskView, View
+from contracts.http import NoticeView, TaskView, View, WorkView
 
 
 class WaitingReason(StrEnum):
@@ -33,7 +33,7 @@ class WaitingView(View):
     until: datetime | None = None
 
 
-class TaskDetail(TaskView):
+class TaskDetail(TaskView, WorkView):
     """Response of `GET /api/tasks/{id}`."""
 
     waiting: WaitingView | None

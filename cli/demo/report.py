@@ -46,6 +46,10 @@ def _summary(terminal: Terminal, outcome: DemoResult) -> None:
     gain = f" (gain {outcome.test_gain:+.3f}, iteration {best.iteration} being best by dev)"
     before, after = f"Sealed test: {first.test.value:.3f} → ", (f"{best.test.value:.3f}", "bold")
     terminal.print(text(before, after, f"{gain} in {outcome.seconds:.0f} s."))
+    terminal.print(
+        f"The programs of both tasks worked {outcome.work_seconds:.0f} s of these {outcome.seconds:.0f} s; "
+        f"overhead {outcome.overhead * 100:.0f} %: start and imports, transfers and waiting."
+    )
     terminal.print(ARM_NOTES[outcome.demo.arm].format(seed=outcome.demo.seed), style="italic")
 
 

@@ -16,6 +16,8 @@ from cli.demo import banking77
 from contracts.errors import TreadleError
 from contracts.http import IterationView, TaskView
 from contracts.tasks import TaskStatus
+from contracts.waiting import TaskDetail
+from control.telemetry.work import overhead
 from infra.child.fork_server.client import ForkServer
 from infra.child.process import ChildProcess
 
@@ -57,6 +59,13 @@ class DemoResult:
     task: TaskView
     parts: dict[str, str]
     seconds: float
+    work_seconds: float = 0.0
+    """Work of the pretraining and of the loop."""
+
+    @property
+    def overhead(self) -> float:
+        """The share of `seconds` in which neither task worked, 0 to 1."""
+        return overhead(self.seconds, self.work_seconds) or 0.0
 
     @property
     def iterations(self) -> tuple[IterationView, ...]:
@@ -86,6 +95,7 @@ class DemoResult:
             "iterations": results,
             "test_gain": self.test_gain,
             "seconds": round(self.seconds, 1),
+            "overhead": round(self.overhead, 4),
             "broker": self.parts["broker"].split()[0],
             "database": self.parts["database"],
             "object_store": self.parts["object_store"],
@@ -117,7 +127,8 @@ async def run(ready: Prepared, gateway: GatewayClient, parts: dict[str, str], fo
     pretrained = await _run_task(gateway, "standard", banking77.pretraining(base, ids, demo.seed), follow)
     model = f"task:{pretrained.task_id}"
     task = await _run_task(gateway, "continuous", banking77.loop(model, ids, demo.arm, demo.seed), follow)
-    return DemoResult(demo, task, parts, time.monotonic() - demo.started)
+    work = sum(each.work_seconds or 0.0 for each in (pretrained, task))
+    return DemoResult(demo, task, parts, time.monotonic() - demo.started, work)
 
 
 async def make_base(folder: Path, texts: Path, seed: int, programs: ForkServer) -> Path:
@@ -156,7 +167,7 @@ async def upload(gateway: GatewayClient, files: banking77.Uploads) -> dict[str, 
     }
 
 
-async def _run_task(gateway: GatewayClient, mode: str, body: dict[str, Any], follow: Follow) -> TaskView:
+async def _run_task(gateway: GatewayClient, mode: str, body: dict[str, Any], follow: Follow) -> TaskDetail:
     """Create a task that starts at once, follow it, and return its final state."""
     created = await gateway.submit(mode, body)
     await follow(created)

@@ -146,6 +146,8 @@ def tasks(
 def show(task: TaskId, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show one task: its status, why it waits, the result of each iteration, what happened to its rows, every attempt.
 
+    work is the time in which programs ran, of the time in which the task should have worked: from its first command to
+    the end of its newest ended attempt, without pauses. The rest is overhead; `treadle trace` draws where it went.
     With --json, the output has no attempts.
 
     **Example**

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli.durations import format_duration
 from cli.tasks.notices import first_and_newest, notices_table
+from cli.tasks.work import work_text
 from cli.terminal import Terminal, text
 from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
@@ -127,6 +128,7 @@ def _facts(task: TaskDetail) -> Table:
         ("waiting", waiting_text(task.waiting, datetime.now(UTC)) if task.waiting else None),
         ("reason", text(" · ".join(part for part in (task.reason, task.message) if part), lines=True)),
         ("iteration", iteration),
+        ("work", work_text(task, so_far=not task.status.terminal)),
         ("model", task.model_name),
         ("dataset", task.dataset_id),
         ("latest model", task.latest_model_path),
@@ -143,12 +145,15 @@ def _facts(task: TaskDetail) -> Table:
 
 def _attempts_table(attempts: Sequence[ExecutionView]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("iteration", "phase", "attempt", "status", "seconds", "worker", "message"):
+    for name in ("iteration", "phase", "attempt", "status", "seconds", "work"):
+        table.add_column(name, no_wrap=True, justify="right" if name in {"seconds", "work"} else "left")
+    for name in ("worker", "message"):
         table.add_column(name, overflow="fold")
     for attempt in attempts:
         seconds = ""
         if attempt.started_at and attempt.completed_at:
             seconds = f"{(attempt.completed_at - attempt.started_at).total_seconds():.1f}"
-        row = (str(attempt.iteration), attempt.phase, str(attempt.attempt), attempt.status, seconds)
+        work = "" if attempt.work_seconds is None else f"{attempt.work_seconds:.1f}"
+        row = (str(attempt.iteration), attempt.phase, str(attempt.attempt), attempt.status, seconds, work)
         table.add_row(*row, attempt.worker_id or "", text(attempt.message or "", lines=True))
     return table

@@ -163,9 +163,13 @@ async def only_post() -> None:
 
 @router.get("/{taskId}", responses=READING)
 async def show(task_id: TaskId, parts: Parts) -> TaskDetail:
-    """One task, with the results of each iteration, and why it does not run if it does not."""
+    """One task: the results of each iteration, why it does not run, and how much of its time was work.
+
+    `overhead` is the share of `wallSeconds` that was no work, until the end of the newest ended attempt.
+    """
     stored = await parts.store.task(task_id)
-    return task_detail(stored, await parts.store.wait_context(task_id, WORKER_WINDOW))
+    wait_context = await parts.store.wait_context(task_id, WORKER_WINDOW)
+    return task_detail(stored, wait_context, await parts.store.task_clock(task_id))
 
 
 @router.get("/{taskId}/executions", responses=READING)

@@ -10,7 +10,8 @@ from contracts.tasks import ModelSource, Phase, TaskMode
 from contracts.waiting import TaskDetail
 from control.gateway.waiting import waiting
 from control.machine.task import IterationResult, Task
-from control.store.values import AttemptRecord, Dataset, HistoryRow, StoredTask, WaitContext
+from control.store.values import AttemptRecord, Dataset, HistoryRow, StoredTask, TaskClock, WaitContext
+from control.telemetry.work import WorkShare, reported_work, work_share
 
 
 def task_view(stored: StoredTask) -> TaskView:
@@ -40,13 +41,26 @@ def task_view(stored: StoredTask) -> TaskView:
     )
 
 
-def task_detail(stored: StoredTask, wait_context: WaitContext | None) -> TaskDetail:
-    """A task, why it does not run, and what happened to its rows."""
+def task_detail(stored: StoredTask, wait_context: WaitContext | None, clock: TaskClock) -> TaskDetail:
+    """A task, why it does not run, what happened to its rows, and how much of its time was work."""
     return TaskDetail(
         **dict(task_view(stored)),
         waiting=waiting(stored.task, wait_context),
         notices=tuple(_notices(stored.task)),
+        **work_fields(work_share(clock.attempts, clock.standstills)),
     )
+
+
+def work_fields(share: WorkShare | None) -> Mapping[str, float]:
+    """The fields of a WorkView, in milliseconds; none if the share is unknown."""
+    if share is None:
+        return {}
+    return {
+        "work_seconds": round(share.work, 3),
+        "wall_seconds": round(share.wall, 3),
+        "overhead": round(share.overhead, 4),
+        "unreported_seconds": round(share.unreported, 3),
+    }
 
 
 def execution_view(attempt: AttemptRecord) -> ExecutionView:
@@ -69,6 +83,7 @@ def execution_view(attempt: AttemptRecord) -> ExecutionView:
         created_at=attempt.created_at,
         started_at=attempt.claimed_at,
         completed_at=attempt.ended_at,
+        work_seconds=reported_work(attempt),
     )
 
 

@@ -36,9 +36,31 @@ UNION ALL
 SELECT final_status, count(*) FROM tasks WHERE final_status <> 'NONE' GROUP BY final_status;
 
 -- name: attempts
--- $1 task ids, $2 page size (NULL: all), $3 rows to skip. Oldest first.
-SELECT * FROM attempts WHERE task_id = ANY ($1)
+-- $1 task ids, $2 page size (NULL: all), $3 rows to skip, $4 iteration (NULL: any). Oldest first.
+SELECT * FROM attempts WHERE task_id = ANY ($1) AND ($4::integer IS NULL OR iteration = $4)
 ORDER BY created_at, task_id, iteration, phase, attempt LIMIT $2 OFFSET $3;
+
+-- name: task_clock
+-- $1 task id. Returns its ended attempts (status is NULL, began_at is when the command was due), then the times in which
+-- it was SUSPENDED or FAILED, each oldest first.
+(
+    SELECT NULL AS status, due_at AS began_at, claimed_at, ended_at,
+           (event ->> 'work_seconds')::double precision AS work_seconds
+    FROM attempts
+    WHERE task_id = $1 AND ended_at IS NOT NULL
+    ORDER BY ended_at
+)
+UNION ALL
+(
+    SELECT status, at, NULL, until, NULL
+    FROM (
+        SELECT id, status, at, lead(at) OVER (ORDER BY id) AS until
+        FROM task_events
+        WHERE task_id = $1 AND version IS NOT NULL
+    ) AS period
+    WHERE status IN ('SUSPENDED', 'FAILED')
+    ORDER BY id
+);
 
 -- name: history
 -- $1 task id, $2 the id after which to begin, $3 limit.

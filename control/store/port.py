@@ -22,6 +22,7 @@ from control.store.values import (
     NewTask,
     OutboxRow,
     StoredTask,
+    TaskClock,
     TaskFilter,
     WaitContext,
 )
@@ -110,8 +111,17 @@ class Store(Protocol):
         """A page (from 1) of the matching tasks, newest first, and the number of all matching tasks."""
         ...
 
-    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
-        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
+    async def attempts(
+        self, *task_ids: UUID, page: int = 1, size: int | None = None, iteration: int | None = None
+    ) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them.
+
+        With `iteration`, only the attempts of that iteration.
+        """
+        ...
+
+    async def task_clock(self, task_id: UUID) -> TaskClock:
+        """The times of a task's ended attempts and standstills. One statement."""
         ...
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:

@@ -12,8 +12,15 @@ from control.store.port import StoreUnavailable, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
 from control.store.postgres_leases import PostgresLeases
 from control.store.postgres_retention import PostgresRetention
-from control.store.rows import attempt_from, dataset_from, history_from, outbox_row_from, stored_from
-from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskFilter
+from control.store.rows import (
+    attempt_from,
+    dataset_from,
+    history_from,
+    outbox_row_from,
+    stored_from,
+    task_clock_from,
+)
+from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskClock, TaskFilter
 from infra.database import Database, DatabaseUnavailable
 
 
@@ -62,10 +69,16 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         (total,) = await self._fetch("count_tasks", *matching)
         return [stored_from(row) for row in rows], total["count"]
 
-    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
-        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
-        rows = await self._fetch("attempts", list(task_ids), size, (page - 1) * (size or 0))
+    async def attempts(
+        self, *task_ids: UUID, page: int = 1, size: int | None = None, iteration: int | None = None
+    ) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, or of an iteration of them, oldest first."""
+        rows = await self._fetch("attempts", list(task_ids), size, (page - 1) * (size or 0), iteration)
         return [attempt_from(row) for row in rows]
+
+    async def task_clock(self, task_id: UUID) -> TaskClock:
+        """The times of a task's ended attempts and standstills."""
+        return task_clock_from(await self._fetch("task_clock", task_id))
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

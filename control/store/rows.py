@@ -17,6 +17,7 @@ from control.machine.machine import AttemptState
 from control.machine.task import Task
 from control.store.effects import end_message, input_dataset, optimized_dataset, trained_model
 from control.store.values import (
+    AttemptClock,
     AttemptRecord,
     AttemptTimes,
     Change,
@@ -25,7 +26,9 @@ from control.store.values import (
     NewTask,
     OutboxRow,
     Pause,
+    Standstill,
     StoredTask,
+    TaskClock,
     Unfit,
     WaitContext,
 )
@@ -154,6 +157,17 @@ def attempt_from(row: Row) -> AttemptRecord:
         ended_at=row["ended_at"],
         checkpoint=row["checkpoint"],
         gpu_seconds=row["gpu_seconds"],
+        due_at=row["due_at"],
+    )
+
+
+def task_clock_from(rows: Sequence[Row]) -> TaskClock:
+    """From the rows of the statement `task_clock`."""
+    attempts = [row for row in rows if row["status"] is None]
+    standstills = [row for row in rows if row["status"] is not None]
+    return TaskClock(
+        tuple(AttemptClock(r["began_at"], r["claimed_at"], r["ended_at"], r["work_seconds"]) for r in attempts),
+        tuple(Standstill(TaskStatus(r["status"]), r["began_at"], r["ended_at"]) for r in standstills),
     )
 
 

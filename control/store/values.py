@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -157,6 +157,37 @@ class AttemptRecord:
     """Prefix of the newest checkpoint that its heartbeats named; complete in the object store."""
     gpu_seconds: float = 0.0
     """As its heartbeats reported."""
+    due_at: datetime = field(kw_only=True)
+    """When its command was or will be due; the time of a resume, if that sent the command again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptClock:
+    """The times of an ended attempt; `work_seconds` is None if it ended without a report of its work."""
+
+    due_at: datetime
+    claimed_at: datetime | None
+    ended_at: datetime
+    work_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """A time in which a task was SUSPENDED or FAILED; `ended_at` is None while it lasts."""
+
+    status: TaskStatus
+    began_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskClock:
+    """All times from which the overhead of a task is computed, read at one moment."""
+
+    attempts: tuple[AttemptClock, ...] = ()
+    """Those that have ended, oldest first."""
+    standstills: tuple[Standstill, ...] = ()
+    """Oldest first; those that follow one another at once are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,13 @@ class Metrics:
             ["phase", "outcome"],
             registry=registry,
         )
+        self._work_seconds = Counter(
+            "treadle_work_seconds",
+            "Seconds in which programs ran, without imports and transfers, as their ended attempts reported.",
+            ["phase", "outcome"],
+            registry=registry,
+        )
+        self._work_seconds_of = cache(self._work_seconds.labels)
         self._events_of, self._gpu_seconds_of = cache(self._events.labels), cache(self._gpu_seconds.labels)
         self._seconds_of, self._start_of = cache(self._seconds.labels), cache(self._start.labels)
         for outcome in EventOutcome:
@@ -60,6 +67,8 @@ class Metrics:
             self._lost.labels(change.before.phase).inc()
         if isinstance(change.event, PhaseEvent | LeaseLost):
             self._gpu_seconds_of(change.event.key.phase, change.ended_as or "stale").inc(change.event.gpu_seconds)
+        if isinstance(change.event, PhaseEvent):
+            self._work_seconds_of(change.event.key.phase, change.ended_as or "stale").inc(change.event.work_seconds)
         if result.times is not None and change.ended_as is not None and change.before.phase is not None:
             self._observe_end(change.before.phase, change.ended_as, result.times)
 

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from contracts.message import derived_id
-from contracts.tasks import AttemptKey
+from contracts.tasks import AttemptKey, Phase
 from control.machine.machine import AttemptState
 from control.machine.task import Task
 from control.store.values import AttemptRecord, Change
@@ -37,6 +37,11 @@ def phase_context(key: AttemptKey) -> SpanContext:
     return span_context(trace_id, key.derive("span").int & _SPAN_BITS)
 
 
+def phase_span_name(phase: Phase) -> str:
+    """The name of the spans of all attempts at this phase."""
+    return f"phase {phase}"
+
+
 def headers_for(task: Task) -> dict[str, str]:
     """The trace context for messages about the newest attempt of `task`, or about its iteration if it has none."""
     return inject(phase_context(task.key) if task.key else iteration_context(task.task_id, max(task.iteration, 1)))
@@ -56,7 +61,7 @@ def emit_phase(tracing: Tracing, attempt: AttemptRecord) -> None:
         return
     key = attempt.key
     span = tracing.begin(
-        f"phase {key.phase}",
+        phase_span_name(key.phase),
         phase_context(key),
         parent=iteration_context(key.task_id, key.iteration),
         start=_ns(attempt.created_at),
@@ -104,6 +109,7 @@ def _attributes(attempt: AttemptRecord) -> dict[str, AttributeValue]:
         "treadle.attempt.state": attempt.state.value,
         "treadle.worker.id": attempt.worker_id,
         "treadle.gpu_seconds": event.get("gpu_seconds"),
+        "treadle.work_seconds": event.get("work_seconds"),
         "treadle.rows": event.get("rows"),
         "treadle.steps": event.get("steps"),
         "treadle.score.dev": _value(event.get("dev")),

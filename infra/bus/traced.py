@@ -1,6 +1,7 @@
 """A bus that creates spans by OpenTelemetry's conventions for messaging (semantic conventions 1.37, RabbitMQ).
 
-Only a message that carries a trace context, such as a command or an event, gets a span.
+Only a message that carries a trace context, such as a command or an event, gets a span. Names of spans are the same for
+all tasks and workers: they name exchanges and shared queues, while ids are attributes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
+from contracts.topology import QUEUES_BY_NAME
 from infra.bus.poison import Poison
 from infra.bus.port import Bus, Handler, IncomingMessage, OutgoingMessage, PublishFailed, Subscription
 from infra.logs import bound
@@ -100,7 +102,8 @@ class TracedBus:
             return None
         destination = f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
         attributes = _attributes(self._bus.name, "publish", "send", destination, message)
-        return _start_span(self._tracing, f"publish {destination}", SpanKind.CLIENT, creation_context, attributes)
+        name = f"publish {_target(message)}"
+        return _start_span(self._tracing, name, SpanKind.CLIENT, creation_context, attributes)
 
 
 @contextmanager
@@ -128,6 +131,13 @@ def _start_span(
     return tracing.tracer(__name__).start_span(
         name, context=as_context(creation_context), kind=kind, attributes=attributes, links=[Link(creation_context)]
     )
+
+
+def _target(message: OutgoingMessage) -> str:
+    """Where a message goes, for the name of a span: its exchange, its shared queue, or `(temporary)`."""
+    if message.exchange:
+        return message.exchange
+    return message.routing_key if message.routing_key in QUEUES_BY_NAME else "(temporary)"
 
 
 def _attributes(

@@ -1,4 +1,7 @@
-"""Publishes the progress of one attempt; messages are merged per stage, never delay the attempt, and may be lost."""
+"""Publishes the progress of one attempt; messages are merged per stage, never delay the attempt, and may be lost.
+
+They carry no trace context, so that no span is created for them: a long training publishes thousands.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,6 @@ class ProgressReporter:
             f"{self._attempt.key.phase}.{self._attempt.key.task_id}",
             encode(progress),
             str(progress.message_id),
-            headers=self._attempt.headers,
             persistent=False,
             mandatory=False,
         )

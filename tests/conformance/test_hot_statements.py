@@ -27,6 +27,7 @@ HOT = (
     "looping",
     "lock_outbox",
     "attempts",
+    "task_clock",
     "history",
     "tasks",
 )

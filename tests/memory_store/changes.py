@@ -190,7 +190,7 @@ class MemoryChanges(MemoryBase):
     def _write_attempt(self, command: Command, command_id: UUID, due_at: datetime, now: datetime) -> None:
         existing = self.tables.attempt(command.key)
         if existing is not None:
-            existing.due_at = due_at
+            existing.attempt = replace(existing.attempt, due_at=due_at)
             return
         attempt = AttemptRecord(
             key=command.key,
@@ -205,8 +205,9 @@ class MemoryChanges(MemoryBase):
             claimed_at=None,
             lease_expires_at=None,
             ended_at=None,
+            due_at=due_at,
         )
-        self.tables.attempts.setdefault(command.key.task_id, {})[command.key] = AttemptRow(attempt, command_id, due_at)
+        self.tables.attempts.setdefault(command.key.task_id, {})[command.key] = AttemptRow(attempt, command_id)
 
     def _write_outbox(self, message: OutboxRow, now: datetime) -> OutboxRow:
         available = now + timedelta(seconds=message.delay)

@@ -6,11 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from uuid import UUID
 
 from contracts.tasks import ModelSource, TaskStatus
 from control.store.port import TaskNotFound
-from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskFilter
+from control.store.values import (
+    AttemptClock,
+    AttemptRecord,
+    Dataset,
+    HistoryRow,
+    OutboxRow,
+    Standstill,
+    StoredTask,
+    TaskClock,
+    TaskFilter,
+)
 from tests.memory_store.changes import MemoryChanges
 from tests.memory_store.leases import MemoryLeases
 from tests.memory_store.retention import MemoryRetention
@@ -57,11 +68,29 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         found.sort(key=lambda row: (row.created_at, row.task.task_id), reverse=True)
         return [stored_task(row) for row in found[(page - 1) * size : page * size]], len(found)
 
-    async def attempts(self, *task_ids: UUID, page: int = 1, size: int | None = None) -> list[AttemptRecord]:
-        """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
-        found = [row.attempt for task_id in set(task_ids) for row in self.tables.attempts.get(task_id, {}).values()]
+    async def attempts(
+        self, *task_ids: UUID, page: int = 1, size: int | None = None, iteration: int | None = None
+    ) -> list[AttemptRecord]:
+        """A page (from 1) of the attempts of these tasks, or of an iteration of them, oldest first."""
+        rows = [row for task_id in set(task_ids) for row in self.tables.attempts.get(task_id, {}).values()]
+        found = [row.attempt for row in rows if iteration in (None, row.attempt.key.iteration)]
         ordered = sorted(found, key=lambda attempt: attempt.created_at)
         return ordered if size is None else ordered[(page - 1) * size : page * size]
+
+    async def task_clock(self, task_id: UUID) -> TaskClock:
+        """The times of a task's ended attempts and standstills."""
+        attempts = [
+            AttemptClock(each.due_at, each.claimed_at, each.ended_at, (each.event or {}).get("work_seconds"))
+            for each in (row.attempt for row in self.tables.attempts.get(task_id, {}).values())
+            if each.ended_at is not None
+        ]
+        applied = [row for row in self.tables.history if row.task_id == task_id and row.version is not None]
+        standstills = [
+            Standstill(row.status, row.at, after.at if after else None)
+            for row, after in zip_longest(applied, applied[1:])
+            if row.status in {TaskStatus.SUSPENDED, TaskStatus.FAILED}
+        ]
+        return TaskClock(tuple(sorted(attempts, key=lambda each: each.ended_at)), tuple(standstills))
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

@@ -29,12 +29,16 @@ class TaskRow:
 
 @dataclass(slots=True)
 class AttemptRow:
-    """A row of `attempts`; `due_at` is when its command was or will be due."""
+    """A row of `attempts`."""
 
     attempt: AttemptRecord
     command_id: UUID
-    due_at: datetime
     cleaned: bool = False
+
+    @property
+    def due_at(self) -> datetime:
+        """When its command was or will be due."""
+        return self.attempt.due_at
 
     @property
     def active(self) -> bool:

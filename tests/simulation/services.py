@@ -15,7 +15,8 @@ from contracts.events import WorkerEvent
 from contracts.topology import EVENTS
 from contracts.wire import encode
 from control.service import Control, ControlParts
-from infra.bus.port import OutgoingMessage
+from infra.bus.port import Bus, OutgoingMessage
+from infra.bus.traced import TracedBus
 from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.telemetry import Tracing
@@ -71,6 +72,7 @@ class Service(ABC):
         """Start the service in a new process."""
         self.process = Process(self.name)
         self.bus = SimulatedBus(self.world, self.process)
+        self.traced_bus: Bus = TracedBus(self.bus, TRACING) if TRACING.on else self.bus
         self.process.on_exit.append(self._on_exit)
         self.process.spawn(self._boot())
 
@@ -135,7 +137,7 @@ class ControlService(Service):
         """Start as `treadle control` does, without HTTP."""
         store = SimulatedStore(self.world, self.process, self._checks, self.settings.ttl)
         objects = cast("ObjectStore", SimulatedObjects(self.world, self.process))
-        self.control = Control(ControlParts(self.settings, self.bus, store, objects, TRACING))
+        self.control = Control(ControlParts(self.settings, self.traced_bus, store, objects, TRACING))
         await self.control.start()
         await SubmissionsInProcess(self.bus, self.control.submissions).start()
 
@@ -155,7 +157,7 @@ class WorkerService(Service):
     async def up(self) -> None:
         """Start as `treadle worker` does."""
         objects = cast("ObjectStore", SimulatedObjects(self.world, self.process))
-        self._host = WorkerHost(self._worker, self.bus, objects, self.settings)
+        self._host = WorkerHost(self._worker, self.traced_bus, objects, self.settings)
         await self._host.start()
 
     async def down(self) -> None:

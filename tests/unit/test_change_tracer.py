@@ -101,6 +101,14 @@ async def test_accelerator_seconds_of_a_cancelled_attempt_are_those_that_its_hea
         assert observed.value("treadle_gpu_seconds_total", phase="optimize", outcome="cancelled") == 3.0
 
 
+async def test_work_seconds_are_counted_by_how_the_attempt_ended() -> None:
+    async with ObservedApplier() as observed:
+        await observed.claim()
+        task = (await observed.store.task(new_task().task_id)).task
+        await observed.applier.submit(completed(task, work_seconds=6.5), actor="worker-1")
+        assert observed.value("treadle_work_seconds_total", phase="optimize", outcome="completed") == 6.5
+
+
 async def test_ended_attempts_are_timed() -> None:
     async with ObservedApplier() as observed:
         await observed.complete()

@@ -89,7 +89,21 @@ def test_every_command_has_help(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["demo", "up", "worker", "upload", "download", "submit", "watch", "doctor", "retry", "kick", "fail", "retention"],
+    [
+        "demo",
+        "up",
+        "worker",
+        "upload",
+        "download",
+        "submit",
+        "watch",
+        "trace",
+        "doctor",
+        "retry",
+        "kick",
+        "fail",
+        "retention",
+    ],
 )
 def test_the_help_of_a_command_has_an_example(name: str) -> None:
     output = runner.invoke(app, [name, "--help"]).output

@@ -67,7 +67,7 @@ def outcome(tmp_path: Path) -> DemoResult:
         created_at=now,
         updated_at=now,
     )
-    return DemoResult(Demo("targeted", 1, tmp_path), task, PARTS, 123.45)
+    return DemoResult(Demo("targeted", 1, tmp_path), task, PARTS, 123.45, work_seconds=108.636)
 
 
 def test_the_line_for_scripts_has_plain_numbers(outcome: DemoResult) -> None:
@@ -82,6 +82,7 @@ def test_the_line_for_scripts_has_plain_numbers(outcome: DemoResult) -> None:
         ],
         "test_gain": 0.3,
         "seconds": 123.5,
+        "overhead": 0.12,
         "broker": "rabbitmq",
         "database": "postgresql 18.6 (embedded)",
         "object_store": "rclone 1.75",
@@ -98,6 +99,14 @@ def test_the_report_names_the_arm_to_compare_with(outcome: DemoResult) -> None:
         report(console, outcome)
 
     assert "--arm random --seed 1" in " ".join(capture.get().split())
+
+
+def test_the_report_says_how_much_of_the_time_was_work(outcome: DemoResult) -> None:
+    console = Console(width=80)
+    with console.capture() as capture:
+        report(console, outcome)
+
+    assert "worked 109 s of these 123 s; overhead 12 %" in " ".join(capture.get().split())
 
 
 def test_the_report_writes_the_curve(outcome: DemoResult) -> None:

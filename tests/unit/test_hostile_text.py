@@ -56,7 +56,7 @@ CASES: dict[str, Sequence[str]] = {
     "check": ["{file}"],
     "upload": ["{file}", "--name", "n"],
     "submit": ["--model", "m", "--dataset", "d"],
-    **{name: [TASK] for name in ("start", "pause", "resume", "cancel", "retry", "show", "watch")},
+    **{name: [TASK] for name in ("start", "pause", "resume", "cancel", "retry", "show", "watch", "trace")},
     **{name: [TASK, "--reason", "r"] for name in ("kick", "fail")},
     "tasks": [],
     "download": ["ds-1", "--to", "{folder}"],

@@ -27,6 +27,7 @@ def running_attempt(**more: Any) -> AttemptRecord:
         "input_dataset_id": None,
         "fraction": None,
         "created_at": LAST_HEARTBEAT,
+        "due_at": LAST_HEARTBEAT,
         "claimed_at": LAST_HEARTBEAT,
         "lease_expires_at": LAST_HEARTBEAT + timedelta(seconds=TTL),
         "ended_at": None,

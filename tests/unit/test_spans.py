@@ -65,6 +65,7 @@ def attempt_record(key: AttemptKey = KEY, **more: Any) -> AttemptRecord:
         "input_dataset_id": None,
         "fraction": None,
         "created_at": NOW,
+        "due_at": NOW,
         "claimed_at": NOW + timedelta(seconds=1),
         "lease_expires_at": None,
         "ended_at": NOW + timedelta(seconds=10),
@@ -117,7 +118,7 @@ def test_a_phase_span_has_the_derived_ids_below_its_iteration(collected: Collect
 
 
 def test_a_phase_span_has_the_attributes_of_its_attempt(collected: Collected) -> None:
-    emit_phase(collected.tracing, attempt_record(event={"gpu_seconds": 2.5, "steps": 7}))
+    emit_phase(collected.tracing, attempt_record(event={"gpu_seconds": 2.5, "work_seconds": 1.5, "steps": 7}))
     assert (
         dict(collected.only().attributes or {}).items()
         >= {
@@ -125,6 +126,7 @@ def test_a_phase_span_has_the_attributes_of_its_attempt(collected: Collected) ->
             "treadle.attempt": 3,
             "treadle.worker.id": "worker-1",
             "treadle.gpu_seconds": 2.5,
+            "treadle.work_seconds": 1.5,
             "treadle.steps": 7,
         }.items()
     )

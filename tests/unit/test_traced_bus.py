@@ -60,7 +60,7 @@ async def test_the_context_of_a_message_arrives_as_it_was_sent(traced: Traced) -
 @pytest.mark.parametrize(
     ("name", "kind", "operation"),
     [
-        ("publish treadle.commands:train", SpanKind.CLIENT, ("publish", "send")),
+        ("publish treadle.commands", SpanKind.CLIENT, ("publish", "send")),
         ("process treadle.train", SpanKind.CONSUMER, ("process", "process")),
     ],
 )
@@ -88,3 +88,14 @@ async def test_an_unroutable_message_leaves_a_span_with_the_error(traced: Traced
         await traced.bus.publish(OutgoingMessage(COMMANDS.name, "nowhere", b"{}", "id-1", inject(CREATION)))
     (span,) = traced.spans().values()
     assert (span.attributes or {})["error.type"] == "Unroutable"
+
+
+@pytest.mark.parametrize(
+    ("queue", "name"),
+    [("treadle.train", "publish treadle.train"), ("amq.gen-0af7651916cd43dd", "publish (temporary)")],
+)
+async def test_a_message_that_goes_directly_to_a_queue_names_it_only_if_it_is_shared(
+    traced: Traced, queue: str, name: str
+) -> None:
+    await traced.bus.publish(OutgoingMessage("", queue, b"{}", "id-1", inject(CREATION), mandatory=False))
+    assert list(traced.spans()) == [name]

@@ -13,7 +13,7 @@ from control.gateway.views import execution_view, history_view, model_path, task
 from control.machine.commands import next_iteration
 from control.machine.machine import AttemptState, advance
 from control.machine.task import Task
-from control.store.values import AttemptRecord, HistoryRow, StoredTask
+from control.store.values import AttemptRecord, HistoryRow, StoredTask, TaskClock
 from tests.build import TASK, after_events, complete, completed, failed, new_task, started
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +34,7 @@ def attempt_record(phase: Phase, event: PhaseEvent | None = None, **more: Any) -
         "input_dataset_id": "raw",
         "fraction": None,
         "created_at": NOW,
+        "due_at": NOW,
         "claimed_at": NOW + timedelta(seconds=1),
         "lease_expires_at": None,
         "ended_at": NOW + timedelta(seconds=2),
@@ -93,7 +94,7 @@ def test_the_notices_of_every_iteration_are_listed_with_iteration_and_phase() ->
         lines = notice("unreadable", 2, "2 lines are not JSON", ["train/a.jsonl:3", "train/a.jsonl:9"])
         task = advance(task, completed(task, 0.6, notices=(lines,))).task
         task = _next(task) if task.phase is None else task
-    shown = task_detail(StoredTask(task, NOW, NOW), None).model_dump(mode="json", by_alias=True)["notices"]
+    shown = task_detail(StoredTask(task, NOW, NOW), None, TaskClock()).model_dump(mode="json", by_alias=True)["notices"]
     assert [(each["iteration"], each["phase"]) for each in shown] == [
         (1, "optimize"),
         (1, "train"),

@@ -43,6 +43,7 @@ def attempt_record(task: Task, state: AttemptState = AttemptState.DISPATCHED, **
         "input_dataset_id": "raw",
         "fraction": None,
         "created_at": NOW - timedelta(seconds=60),
+        "due_at": NOW - timedelta(seconds=60),
         "claimed_at": None,
         "lease_expires_at": None,
         "ended_at": None,

@@ -1,0 +1,1 @@
+"""The trace of an iteration in the terminal."""
