@@ -120,7 +120,11 @@ def test_doctor_in_a_container_of_a_worker_is_content_without_database_and_gatew
         return [checks.Check(name, checks.CheckState.FINE, "") for name in only]
 
     monkeypatch.setattr(checks, "component_checks", components)
-    worker = {"TREADLE_BUS_URL": BUS.get_secret_value(), "TREADLE_WORK_DIR": str(tmp_path), "TREADLE_MIN_FREE_DISK": "0"}
+    worker = {
+        "TREADLE_BUS_URL": BUS.get_secret_value(),
+        "TREADLE_WORK_DIR": str(tmp_path),
+        "TREADLE_MIN_FREE_DISK": "0",
+    }
     result = CliRunner().invoke(app, ["doctor"], env=worker)
 
     assert asked == ["broker", "object-store"]
