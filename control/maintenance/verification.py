@@ -67,7 +67,7 @@ async def _referrers(store: Store, on_step: OnStep) -> AsyncIterator[dict[str, s
         yield {prefix: f"task {stored.task.task_id}" for stored in tasks for prefix in references(stored.task)}
         done += len(tasks)
         on_step("tasks", done, total)
-    yield {prefix: "a registered model" for prefix in await store.referenced_prefixes()}
+    yield dict.fromkeys(await store.referenced_prefixes(), "a registered model")
     after, done = "", 0
     while paths := await store.dataset_paths(after, PAGE):
         yield {path: f"dataset {path.rpartition('/')[2]}" for path in paths}
