@@ -81,24 +81,32 @@ async def test_a_loop_that_is_restored_from_dump_and_copy_goes_on_to_its_end(
     assert set(programs.ran) & stored == set(), "what the copy has is adopted, not computed again"
 
 
-async def test_a_copy_of_the_store_that_is_older_than_the_dump_is_noticed(settings: Settings, tmp_path: Path) -> None:
-    dump, copy = tmp_path / "treadle.dump", tmp_path / "store"
-    copy.mkdir()
+async def test_a_copy_of_the_store_that_is_older_than_the_dump_is_noticed_and_a_newer_one_mends_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    dump, older, newer = tmp_path / "treadle.dump", tmp_path / "older", tmp_path / "newer"
+    older.mkdir()
     async with loop_on(settings, Programs(held=(1, Phase.EVALUATE))) as loop:
-        await copy_store("s3:", str(copy), settings)
+        await copy_store("s3:", str(older), settings)
         task = await loop.submit("continuous", maxIterations=ITERATIONS)
         await loop.begun(task, 1, Phase.EVALUATE)
         await dump_database(settings.database_url.get_secret_value(), dump)
+        await copy_store("s3:", str(newer), settings)
 
     restored = await destroyed(settings, tmp_path)
-    await restored_from(dump, copy, restored)
+    await restored_from(dump, older, restored)
     async with loop_on(restored, Programs()) as loop:
         lost = await loop.incomplete()
+        failed = await loop.ended(task)
+        await copy_store(str(newer), "s3:", restored)
+        await loop.running.http.post(f"/api/tasks/{task}/retry")
         end = await loop.ended(task)
 
     assert sorted(artifact.prefix.partition("/")[0] for artifact in lost) == ["datasets", "models", "optimized"]
-    assert (end.status, end.reason) == ("FAILED", "bad_input")
-    assert end.message is not None and "has no manifest: it was never completed, or has been removed" in end.message
+    assert (failed.status, failed.reason) == ("FAILED", "bad_input")
+    assert failed.message is not None
+    assert "has no manifest: it was never completed, or has been removed" in failed.message
+    assert (end.status, end.reason) == ("COMPLETED", "max_iterations")
 
 
 def move(folder: Path, to: Path, archive: Path) -> None:
