@@ -41,7 +41,7 @@ attack: setup ## Attack a real stack and report what stood still or was lost: ma
 	@$(BIN)/python -m tests.attack --size $(SIZE) --seed $(SEED) $(ARGS)
 
 .PHONY: long
-long: setup ## Test a phase that takes longer than RabbitMQ's consumer timeout: about four minutes
+long: setup ## Test a phase that takes longer than RabbitMQ's consumer timeout, and the wheel: about four minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 .PHONY: bench

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli import requests, retention
+from cli import requests, retention, verify
 from cli.check import command as check
 from cli.dead_letters import commands as dlq
 from cli.demo import command as demo
@@ -50,7 +50,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         requests.cancel,
     ),
     "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, trace.trace, download.download),
-    "Repair and clean up": (requests.retry, requests.kick, requests.fail, retention.retention, doctor.doctor),
+    "Repair and clean up": (
+        requests.retry,
+        requests.kick,
+        requests.fail,
+        retention.retention,
+        verify.verify,
+        doctor.doctor,
+    ),
 }
 """The commands in each panel of --help."""
 

@@ -49,20 +49,10 @@ def retention(
 
 
 async def _clean(older_than: float, dry_run: bool) -> Cleaned:
-    from contextlib import AsyncExitStack
-
-    from cli.settings import read_settings
+    from cli.services.composition import stores
     from control.maintenance.retention import clean, preview
-    from control.store.postgres import PostgresStore
-    from infra.objects import ObjectStore
 
-    settings = read_settings()
-    async with AsyncExitStack() as stack:
-        store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
-        stack.push_async_callback(store.close)
-        objects = ObjectStore(settings)
-        stack.push_async_callback(objects.close)
-        await objects.ping()
+    async with stores() as (store, objects):
         return await (preview if dry_run else clean)(store, objects, older_than)
 
 

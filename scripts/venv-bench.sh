@@ -6,5 +6,5 @@ source scripts/python.sh
 
 make_environment .venv-bench
 echo "Installing Treadle and its peers into .venv-bench …"
-.venv-bench/bin/python -m pip install -qq --disable-pip-version-check -e ".[bench]"
+.venv-bench/bin/python -m pip install -qq --disable-pip-version-check -e ".[local,report,bench]"
 touch .venv-bench/.installed

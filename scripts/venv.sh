@@ -6,5 +6,5 @@ source scripts/python.sh
 
 make_environment .venv
 echo "Installing Treadle into .venv (the first time takes some minutes, because PyTorch is large) …"
-.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[train,dev]"
+.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[local,report,train,dev]"
 touch .venv/.installed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.extras import Extra, require
 from cli.options import AsJson
 from cli.terminal import Terminal, echo_json
 from contracts.options import Answers
@@ -63,6 +64,7 @@ def check(
     from cli.settings import log_warnings
     from contracts.options import OptimizationOptions
 
+    require("`treadle check`", Extra.TRAIN)
     log_warnings()
     options = OptimizationOptions(
         answers=answers,

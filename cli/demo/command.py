@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.extras import Extra, require
 from cli.options import create_folder
 from cli.services.commands import Broker
 from cli.terminal import Terminal, echo, text
@@ -51,6 +52,7 @@ def demo(
 
     from cli.demo.run import Demo
 
+    require("`treadle demo`", *Extra)
     path = create_folder(folder, private=True) if folder else Path(tempfile.mkdtemp(prefix="treadle-demo-"))
     outcome = asyncio.run(_run(Demo(arm.value, seed, path), broker, keep))
     echo(outcome.as_json())

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,22 +22,6 @@ from infra.objects import ObjectStore
 from infra.settings import IN_PROCESS, Settings
 from infra.stack.rabbitmq import rabbitmq_script
 
-TRAIN_EXTRA = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "jinja2",
-    "numpy",
-    "rapidfuzz",
-    "rouge-score",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "threadpoolctl",
-    "tokenizers",
-)
-"""Packages that the programs of the workers import: the extra `train` of pyproject.toml."""
 POSTGRES_PORT = 5432
 CHECK_TIMEOUT = 5.0
 """Seconds for one check."""
@@ -64,8 +47,8 @@ class Check:
 
 
 def machine_checks() -> list[Check]:
-    """Check this machine: Python, the packages of the programs, and a RabbitMQ server that can be started."""
-    return [_python(), _train_extra(), _rabbitmq_server()]
+    """Check this machine: Python, and a RabbitMQ server that can be started."""
+    return [_python(), _rabbitmq_server()]
 
 
 async def component_checks(settings: Settings, url: str, only: Collection[str] = ()) -> list[Check]:
@@ -83,23 +66,6 @@ def _python() -> Check:
     number = ".".join(str(part) for part in sys.version_info[:3])
     state = CheckState.FINE if sys.version_info >= (3, 11) else CheckState.BROKEN
     return Check("Python", state, number, "install Python 3.11 or newer")
-
-
-def _train_extra() -> Check:
-    """Look up the versions of the packages without importing them."""
-    versions = {name: _version(name) for name in TRAIN_EXTRA}
-    missing = [name for name, number in versions.items() if number is None]
-    if missing:
-        fix = 'pip install -c constraints.txt "treadle[train]" (or: make setup)'
-        return Check("train extra", CheckState.BROKEN, f"missing: {', '.join(missing)}", fix)
-    return Check("train extra", CheckState.FINE, ", ".join(f"{name} {versions[name]}" for name in TRAIN_EXTRA[:3]))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _rabbitmq_server() -> Check:

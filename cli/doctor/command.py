@@ -38,6 +38,9 @@ def doctor(
     queues are missing on the broker, it creates them; it changes nothing else. It also lists the workers that take no
     commands because their machine is broken. The exit status is 1 if a required component or a worker is broken.
 
+    The variables say what is required. With TREADLE_DATABASE_URL, this machine runs control, which needs no extra. With
+    TREADLE_BUS_URL or TREADLE_S3_ENDPOINT alone, it runs a worker, which needs no database and no gateway.
+
     **Examples**
 
         treadle doctor
@@ -46,13 +49,19 @@ def doctor(
     import asyncio
 
     from cli.doctor.checks import component_checks, machine_checks, unfit_worker_checks
+    from cli.doctor.extras import extra_checks, unneeded
     from cli.doctor.machine import worker_checks
     from cli.settings import read_settings
 
     settings = read_settings()
-    broken = 0 if only else _show("This machine", [*machine_checks(), *worker_checks(settings)])
-    broken += _show("Configured components", asyncio.run(component_checks(settings, url, only or ())))
-    if not only or Component.GATEWAY in only:
+    skipped = {} if only else unneeded(settings, url)
+    checked = only or [component for component in Component if component not in skipped]
+    broken = 0
+    if not only:
+        broken += _show("This machine", [*machine_checks(), *extra_checks(settings), *worker_checks(settings)])
+    components = asyncio.run(component_checks(settings, url, checked))
+    broken += _show("Configured components", [*components, *skipped.values()])
+    if Component.GATEWAY in checked:
         unfit = asyncio.run(unfit_worker_checks(url))
         broken += _show("Unfit workers", unfit) if unfit else 0
     if broken:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.extras import Extra, require
 from cli.options import create_folder
 from cli.terminal import echo
 from contracts.tasks import Phase
@@ -49,6 +50,7 @@ def up(
     from infra.loop import run
     from infra.private_folders import UMASK
 
+    require("`treadle up`", Extra.LOCAL, Extra.TRAIN)
     os.umask(UMASK)
     run(_up(create_folder(folder, private=True), port, broker))
 

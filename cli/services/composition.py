@@ -23,6 +23,7 @@ from infra.telemetry import Tracing
 
 if TYPE_CHECKING:
     from control.service import Control
+    from control.store.port import Store
     from infra.child.fork_server.client import ForkServer
     from infra.worker.plan import PhaseWorker
 
@@ -191,6 +192,22 @@ async def running_worker(settings: Settings, phase: Phase) -> AsyncIterator[None
         await composition.worker(phase, await composition.fork_server([phase]))
         tune_garbage_collection()
         yield
+
+
+@asynccontextmanager
+async def stores() -> AsyncIterator[tuple[Store, ObjectStore]]:
+    """The database and the object store of the TREADLE_… variables, for one command."""
+    from cli.settings import read_settings
+    from control.store.postgres import PostgresStore
+
+    settings = read_settings()
+    async with AsyncExitStack() as stack:
+        store = await PostgresStore.open(settings.database_url.get_secret_value(), settings.ttl)
+        stack.push_async_callback(store.close)
+        objects = ObjectStore(settings)
+        stack.push_async_callback(objects.close)
+        await objects.ping()
+        yield store, objects
 
 
 async def stop_signal() -> None:

@@ -69,3 +69,7 @@ WHERE message_id IN (
     LIMIT $2
 )
 RETURNING message_id;
+
+-- name: dataset_paths
+-- $1 the last path of the page before, $2 limit. The prefixes of all datasets, in order.
+SELECT storage_path FROM datasets WHERE storage_path > $1 ORDER BY storage_path LIMIT $2;

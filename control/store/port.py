@@ -200,6 +200,10 @@ class Store(Protocol):
         """Delete the rows of workers that sent no request in the last `older_than` seconds."""
         ...
 
+    async def dataset_paths(self, after: str, limit: int) -> list[str]:
+        """The prefixes of all users' datasets that sort after `after`, in order."""
+        ...
+
     async def now(self) -> datetime:
         """The time by the store's clock."""
         ...

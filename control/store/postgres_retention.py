@@ -42,3 +42,7 @@ class PostgresRetention(PostgresBase):
     async def delete_workers(self, older_than: float) -> None:
         """Delete the rows of workers that sent no request in the last `older_than` seconds."""
         await self._fetch("delete_workers", older_than)
+
+    async def dataset_paths(self, after: str, limit: int) -> list[str]:
+        """The prefixes of all users' datasets that sort after `after`, in order."""
+        return [row["storage_path"] for row in await self._fetch("dataset_paths", after, limit)]

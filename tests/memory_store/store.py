@@ -119,6 +119,11 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         newest = sorted(found, key=lambda dataset: (dataset.created_at, dataset.dataset_id), reverse=True)
         return newest[(page - 1) * size : page * size]
 
+    async def dataset_paths(self, after: str, limit: int) -> list[str]:
+        """The prefixes of all users' datasets that sort after `after`, in order."""
+        paths = sorted(dataset.storage_path for dataset in self.tables.datasets.values())
+        return [path for path in paths if path > after][:limit]
+
     async def model(self, task_id: UUID, iteration: int | None) -> ModelSource | None:
         """The model of an iteration; without an iteration, of the best one, else of the newest one with a model."""
         if iteration is not None:

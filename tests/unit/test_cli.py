@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +18,7 @@ from pydantic import ByteSize
 from typer.testing import CliRunner
 
 from cli.client import GatewayClient
-from cli.doctor.checks import TRAIN_EXTRA, CheckState, unfit_worker_checks
+from cli.doctor.checks import CheckState, unfit_worker_checks
 from cli.doctor.machine import worker_checks
 from cli.main import COMMANDS, app
 from cli.tasks.submission import FIELD_OF, body_of
@@ -280,13 +278,6 @@ def test_the_demo_does_not_change_a_folder_that_is_not_empty(tmp_path: Path) -> 
     assert result.exit_code == 1
     assert f"{tmp_path} is not empty: choose another --folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_doctor_looks_for_everything_that_the_programs_import() -> None:
-    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    names = [re.split("[<>=]", line)[0] for line in declared["project"]["optional-dependencies"]["train"]]
-
-    assert sorted(TRAIN_EXTRA) == sorted(names)
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

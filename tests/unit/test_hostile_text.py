@@ -45,6 +45,7 @@ from contracts.tasks import Phase, TaskStatus
 from control.maintenance.dead_letters import DeadLetter
 from control.maintenance.replay import Replayed
 from control.maintenance.retention import Cleaned
+from control.maintenance.verification import Verified
 from infra import row_check
 from infra.bus.rabbitmq.accounts.account import Account
 from infra.child.progress import ProgressLine
@@ -61,6 +62,7 @@ CASES: dict[str, Sequence[str]] = {
     "tasks": [],
     "download": ["ds-1", "--to", "{folder}"],
     "retention": ["--dry-run"],
+    "verify": [],
     "doctor": [],
     "dlq list": [],
     "dlq show": ["{letter}"],
@@ -225,6 +227,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> DeadLetter:
     async def cleaned(*_: object) -> Cleaned:
         return cast("Cleaned", reports["cleaned"])
 
+    async def verified(_: object) -> Verified:
+        return Hostile().instance(Verified)
+
     async def checked(_: str, __: Path, ___: object, on_step: Callable[[ProgressLine], None]) -> CheckReport:
         on_step(Hostile().instance(ProgressLine))
         return cast("CheckReport", reports["check"])
@@ -243,6 +248,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> DeadLetter:
     monkeypatch.setattr(dlq, "_purge", letters)
     monkeypatch.setattr(dlq, "_replay", replayed)
     monkeypatch.setattr("cli.retention._clean", cleaned)
+    monkeypatch.setattr("cli.verify._verify", verified)
     monkeypatch.setattr(row_check, "run_check", checked)
     monkeypatch.setattr(doctor_checks, "component_checks", components)
     return letter
