@@ -18,7 +18,7 @@ from contracts.tasks import FailureKind
 from contracts.wire import decode, encode
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
 from infra.child.outcome import ExitKind, Failure, ProgramExit
-from infra.child.process import ChildPool, ChildProcess, ProgressLine
+from infra.child.process import LOG, ChildPool, ChildProcess, ProgressLine
 from infra.errors import BadInput, PhaseError
 from infra.models.model_inputs import with_hub_code
 from infra.objects import ON_BYTES, ObjectRefused, ObjectStore, ObjectStoreUnavailable
@@ -28,6 +28,7 @@ from infra.worker.endings import Endings, kind_of
 from infra.worker.folders import WorkerFolder
 from infra.worker.limits import ABANDON_AFTER, Limits, Stalled, TimedOut
 from infra.worker.plan import Finished, PhaseWorker, Plan
+from infra.worker.program_log import ProgramLog
 from infra.worker.progress_reporter import ProgressReporter
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
@@ -54,6 +55,7 @@ class JobRunner:
         worker_id: str,
         *,
         hub_code: bool = False,
+        secrets: Collection[bytes] = (),
     ) -> None:
         self._worker = worker
         self._objects = objects
@@ -63,6 +65,8 @@ class JobRunner:
         self._endings = Endings(worker_id, folder)
         self._hub_code = hub_code
         """Whether models from the hub may run their own code on this worker."""
+        self._secrets = secrets
+        """What is masked in the logs of programs, besides texts that look like secrets."""
 
     async def start(self) -> None:
         """Start a warm child process for the first job, if its program is known."""
@@ -162,11 +166,13 @@ class JobRunner:
         child = await self._children.take(plan.module)
         attempt.running_since = time.monotonic()
         limits.watch(child.transferred)
+        program_log = ProgramLog(self._objects, attempt.key, folder / LOG, self._secrets)
         running = asyncio.create_task(child.run(folder, on_step))
         others = [
             asyncio.create_task(_stop_when_paused(attempt, child)),
             asyncio.create_task(_stop_at_limit(limits, child)),
             asyncio.create_task(checkpoints.follow()),
+            asyncio.create_task(program_log.follow()),
         ]
         try:
             await self._warm(plan.module)
@@ -175,6 +181,8 @@ class JobRunner:
             for task in (running, *others):
                 task.cancel()
             await _ended(running, *others, within=ABANDON_AFTER if limits.exceeded else None)
+            await program_log.finish()
+            attempt.log_incomplete = program_log.behind
 
     async def _warm(self, module: str) -> None:
         """Start a warm child process for the next job; an error is logged and does not fail this job."""
