@@ -40,6 +40,10 @@ SELECT final_status, count(*) FROM tasks WHERE final_status <> 'NONE' GROUP BY f
 SELECT * FROM attempts WHERE task_id = ANY ($1)
 ORDER BY created_at, task_id, iteration, phase, attempt LIMIT $2 OFFSET $3;
 
+-- name: attempt
+-- $1 task id, $2 iteration, $3 phase, $4 attempt.
+SELECT * FROM attempts WHERE task_id = $1 AND iteration = $2 AND phase = $3 AND attempt = $4;
+
 -- name: history
 -- $1 task id, $2 the id after which to begin, $3 limit.
 SELECT id, task_id, version, kind, outcome, status, actor, reason, event, at

@@ -114,6 +114,10 @@ class Store(Protocol):
         """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
         ...
 
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        ...
+
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
         ...
@@ -162,7 +166,7 @@ class Store(Protocol):
         """Attempts that ended `older_than` seconds ago and may have artifacts to delete; oldest first.
 
         Attempts that are marked as cleaned are left out, and so is a completed optimization until its task has been
-        over for as long.
+        over for as long. An attempt that was cleaned before its task ended is listed again, for its log.
         """
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from contracts.tasks import ModelSource, Phase, TaskStatus
+from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
 from control.store.migrate import migrate
 from control.store.port import StoreUnavailable, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
@@ -66,6 +66,11 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
         """A page (from 1) of the attempts of these tasks, oldest first; without `size`, all of them."""
         rows = await self._fetch("attempts", list(task_ids), size, (page - 1) * (size or 0))
         return [attempt_from(row) for row in rows]
+
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        rows = await self._fetch("attempt", key.task_id, key.iteration, key.phase.value, key.attempt)
+        return attempt_from(rows[0]) if rows else None
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from contracts.tasks import ModelSource, TaskStatus
+from contracts.tasks import AttemptKey, ModelSource, TaskStatus
 from control.store.port import TaskNotFound
 from control.store.values import AttemptRecord, Dataset, HistoryRow, OutboxRow, StoredTask, TaskFilter
 from tests.memory_store.changes import MemoryChanges
@@ -62,6 +62,11 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
         found = [row.attempt for task_id in set(task_ids) for row in self.tables.attempts.get(task_id, {}).values()]
         ordered = sorted(found, key=lambda attempt: attempt.created_at)
         return ordered if size is None else ordered[(page - 1) * size : page * size]
+
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        row = self.tables.attempt(key)
+        return row.attempt if row else None
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

@@ -34,7 +34,7 @@ class AttemptRow:
     attempt: AttemptRecord
     command_id: UUID
     due_at: datetime
-    cleaned: bool = False
+    cleaned_at: datetime | None = None
 
     @property
     def active(self) -> bool:
