@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from contracts.errors import FieldError
-from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks, workers
+from control.gateway import checks, datasets, docs, documents, files, health, logs, progress, tasks, workers
 from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
 from control.gateway.origins import OriginPolicy, Refusal
@@ -25,6 +25,7 @@ from control.gateway.security_headers import with_security_headers
 ROUTERS = (
     tasks.router,
     progress.router,
+    logs.router,
     checks.router,
     datasets.uploads,
     datasets.router,

@@ -70,7 +70,7 @@ def unreferenced(
 
 
 def deletable_log(attempt: AttemptRecord, task: Task, sizes: Mapping[str, int]) -> list[UnreferencedArtifact]:
-    """The log of an ended attempt, if its task has ended: until then it explains the task, whatever became of its output.
+    """The log of an ended attempt, if its task has ended: until then it explains what the task did.
 
     `sizes` maps the object keys of the log to bytes.
     """

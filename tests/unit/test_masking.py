@@ -63,7 +63,9 @@ def test_other_text_stays_byte_by_byte(text: bytes) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*SECRETS, *(text for text, _ in SHAPES.values()), b"\n", b"\r", b" ", b"word ", b"\x00"])),
+    st.lists(
+        st.sampled_from([*SECRETS, *(text for text, _ in SHAPES.values()), b"\n", b"\r", b" ", b"word ", b"\x00"])
+    ),
     st.lists(st.integers(0, 10_000)),
 )
 @examples(max_examples=200, deadline=None)
@@ -107,7 +109,9 @@ def test_each_shape_contains_the_bytes_that_are_looked_for() -> None:
 
 
 def test_ten_megabytes_are_masked_in_a_few_seconds() -> None:
-    text = b"2026-01-01 12:00:00 step 17 of 4000: loss 0.123, see https://host.example/a/b and sk- or hf_hub\n" * 100_000
+    text = (
+        b"2026-01-01 12:00:00 step 17 of 4000: loss 0.123, see https://host.example/a/b and sk- or hf_hub\n" * 100_000
+    )
     started = time.monotonic()
     masked(text)
     assert time.monotonic() - started < 5

@@ -91,7 +91,7 @@ async def test_a_log_is_one_masked_object_under_the_attempts_own_prefix(objects:
 
 async def test_a_program_without_a_log_or_with_an_empty_one_uploads_nothing(objects: Objects, path: Path) -> None:
     await of(objects, path).finish()
-    path.touch()
+    append(path, b"")
     await of(objects, path).finish()
     assert objects.blobs == {}
 
@@ -185,7 +185,11 @@ async def test_a_failed_upload_is_a_warning_and_the_rest_is_uploaded_by_the_next
         await log._upload(ended=False)
         assert log.behind
         await log.finish()
-    assert ([line["event"] for line in logs], objects.text, log.behind) == (["program_log_not_uploaded"], b"one\n", False)
+    assert ([line["event"] for line in logs], objects.text, log.behind) == (
+        ["program_log_not_uploaded"],
+        b"one\n",
+        False,
+    )
 
 
 async def test_a_store_that_is_away_delays_the_end_for_a_bounded_time(
@@ -207,7 +211,7 @@ async def test_a_cancelled_upload_does_not_delay_the_end(objects: Objects, path:
     log = of(objects, path)
     following = asyncio.create_task(log.follow())
     while log._uploading is None:
-        await asyncio.sleep(0.001)
+        await asyncio.wait({following}, timeout=0.001)
     following.cancel()
     await asyncio.wait({following}, timeout=2)
     assert following.cancelled()
@@ -225,8 +229,8 @@ async def test_something_else_in_place_of_the_log_is_not_read(
     if kind == "pipe":
         os.mkfifo(path)
     else:
-        (tmp_path / "other").write_bytes(b"secret\n")
-        path.symlink_to(tmp_path / "other")
+        append(tmp_path / "other", b"secret\n")
+        os.symlink(tmp_path / "other", path)
     with capture_logs():
         await asyncio.wait_for(of(objects, path).finish(), 5)
     assert objects.blobs == {}
