@@ -54,14 +54,14 @@ class LogQuery(Options):
         return tail
 
 
-Wanted = Annotated[LogQuery, Query()]
-
-
-async def _slot(request: Request, query: Wanted) -> AsyncIterator[None]:
-    """Hold a slot for streams if the log is followed, else one for downloads, until the answer has been sent."""
+async def _with_slot(request: Request, query: Annotated[LogQuery, Query()]) -> AsyncIterator[LogQuery]:
+    """The query; until the answer is sent, holds a slot for streams if the log is followed, else one for downloads."""
     capacity: Capacity = request.app.state.parts.capacity
     with (capacity.streams if query.follow else capacity.downloads).take():
-        yield
+        yield query
+
+
+Wanted = Annotated[LogQuery, Depends(_with_slot)]
 
 
 _NUMBER = {"schema": {"type": "integer"}}
@@ -84,7 +84,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/{taskId}/attempts/{attempt:path}/log",
     response_class=Response,
-    dependencies=[Depends(_slot)],
     responses=_ANSWERS,
 )
 async def log(
@@ -171,6 +170,6 @@ def _refuse(attempt: AttemptRecord) -> NoReturn:
     else:
         why = (
             f"the attempt {name} has no log: its program did not start or wrote nothing, its worker could not "
-            "upload it or is of an older version, or retention has deleted it; `treadle show` says how the attempt ended"
+            "upload it or is of an older version, or retention has deleted it; `treadle show` says how it ended"
         )
     raise RequestRejected(HTTPStatus.NOT_FOUND, "log", why)

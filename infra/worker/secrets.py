@@ -69,4 +69,5 @@ def _lines(value: str, minimum: int) -> Iterator[str]:
 
 
 def _is_setting(name: str) -> bool:
-    return name.upper().removeprefix("TREADLE_").lower() in Settings.model_fields
+    prefix, _, field = name.upper().partition("TREADLE_")
+    return not prefix and field.lower() in Settings.model_fields
