@@ -176,6 +176,16 @@ async def test_what_is_left_out_cuts_no_secret_in_two(objects: Objects, path: Pa
     assert not any(part in objects.text for part in (SECRET[-4:], b"rest of the line"))
 
 
+async def test_what_is_left_out_of_one_long_line_cuts_no_secret_in_two(objects: Objects, path: Path) -> None:
+    tail = SECRET[-4:] + b" and the rest\n"
+    words = b"word " * (LAST_PARTS * PART // 5)
+    append(path, lines(30 * PART) + SECRET[:-4] + tail.replace(b"\n", b" ") + words[: LAST_PARTS * PART - len(tail)])
+    log = of(objects, path)
+    await log.finish()
+    assert SECRET[-4:] not in objects.text
+    assert b" and the rest" in objects.text
+
+
 async def test_a_failed_upload_is_a_warning_and_the_rest_is_uploaded_by_the_next_one(
     objects: Objects, path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from control.machine.commands import next_iteration
 from control.machine.machine import AttemptState, MachineEvent
 from control.machine.task import IllegalTransition, Task
 from control.maintenance.retention import Retention, clean, preview
-from control.maintenance.unreferenced import artifact_of, layers, unreferenced
+from control.maintenance.unreferenced import artifact_of, deletable_log, layers, unreferenced
 from control.store.values import NewTask
 from infra.settings import Settings
 from tests.build import CLAIM, TASK, failed, key_of, lost, new_task, paused, score, start
@@ -154,6 +154,17 @@ async def test_the_log_of_a_failed_attempt_stays_until_its_task_has_ended() -> N
     await world.apply(task, CancelTask(task_id=task.task_id))
     assert (await world.clean_after_a_week())[log_prefix(key)] == "log of an ended task"
     assert [name for name in world.object_store.objects if name in logs] == []
+
+
+async def test_the_log_of_a_task_that_has_not_ended_is_no_artifact_to_delete() -> None:
+    world = World()
+    task = await world.start_task()
+    (attempt,) = await world.store.attempts(task.task_id)
+    ended = await world.apply(task, CancelTask(task_id=task.task_id))
+    sizes = {log_part(attempt.key, 0): 5}
+    assert deletable_log(attempt, task, sizes) == []
+    assert [artifact.size for artifact in deletable_log(attempt, ended, sizes)] == [5]
+    assert deletable_log(attempt, ended, {}) == []
 
 
 async def test_only_the_logs_of_attempts_that_are_old_are_deleted() -> None:
