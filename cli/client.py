@@ -20,8 +20,9 @@ from pydantic import TypeAdapter
 
 from contracts.errors import FieldError, InvalidInput, TreadleError
 from contracts.files import FilesView
-from contracts.http import DatasetView, ExecutionView, TaskView
+from contracts.http import DatasetView, ExecutionView, LogChunk, LogHeader, TaskView
 from contracts.submissions import Problem
+from contracts.tasks import AttemptName
 from contracts.waiting import TaskDetail
 from infra.safe_text import safe_text
 
@@ -62,6 +63,16 @@ class Update:
 
     kind: str
     data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Bytes of a log from `offset` to `next_offset`; the whole log has `size` bytes so far."""
+
+    data: bytes
+    offset: int
+    next_offset: int
+    size: int
 
 
 class GatewayClient:
@@ -142,12 +153,32 @@ class GatewayClient:
     async def follow(self, task_id: UUID | str) -> AsyncIterator[Update]:
         """Yield the history of a task, then its events until it ends; a lost stream resumes after the last event."""
         await self.get(f"/api/tasks/{task_id}")
+        async for update in self._updates(f"/api/tasks/{task_id}/progress"):
+            yield update
+
+    async def log_page(self, task_id: UUID | str, attempt: AttemptName, **query: int) -> LogPage:
+        """Fetch a page of the log of an attempt's program."""
+        answer = await self._answer(self._http.build_request("GET", _log_path(task_id, attempt), params=query))
+        numbers = (LogHeader.OFFSET, LogHeader.NEXT_OFFSET, LogHeader.SIZE)
+        return LogPage(answer.content, *(int(answer.headers.get(name, 0)) for name in numbers))
+
+    async def follow_log(self, task_id: UUID | str, attempt: AttemptName, offset: int) -> AsyncIterator[LogChunk]:
+        """Yield the log of an attempt from byte `offset` on until the attempt ends; a lost stream resumes."""
+        async for update in self._updates(_log_path(task_id, attempt), follow="true", offset=str(offset)):
+            if update.kind == "end":
+                return
+            yield LogChunk.model_validate(update.data)
+
+    async def _updates(self, path: str, **query: str) -> AsyncIterator[Update]:
         last_id, wait = "", FIRST_WAIT
         while True:
             try:
-                async with self._stream(task_id, last_id) as source:
+                async with self._stream(path, query, last_id) as source:
                     if source.response.status_code == HTTPStatus.NO_CONTENT:
                         return
+                    if source.response.is_client_error:
+                        await source.response.aread()
+                        raise RequestRefused(problem_of(source.response))
                     async for event in source.aiter_sse():
                         last_id, wait = event.id or last_id, FIRST_WAIT
                         if event.data:  # a heartbeat of the stream has no data
@@ -156,20 +187,25 @@ class GatewayClient:
                 wait = min(wait * 2, LONGEST_WAIT)
             await asyncio.sleep(wait)
 
-    def _stream(self, task_id: UUID | str, last_id: str) -> AbstractAsyncContextManager[EventSource]:
+    def _stream(self, path: str, query: dict[str, str], last_id: str) -> AbstractAsyncContextManager[EventSource]:
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        return aconnect_sse(
-            self._http, "GET", f"/api/tasks/{task_id}/progress", headers=headers, timeout=_STREAM_TIMEOUT
-        )
+        return aconnect_sse(self._http, "GET", path, params=query, headers=headers, timeout=_STREAM_TIMEOUT)
 
     async def _send(self, request: httpx.Request) -> object:
+        return (await self._answer(request)).json()
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
         try:
             answer = await self._http.send(request)
         except httpx.TransportError as error:
             raise GatewayUnreachable(self.url, error) from error
         if answer.is_success:
-            return answer.json()
+            return answer
         raise RequestRefused(problem_of(answer))
+
+
+def _log_path(task_id: UUID | str, attempt: AttemptName) -> str:
+    return f"/api/tasks/{task_id}/attempts/{attempt}/log"
 
 
 _STREAM_TIMEOUT = httpx.Timeout(TIMEOUT, read=60.0)

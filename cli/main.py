@@ -13,6 +13,7 @@ from cli.demo import command as demo
 from cli.doctor import command as doctor
 from cli.download import command as download
 from cli.errors import ReadableErrors
+from cli.logs import command as logs
 from cli.services import commands as serve
 from cli.tasks import commands as tasks
 from cli.tasks import upload, watch
@@ -49,7 +50,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         requests.resume,
         requests.cancel,
     ),
-    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, trace.trace, download.download),
+    "Inspect tasks": (tasks.tasks, tasks.show, watch.watch, trace.trace, logs.logs, download.download),
     "Repair and clean up": (
         requests.retry,
         requests.kick,

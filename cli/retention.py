@@ -32,6 +32,7 @@ def retention(
     - the output of failed, fenced, lost and cancelled attempts
     - superseded checkpoints
     - intermediate datasets of tasks that have ended
+    - logs of attempts whose task has ended
     - inbox rows (records of handled messages) of tasks that have ended
 
     It never deletes what a task that has not ended, or a registered model, refers to. Control does the same once an

@@ -7,6 +7,7 @@ what has lines or styles.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,6 +58,13 @@ def text(
 def echo(message: object, *, lines: bool = False, err: bool = False, colour: str | None = None) -> None:
     """Print a message without wrapping it; it is one line unless `lines` is set."""
     typer.secho(safe_text(str(message), lines=lines), err=err, fg=colour)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes as they are to standard output, which must not be a terminal."""
+    assert not sys.stdout.isatty(), "bytes of a program could steer the terminal"
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def echo_json(value: object) -> None:

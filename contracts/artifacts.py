@@ -19,6 +19,7 @@ FOLDER_OF = {
     Phase.TRAIN: "models",
     Phase.EVALUATE: "evaluations",
 }
+LOGS = "logs"
 
 
 def attempt_prefix(key: AttemptKey) -> str:
@@ -28,6 +29,7 @@ def attempt_prefix(key: AttemptKey) -> str:
 
 _UUID, _NUMBER = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "[1-9][0-9]{0,8}"
 _ATTEMPT_PREFIX = re.compile(rf"({'|'.join(FOLDER_OF.values())})/({_UUID})/({_NUMBER})/a({_NUMBER})")
+_LOG_PART = re.compile(rf"{LOGS}/.+/(\d{{15}})\.txt")
 _PHASE_OF = {folder: phase for phase, folder in FOLDER_OF.items()}
 
 
@@ -50,6 +52,22 @@ def writer_of(checkpoint: str) -> AttemptKey | None:
     """The attempt that wrote the checkpoint with this prefix; None if it is the prefix of no checkpoint."""
     prefix, _, name = checkpoint.rpartition("/")
     return attempt_of(prefix) if re.fullmatch(r"checkpoint-[0-9]{1,18}", name) else None
+
+
+def log_prefix(key: AttemptKey) -> str:
+    """The prefix of the log of an attempt's program, without a trailing slash; only this attempt writes below it."""
+    return f"{LOGS}/{key.task_id}/{key.iteration}/{key.phase}/a{key.attempt}"
+
+
+def log_part(key: AttemptKey, start: int) -> str:
+    """The object with the bytes of a log from byte `start` on, up to the next part or to bytes that are left out."""
+    return f"{log_prefix(key)}/{start:015d}.txt"
+
+
+def log_part_start(name: str) -> int | None:
+    """The first byte of the log that this object has; None if it is no part of a log."""
+    match = _LOG_PART.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def dataset_prefix(user_id: int, dataset_id: str) -> str:

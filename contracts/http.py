@@ -294,3 +294,33 @@ class DatasetView(View):
     is_optimized: bool
     source_dataset_id: str | None
     created_at: datetime
+
+
+class LogChunk(View):
+    """The event `log` of a followed log: the text from byte `offset` up to byte `next_offset`.
+
+    Bytes that are not UTF-8 are written in hex, with a backslash and an x.
+    """
+
+    offset: int
+    next_offset: int
+    text: str
+
+
+class LogEnd(View):
+    """The event `end` of a followed log: the attempt has ended with this status, and its whole log was sent."""
+
+    status: str
+
+
+class LogHeader:
+    """The headers of a page of a log. All numbers are bytes."""
+
+    OFFSET = "Log-Offset"
+    """Where the page begins."""
+    NEXT_OFFSET = "Log-Next-Offset"
+    """Where the next page begins."""
+    SIZE = "Log-Size"
+    """The end of the log so far."""
+    ENDED = "Log-Ended"
+    """`true` if the attempt has ended, so that the log does not grow."""

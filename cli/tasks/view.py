@@ -15,7 +15,7 @@ from cli.tasks.work import work_text
 from cli.terminal import Terminal, text
 from contracts.http import ExecutionView, IterationView, TaskPage
 from contracts.report import Score
-from contracts.tasks import TaskStatus
+from contracts.tasks import AttemptName, Phase, TaskStatus
 from contracts.waiting import TaskDetail, WaitingView
 
 ACTIONS_SHOWN = 4
@@ -112,6 +112,16 @@ def show_task(task: TaskDetail, attempts: Sequence[ExecutionView]) -> None:
             terminal.print("--json shows those of other iterations too", style="bright_black")
     if attempts:
         terminal.print(*_heading("Attempts"), _attempts_table(attempts), sep="\n")
+    failed = [attempt for attempt in attempts if attempt.status == "failed" and attempt.worker_id]
+    if failed:
+        hint = f"why it failed: treadle logs {task.task_id} --attempt {attempt_name(failed[-1])}"
+        terminal.print(text(hint, style="bright_black"), soft_wrap=True)
+
+
+def attempt_name(attempt: ExecutionView) -> AttemptName:
+    """The name of an attempt, such as `1/train/a2`, which other commands take as --attempt."""
+    phase = next(phase for phase in Phase if phase.noun == attempt.phase)
+    return f"{attempt.iteration}/{phase}/a{attempt.attempt}"
 
 
 def _heading(words: str) -> tuple[str, Text]:

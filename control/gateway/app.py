@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from contracts.errors import FieldError
-from control.gateway import checks, datasets, docs, documents, files, health, progress, tasks, traces, workers
+from control.gateway import checks, datasets, docs, documents, files, health, logs, progress, tasks, traces, workers
 from control.gateway import errors as problems
 from control.gateway.body_clock import BodyClock
 from control.gateway.origins import OriginPolicy, Refusal
@@ -26,6 +26,7 @@ ROUTERS = (
     tasks.router,
     progress.router,
     traces.router,
+    logs.router,
     checks.router,
     datasets.uploads,
     datasets.router,

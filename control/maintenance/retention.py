@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
-from contracts.artifacts import attempt_prefix
+from contracts.artifacts import attempt_prefix, log_prefix
 from contracts.tasks import AttemptKey, Phase
 from control.loops import Periodic
 from control.machine.task import Task
-from control.maintenance.unreferenced import UnreferencedArtifact, artifact_of, unreferenced
+from control.maintenance.unreferenced import UnreferencedArtifact, artifact_of, deletable_log, unreferenced
 from control.store.port import Store
 from control.store.values import AttemptRecord
 from infra.artifacts import remove
@@ -136,11 +136,15 @@ class _ReferenceSnapshot:
         deleted = {key for artifact in artifacts for key in artifact.keys}
         if not task.status.terminal and any("/checkpoint-" in key for key in sizes if key not in deleted):
             self._resumable.add(prefix)
-        return artifacts
+        return artifacts + deletable_log(attempt, task, await self._log_sizes(attempt.key, task))
 
     def is_finished(self, attempt: AttemptRecord) -> bool:
         """Whether this attempt needs no later cleaning."""
         return attempt_prefix(attempt.key) not in self._resumable
+
+    async def _log_sizes(self, key: AttemptKey, task: Task) -> Mapping[str, int]:
+        """The objects of a log; none if it is kept anyway."""
+        return await self._objects.sizes(f"{log_prefix(key)}/") if task.status.terminal else {}
 
     async def _task(self, task_id: UUID) -> Task:
         if task_id not in self._tasks:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from contracts.artifacts import FOLDER_OF, MANIFEST
+from contracts.artifacts import FOLDER_OF, MANIFEST, log_prefix
 from contracts.tasks import ModelSource, Phase
 from control.machine.machine import AttemptState
 from control.machine.task import IterationResult, Task
@@ -67,6 +67,16 @@ def unreferenced(
                 UnreferencedArtifact(artifact, reason, object_keys, sum(sizes[key] for key in object_keys))
             )
     return artifacts
+
+
+def deletable_log(attempt: AttemptRecord, task: Task, sizes: Mapping[str, int]) -> list[UnreferencedArtifact]:
+    """The log of an ended attempt, if its task has ended: until then it explains what the task did.
+
+    `sizes` maps the object keys of the log to bytes.
+    """
+    if not sizes or not task.status.terminal:
+        return []
+    return [UnreferencedArtifact(log_prefix(attempt.key), "log of an ended task", tuple(sizes), sum(sizes.values()))]
 
 
 def _reason(attempt: AttemptRecord, task: Task, artifact: str) -> str | None:

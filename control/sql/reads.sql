@@ -62,6 +62,10 @@ UNION ALL
     ORDER BY id
 );
 
+-- name: attempt
+-- $1 task id, $2 iteration, $3 phase, $4 attempt.
+SELECT * FROM attempts WHERE task_id = $1 AND iteration = $2 AND phase = $3 AND attempt = $4;
+
 -- name: history
 -- $1 task id, $2 the id after which to begin, $3 limit.
 SELECT id, task_id, version, kind, outcome, status, actor, reason, event, at

@@ -1,17 +1,32 @@
 -- Attempts whose artifacts may be deleted, and what may refer to them. An attempt is checked again and again until
--- `cleaned_at` is set, which means that none of its artifacts has to be deleted later.
+-- `cleaned_at` is set, which means that none of its artifacts has to be deleted later, except its log: a log stays until
+-- the task has ended, so an attempt that was cleaned before that is checked once more.
 
 -- name: uncleaned
 -- $1 seconds since the end, $2 limit. A completed optimization is left out until its task has ended, too.
-SELECT a.*
-FROM attempts AS a JOIN tasks AS task USING (task_id)
-WHERE a.cleaned_at IS NULL
-  AND a.ended_at < now() - make_interval(secs => $1::double precision)
-  AND (a.phase <> 'optimize' OR a.state <> 'completed' OR (
-      task.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-      AND task.updated_at < now() - make_interval(secs => $1::double precision)
-  ))
-ORDER BY a.ended_at
+-- The second part scans all attempts, so it comes last: it is read only if the first part does not fill the page.
+(
+    SELECT a.*
+    FROM attempts AS a JOIN tasks AS task USING (task_id)
+    WHERE a.cleaned_at IS NULL
+      AND a.ended_at < now() - make_interval(secs => $1::double precision)
+      AND (a.phase <> 'optimize' OR a.state <> 'completed' OR (
+          task.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+          AND task.updated_at < now() - make_interval(secs => $1::double precision)
+      ))
+    ORDER BY a.ended_at
+    LIMIT $2
+)
+UNION ALL
+(
+    SELECT a.*
+    FROM attempts AS a JOIN tasks AS task USING (task_id)
+    WHERE a.cleaned_at <= task.updated_at
+      AND a.ended_at < now() - make_interval(secs => $1::double precision)
+      AND task.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+    ORDER BY a.ended_at
+    LIMIT $2
+)
 LIMIT $2;
 
 -- name: referenced_prefixes
@@ -31,9 +46,10 @@ FROM (
 WHERE found.reference ~ '^(artifact:)?(optimized|models|evaluations)/';
 
 -- name: mark_cleaned
--- $1 attempts (an array of objects).
-UPDATE attempts AS a SET cleaned_at = now()
+-- $1 attempts (an array of objects). The time is after the task's, also if a clock was set back.
+UPDATE attempts AS a SET cleaned_at = greatest(now(), task.updated_at + interval '1 microsecond')
 FROM jsonb_to_recordset($1::jsonb) AS cleaned (task_id uuid, iteration integer, phase text, attempt integer)
+JOIN tasks AS task USING (task_id)
 WHERE (a.task_id, a.iteration, a.phase, a.attempt)
     = (cleaned.task_id, cleaned.iteration, cleaned.phase, cleaned.attempt);
 

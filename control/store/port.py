@@ -124,6 +124,10 @@ class Store(Protocol):
         """The times of a task's ended attempts and standstills. One statement."""
         ...
 
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        ...
+
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""
         ...
@@ -172,7 +176,7 @@ class Store(Protocol):
         """Attempts that ended `older_than` seconds ago and may have artifacts to delete; oldest first.
 
         Attempts that are marked as cleaned are left out, and so is a completed optimization until its task has been
-        over for as long.
+        over for as long. An attempt that was cleaned before its task ended is listed again, for its log.
         """
         ...
 

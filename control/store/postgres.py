@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from contracts.tasks import ModelSource, Phase, TaskStatus
+from contracts.tasks import AttemptKey, ModelSource, Phase, TaskStatus
 from control.store.migrate import migrate
 from control.store.port import StoreUnavailable, TaskNotFound
 from control.store.postgres_changes import PostgresChanges
@@ -79,6 +79,11 @@ class PostgresStore(PostgresChanges, PostgresLeases, PostgresRetention):
     async def task_clock(self, task_id: UUID) -> TaskClock:
         """The times of a task's ended attempts and standstills."""
         return task_clock_from(await self._fetch("task_clock", task_id))
+
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        rows = await self._fetch("attempt", key.task_id, key.iteration, key.phase.value, key.attempt)
+        return attempt_from(rows[0]) if rows else None
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

@@ -56,6 +56,8 @@ class Attempt:
         """The number of accelerators that the program uses, from its last progress line."""
         self.running_since: float | None = None
         """The start of the program, in seconds of the monotonic clock."""
+        self.log_incomplete = False
+        """Whether the end of the program's log could not be uploaded."""
         self._work_task: asyncio.Task[Any] | None = None
 
     @property

@@ -15,7 +15,7 @@ from infra.worker.limits import Limits
 FAILURES_WITH_LOG = frozenset(
     {FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY, FailureKind.TIMED_OUT, FailureKind.STALLED}
 )
-"""Failures whose message contains the location of the program's log."""
+"""Failures whose message says how to read the program's log."""
 ACCESS = frozenset({errno.EACCES, errno.EPERM})
 """Error numbers with which the system refuses the worker its own files."""
 
@@ -48,7 +48,7 @@ class Endings:
         """The event of a failure; without `program_exit`, it is not one of the program."""
         message = failure.message
         if program_exit is not None and failure.failure in FAILURES_WITH_LOG:
-            message += f" (log on the machine of worker {self._worker_id}, in {self._folder.job_path(attempt.key)})"
+            message += f" ({self._where_the_log_is(attempt)})"
         return PhaseFailed(
             **attempt.event_fields(self._worker_id, program_exit),
             failure=failure.failure,
@@ -56,3 +56,10 @@ class Endings:
             field=failure.field,
             checkpoint=attempt.checkpoint,
         )
+
+    def _where_the_log_is(self, attempt: Attempt) -> str:
+        command = f"see its log with `treadle logs {attempt.key.task_id} --attempt {attempt.key.name}`"
+        if not attempt.log_incomplete:
+            return command
+        place = f"on the machine of worker {self._worker_id}, in {self._folder.job_path(attempt.key)}"
+        return f"{command}; its end could not be uploaded and is {place}"

@@ -36,6 +36,7 @@ from infra.worker.lease_client import Lease, LeaseClient
 from infra.worker.plan import PhaseWorker
 from infra.worker.progress_reporter import ProgressReporter
 from infra.worker.publishing import publish_until_confirmed
+from infra.worker.secrets import secret_values
 from infra.worker.spool import SpoolUnreadable
 from infra.worker.undecodable import UndecodableCommands
 
@@ -116,8 +117,8 @@ class WorkerHost:
 
     def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
         children = ChildPool(self._folder.path, self._settings.stop_grace, programs)
-        hub_code = self._settings.allow_remote_code
-        return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code)
+        hub_code, secrets = self._settings.allow_remote_code, secret_values(self._settings, os.environ)
+        return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code, secrets=secrets)
 
     def _fitness_of(self, worker: PhaseWorker[Any]) -> Fitness:
         disks = Disks(self._folder.path, self._settings.min_free_disk)

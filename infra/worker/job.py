@@ -19,7 +19,7 @@ from contracts.wire import decode, encode
 from infra.artifacts import RETRY_WHILE_UNAVAILABLE, BadArtifact, download, read_manifest, upload
 from infra.child.outcome import ExitKind, Failure, ProgramExit
 from infra.child.pool import ChildPool
-from infra.child.process import ChildProcess
+from infra.child.process import LOG, ChildProcess
 from infra.child.progress import ProgressLine
 from infra.errors import BadInput, PhaseError
 from infra.models.model_inputs import with_hub_code
@@ -30,6 +30,7 @@ from infra.worker.endings import Endings, kind_of
 from infra.worker.folders import WorkerFolder
 from infra.worker.limits import ABANDON_AFTER, Limits, Stalled, TimedOut
 from infra.worker.plan import Finished, PhaseWorker, Plan
+from infra.worker.program_log import ProgramLog
 from infra.worker.progress_reporter import ProgressReporter
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(WorkerEvent)
@@ -56,6 +57,7 @@ class JobRunner:
         worker_id: str,
         *,
         hub_code: bool = False,
+        secrets: Collection[bytes] = (),
     ) -> None:
         self._worker = worker
         self._objects = objects
@@ -65,6 +67,8 @@ class JobRunner:
         self._endings = Endings(worker_id, folder)
         self._hub_code = hub_code
         """Whether models from the hub may run their own code on this worker."""
+        self._secrets = secrets
+        """What is masked in the logs of programs, besides texts that look like secrets."""
 
     async def event(self, attempt: Attempt, reporter: ProgressReporter) -> WorkerEvent:
         """Execute the attempt and return its event, also for every failure. Raises only CancelledError."""
@@ -152,11 +156,13 @@ class JobRunner:
         child = await self._children.start(plan.module, plan.variables)
         attempt.running_since = time.monotonic()
         limits.watch(child.transferred)
+        program_log = ProgramLog(self._objects, attempt.key, folder / LOG, self._secrets)
         running = asyncio.create_task(child.run(folder, on_step))
         others = [
             asyncio.create_task(_stop_when_paused(attempt, child)),
             asyncio.create_task(_stop_at_limit(limits, child)),
             asyncio.create_task(checkpoints.follow()),
+            asyncio.create_task(program_log.follow()),
         ]
         try:
             return await running
@@ -164,6 +170,8 @@ class JobRunner:
             for task in (running, *others):
                 task.cancel()
             await _ended(running, *others, within=ABANDON_AFTER if limits.exceeded else None)
+            await program_log.finish()
+            attempt.log_incomplete = program_log.behind
 
     async def _finish(self, attempt: Attempt, program_exit: ProgramExit, folder: Path) -> WorkerEvent:
         """Upload the output with its event, and return the event. Raises BadResult if either is invalid."""

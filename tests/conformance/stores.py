@@ -30,7 +30,8 @@ SET session_replication_role = replica;
 UPDATE tasks SET created_at = created_at - delta, updated_at = updated_at - delta;
 UPDATE outbox SET available_at = available_at - delta, locked_until = locked_until - delta;
 UPDATE attempts SET created_at = created_at - delta, due_at = due_at - delta, claimed_at = claimed_at - delta,
-                      lease_expires_at = lease_expires_at - delta, ended_at = ended_at - delta;
+                      lease_expires_at = lease_expires_at - delta, ended_at = ended_at - delta,
+                      cleaned_at = cleaned_at - delta;
 UPDATE task_events SET at = at - delta;
 UPDATE inbox SET at = at - delta;
 UPDATE workers SET seen_at = seen_at - delta;

@@ -147,3 +147,10 @@ async def test_the_attempts_of_several_tasks_are_read_together(bench: Bench) -> 
 
 async def test_an_empty_outbox_has_no_age(bench: Bench) -> None:
     assert await bench.store.outbox_depth() == (0, 0.0)
+
+
+async def test_one_attempt_is_found_by_its_key(bench: Bench) -> None:
+    task = await bench.started()
+    (attempt,) = await bench.store.attempts(task.task_id)
+    assert await bench.store.attempt(attempt.key) == attempt
+    assert await bench.store.attempt(attempt.key.model_copy(update={"attempt": 2})) is None

@@ -52,12 +52,37 @@ async def test_a_dataset_that_a_task_optimized_is_not_listed_until_the_end_of_th
     assert await uncleaned(bench) == []
 
 
-async def test_an_evaluation_is_never_listed(bench: Bench) -> None:
+async def test_a_completed_evaluation_is_listed_once_its_task_has_ended_for_its_log(bench: Bench) -> None:
+    task = await bench.started()
+    for _ in range(3):
+        task = await bench.after(task, completed(task))
+    await bench.pass_time(WEEK + 1)
+    assert await uncleaned(bench) == ["train completed"]
+    await bench.after(task, CancelTask(task_id=task.task_id))
+    assert sorted(await uncleaned(bench)) == ["evaluate completed", "train completed"]
+
+
+async def test_the_attempts_of_a_task_that_runs_once_are_all_listed_after_its_end(bench: Bench) -> None:
     task = await bench.started(mode=TaskMode.STANDARD)
     for _ in range(3):
         task = await bench.after(task, completed(task))
     await bench.pass_time(WEEK + 1)
-    assert sorted(await uncleaned(bench)) == ["optimize completed", "train completed"]
+    assert sorted(await uncleaned(bench)) == ["evaluate completed", "optimize completed", "train completed"]
+
+
+async def test_an_attempt_that_was_cleaned_before_its_task_ended_is_listed_once_more(bench: Bench) -> None:
+    task = await bench.started()
+    task = await bench.after(task, failed(task))
+    await bench.pass_time(WEEK + 1)
+    cleaned = await bench.store.uncleaned(WEEK)
+    await bench.store.mark_cleaned([attempt.key for attempt in cleaned])
+    assert await bench.store.uncleaned(WEEK) == []
+    await bench.pass_time(1)
+    await bench.after(task, CancelTask(task_id=task.task_id))
+    listed = await bench.store.uncleaned(WEEK)
+    await bench.store.mark_cleaned([attempt.key for attempt in listed])
+    assert [attempt.key for attempt in listed] == [attempt.key for attempt in cleaned]
+    assert await bench.store.uncleaned(WEEK) == []
 
 
 async def test_the_oldest_attempts_come_first_and_no_more_than_requested(bench: Bench) -> None:

@@ -10,13 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from contracts.artifacts import attempt_prefix
+from contracts.artifacts import attempt_prefix, log_part
+from contracts.tasks import AttemptKey, Phase
 from control.store.postgres import PostgresStore
 from control.store.values import NewTask
 from infra.artifacts import read_manifest, upload
 from infra.objects import ObjectStore
 from infra.settings import Settings
-from tests.build import completed, failed, key_of, new_task, start
+from tests.build import TASK, completed, failed, key_of, new_task, start
 from tests.conformance.stores import change_of
 
 
@@ -25,6 +26,8 @@ async def test_a_failed_attempt_is_shown_then_deleted_and_the_next_one_stays(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text("{}\n")
     prefixes = await two_attempts(database_url, objects, tmp_path)
+    log = log_part(AttemptKey(task_id=TASK, iteration=1, phase=Phase.OPTIMIZE, attempt=1), 0)
+    await objects.put(log, b"why it failed")
     monkeypatch.setenv("TREADLE_DATABASE_URL", database_url)
     monkeypatch.setenv("TREADLE_S3_ENDPOINT", store_settings.s3_endpoint)
     monkeypatch.setenv("TREADLE_S3_BUCKET", store_settings.s3_bucket)
@@ -35,6 +38,7 @@ async def test_a_failed_attempt_is_shown_then_deleted_and_the_next_one_stays(
     assert planned == {**deleted, "dryRun": True}
     assert repeated["artifacts"] == []
     assert await objects.names(prefixes[0]) == []
+    assert await objects.names("logs/") == [log]
     assert await read_manifest(objects, prefixes[1]) is not None
 
 

@@ -22,14 +22,13 @@ class MemoryRetention(MemoryBase):
         """Attempts that ended `older_than` seconds ago and may have artifacts to delete; oldest first."""
         before = self._clock() - timedelta(seconds=older_than)
         ended = [
-            (row.attempt.ended_at, row.attempt)
+            (row.attempt.ended_at, row)
             for row in self.tables.all_attempts()
-            if row.attempt.ended_at
-            and row.attempt.ended_at < before
-            and not row.cleaned
-            and self._may_have_artifacts(row, before)
+            if row.attempt.ended_at and row.attempt.ended_at < before
         ]
-        return [attempt for _, attempt in sorted(ended, key=lambda pair: pair[0])][:limit]
+        rows = [row for _, row in sorted(ended, key=lambda pair: pair[0])]
+        first = [row.attempt for row in rows if not _cleaned_at(row) and self._may_have_artifacts(row, before)]
+        return (first + [row.attempt for row in rows if self._may_have_a_log(row)])[:limit]
 
     async def referenced_prefixes(self) -> frozenset[str]:
         """Prefixes of attempts that a task was given or that a model consists of."""
@@ -45,7 +44,8 @@ class MemoryRetention(MemoryBase):
         for key in keys:
             row = self.tables.attempt(key)
             if row is not None:
-                row.cleaned = True
+                ended = self.tables.tasks[key.task_id].updated_at
+                row.cleaned_at = max(self._clock(), ended + timedelta(microseconds=1))
 
     async def delete_datasets(self, prefixes: Sequence[str]) -> None:
         """Delete the rows of optimized datasets with these prefixes, except those that a task was given."""
@@ -77,6 +77,11 @@ class MemoryRetention(MemoryBase):
         ended = task.task.status in TERMINAL and task.updated_at < before
         return row.attempt.key.phase is Phase.TRAIN or (row.attempt.key.phase is Phase.OPTIMIZE and ended)
 
+    def _may_have_a_log(self, row: AttemptRow) -> bool:
+        """Whether it was cleaned before its task ended."""
+        task, cleaned_at = self.tables.tasks[row.attempt.key.task_id], _cleaned_at(row)
+        return task.task.status in TERMINAL and cleaned_at is not None and cleaned_at <= task.updated_at
+
     def _given_datasets(self) -> Iterator[DatasetRef]:
         for row in self.tables.tasks.values():
             datasets = row.task.spec.datasets
@@ -91,3 +96,9 @@ class MemoryRetention(MemoryBase):
             for message_id, (task_id, at) in self.tables.inbox.items()
             if at < before and tasks[task_id].task.status in TERMINAL
         ]
+
+
+def _cleaned_at(row: AttemptRow) -> datetime | None:
+    """When the attempt was cleaned; a completed evaluation has nothing to delete, except a log."""
+    completed = row.attempt.key.phase is Phase.EVALUATE and row.attempt.state is AttemptState.COMPLETED
+    return row.attempt.ended_at if completed and row.cleaned_at is None else row.cleaned_at

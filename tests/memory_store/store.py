@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from uuid import UUID
 
-from contracts.tasks import ModelSource, TaskStatus
+from contracts.tasks import AttemptKey, ModelSource, TaskStatus
 from control.store.port import TaskNotFound
 from control.store.values import (
     AttemptClock,
@@ -91,6 +91,11 @@ class MemoryStore(MemoryChanges, MemoryLeases, MemoryRetention):
             if row.status in {TaskStatus.SUSPENDED, TaskStatus.FAILED}
         ]
         return TaskClock(tuple(sorted(attempts, key=lambda each: each.ended_at)), tuple(standstills))
+
+    async def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None if there is none with this key."""
+        row = self.tables.attempt(key)
+        return row.attempt if row else None
 
     async def history(self, task_id: UUID, after: int = 0, limit: int = 1000) -> list[HistoryRow]:
         """History rows with an id above `after`, oldest first."""

@@ -33,7 +33,7 @@ class AttemptRow:
 
     attempt: AttemptRecord
     command_id: UUID
-    cleaned: bool = False
+    cleaned_at: datetime | None = None
 
     @property
     def due_at(self) -> datetime:

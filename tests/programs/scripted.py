@@ -46,7 +46,10 @@ Action = Literal[
     "repeating",
     "busy_disk",
     "short_work",
+    "show_secrets",
 ]
+SECRET_FILE = "SCRIPTED_OUTPUT"
+"""The variable with the path of what `show_secrets` writes to standard error."""
 
 
 class Spec(BaseModel):
@@ -79,6 +82,9 @@ def _act(action: Action, job: Job) -> None:
         case "noise":
             print("a library's chatter")
             os.write(2, b"a warning\n")
+        case "show_secrets":
+            with open(os.environ[SECRET_FILE], "rb") as shown:
+                os.write(2, shown.read())
         case "progress":
             for done in range(200):
                 job.report("working", done + 1, 200, loss=1 / (done + 1))

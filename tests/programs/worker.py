@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from pydantic import TypeAdapter
@@ -14,9 +15,13 @@ from contracts.tasks import DatasetRef, Phase
 from infra.bus.connect import connect
 from infra.objects import ObjectStore
 from infra.settings import Settings
+from infra.worker import program_log
 from infra.worker.host import WorkerHost
 from infra.worker.plan import Finished, PhaseWorker, Plan
 from tests.programs.scripted import Action, Spec
+
+UPLOAD_INTERVAL = "SCRIPTED_UPLOAD_INTERVAL"
+"""The variable with the seconds between two uploads of a log."""
 
 
 def scripted_optimizer(*actions: Action) -> PhaseWorker[OptimizeData]:
@@ -43,6 +48,7 @@ def _conclude(command: OptimizeData, finished: Finished) -> DataOptimized:
 
 async def main(actions: list[Action]) -> None:
     """Run the worker until the process is killed."""
+    program_log.UPLOAD_INTERVAL = float(os.environ.get(UPLOAD_INTERVAL, program_log.UPLOAD_INTERVAL))
     settings = Settings()
     bus = connect(settings)
     await bus.start()

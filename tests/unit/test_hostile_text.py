@@ -57,7 +57,7 @@ CASES: dict[str, Sequence[str]] = {
     "check": ["{file}"],
     "upload": ["{file}", "--name", "n"],
     "submit": ["--model", "m", "--dataset", "d"],
-    **{name: [TASK] for name in ("start", "pause", "resume", "cancel", "retry", "show", "watch", "trace")},
+    **{name: [TASK] for name in ("start", "pause", "resume", "cancel", "retry", "show", "watch", "trace", "logs")},
     **{name: [TASK, "--reason", "r"] for name in ("kick", "fail")},
     "tasks": [],
     "download": ["ds-1", "--to", "{folder}"],
@@ -94,8 +94,12 @@ class Stream(io.TextIOWrapper):
         return self._terminal
 
     @property
+    def bytes(self) -> bytes:
+        return cast("io.BytesIO", self.buffer).getvalue()
+
+    @property
     def text(self) -> str:
-        return cast("io.BytesIO", self.buffer).getvalue().decode()
+        return self.bytes.decode(errors="replace")
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "pipe"])
@@ -118,7 +122,7 @@ class Run:
             streams.setattr(sys, "stderr", err)
             with pytest.raises(SystemExit) as ended:
                 app([*arguments])
-        self.status, self.out, self.err = ended.value.code, out.text, err.text
+        self.status, self.out, self.err, self.bytes = ended.value.code, out.text, err.text, out.bytes
 
     @property
     def written(self) -> str:
@@ -159,6 +163,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.Request], httpx.
         if "/files/" in path:
             return httpx.Response(200, content=b"")
         route = next(each for each in routes if method in each.methods and each.path_regex.match(path))
+        if path.endswith("/log"):
+            return hostile_log(request)
         if path.endswith("/progress"):
             return httpx.Response(200, text=history(), headers={"content-type": "text/event-stream"})
         body = files() if route.response_model is FilesView else Hostile().json(route.response_model)
@@ -174,6 +180,21 @@ def serve(monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], htt
             super().__init__(**given, transport=httpx.MockTransport(answer))
 
     monkeypatch.setattr(httpx, "AsyncClient", Client)
+
+
+def hostile_log(request: httpx.Request) -> httpx.Response:
+    """A log of hostile bytes, also such that are no text; followed, as an event. Its lines may be any, as in a log."""
+    data = (
+        hostile_text().replace("FORGED", "line").encode()
+        + b"\n\xff\x9b2J\xc2 \x1b[31mred\x1b[0m\n"
+        + b"half a line \x1b]0;x\x07"
+    )
+    headers = {"log-offset": "0", "log-next-offset": str(len(data)), "log-size": str(len(data)), "log-ended": "true"}
+    if "follow" not in request.url.params:
+        return httpx.Response(200, content=data, headers=headers)
+    chunk = {"offset": 0, "nextOffset": len(data), "text": data.decode(errors="backslashreplace")}
+    events = f"event: log\nid: {len(data)}\ndata: {json.dumps(chunk)}\n\nevent: end\ndata: {{}}\n\n"
+    return httpx.Response(200, text=events, headers={"content-type": "text/event-stream"})
 
 
 def history() -> str:
@@ -301,6 +322,24 @@ def test_a_refusal_is_shown_as_text(
     run = Run(arguments(name, places), monkeypatch, terminal=terminal)
     assert_harmless(run.written)
     assert (run.status, "Traceback" in run.err) == (1, False)
+
+
+@pytest.mark.parametrize("options", [["--tail", "3"], ["--attempt", "1/train/a2", "--follow"]], ids=str)
+@pytest.mark.usefixtures("answers")
+def test_a_part_of_a_log_and_a_followed_log_are_shown_as_text(
+    options: list[str], terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(["logs", TASK, *options], monkeypatch, terminal=terminal)
+    assert_harmless(run.written)
+    assert (run.status, "half a line \\x1b]0;x\\x07" in run.out, "red" in run.out) == (0, True, True)
+
+
+@pytest.mark.usefixtures("answers")
+def test_the_bytes_of_a_log_go_to_a_pipe_only(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(["logs", TASK, "--raw"], monkeypatch, terminal=terminal)
+    assert run.status == (2 if terminal else 0)
+    assert (b"\x9b2J" in run.bytes) == (not terminal)
+    assert_harmless(STYLES.sub("", run.err))
 
 
 def test_what_doctor_is_told_by_the_gateway_is_shown_as_text(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from contracts.artifacts import MANIFEST, attempt_prefix, optimized_dataset_id
+from contracts.artifacts import MANIFEST, attempt_prefix, log_part, log_prefix, optimized_dataset_id
 from contracts.events import DataOptimized, ModelEvaluated, ModelTrained
 from contracts.options import StopRules
 from contracts.submissions import CancelTask, PauseTask, ResumeTask, RetryTask
@@ -21,7 +21,7 @@ from control.machine.commands import next_iteration
 from control.machine.machine import AttemptState, MachineEvent
 from control.machine.task import IllegalTransition, Task
 from control.maintenance.retention import Retention, clean, preview
-from control.maintenance.unreferenced import artifact_of, layers, unreferenced
+from control.maintenance.unreferenced import artifact_of, deletable_log, layers, unreferenced
 from control.store.values import NewTask
 from infra.settings import Settings
 from tests.build import CLAIM, TASK, failed, key_of, lost, new_task, paused, score, start
@@ -140,6 +140,44 @@ async def test_what_is_young_stays() -> None:
     task = await world.start_task()
     await world.apply(task, failed(task))
     assert (await clean(world.store, world.object_store, WEEK)).unreferenced == []  # type: ignore[arg-type]
+
+
+async def test_the_log_of_a_failed_attempt_stays_until_its_task_has_ended() -> None:
+    world = World()
+    task = await world.start_task()
+    key = key_of(task)
+    logs = [log_part(key, start) for start in (0, 1_000_000)]
+    world.object_store.objects |= dict.fromkeys(logs, 5)
+    task = await world.apply(task, failed(task))
+    assert await world.clean_after_a_week() == {prefix(task, 1, Phase.OPTIMIZE): "attempt failed"}
+    assert [name for name in world.object_store.objects if name in logs] == logs
+    await world.apply(task, CancelTask(task_id=task.task_id))
+    assert (await world.clean_after_a_week())[log_prefix(key)] == "log of an ended task"
+    assert [name for name in world.object_store.objects if name in logs] == []
+
+
+async def test_the_log_of_a_task_that_has_not_ended_is_no_artifact_to_delete() -> None:
+    world = World()
+    task = await world.start_task()
+    (attempt,) = await world.store.attempts(task.task_id)
+    ended = await world.apply(task, CancelTask(task_id=task.task_id))
+    sizes = {log_part(attempt.key, 0): 5}
+    assert deletable_log(attempt, task, sizes) == []
+    assert [artifact.size for artifact in deletable_log(attempt, ended, sizes)] == [5]
+    assert deletable_log(attempt, ended, {}) == []
+
+
+async def test_only_the_logs_of_attempts_that_are_old_are_deleted() -> None:
+    world = World()
+    task = await world.start_task()
+    other = log_part(key_of(task).model_copy(update={"task_id": uuid5(TASK, "other")}), 0)
+    young = log_part(key_of(task), 0)
+    world.object_store.objects |= {other: 5, young: 5}
+    await world.apply(task, CancelTask(task_id=task.task_id))
+    await clean(world.store, world.object_store, WEEK)  # type: ignore[arg-type]  # a partial fake
+    assert {other, young} <= world.object_store.objects.keys()
+    await world.clean_after_a_week()
+    assert other in world.object_store.objects
 
 
 async def test_the_manifest_goes_first() -> None:

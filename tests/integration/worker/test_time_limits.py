@@ -32,7 +32,7 @@ async def test_a_program_that_runs_too_long_is_ended(control: FakeControl, scrip
     event = await ended(control, script.command("repeating"), time_limit=1.0)
     assert event.failure is FailureKind.TIMED_OUT
     assert event.message.startswith("the attempt took longer than its limit of 1 s; its last progress was: ")
-    assert "log on the machine of worker w" in event.message
+    assert "see its log with `treadle logs " in event.message
 
 
 async def test_a_program_that_repeats_its_progress_is_ended(control: FakeControl, script: Script) -> None:
