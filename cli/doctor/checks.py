@@ -28,6 +28,8 @@ TRAIN_EXTRA = (
     "transformers",
     "peft",
     "accelerate",
+    "httpx2",
+    "huggingface-hub",
     "jinja2",
     "numpy",
     "rapidfuzz",
