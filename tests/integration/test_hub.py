@@ -101,14 +101,14 @@ def test_a_model_is_fetched_and_then_loaded_without_another_request(hub: FakeHub
         {"path": "/tree/", "status": 502},
         {"path": "HEAD ", "status": 503},
         {"path": f"GET /{NAME}{WEIGHTS}", "status": 503},
-        {"path": f"GET /{NAME}{WEIGHTS}", "status": 429, "headers": {"Retry-After": "1"}},
+        {"path": f"GET /{NAME}{WEIGHTS}", "status": 429, "headers": {"Retry-After": "1"}, "times": 1},
     ],
     ids=str,
 )
 def test_a_hub_that_answers_again_is_waited_for(
     hub: FakeHub, job: Job, progress: io.StringIO, fault: dict[str, Any]
 ) -> None:
-    hub.fail(times=2, **fault)
+    hub.fail(**{"times": 2, **fault})
     load(_model(), job)
     assert _stages(progress) == {"waiting for the hub", "downloading from the hub"}
 
@@ -182,7 +182,10 @@ def test_a_hub_that_hangs_is_unavailable_in_time(
     assert time.monotonic() - began < 30
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was_cut(hub: FakeHub, job: Job) -> None:
+def test_a_download_that_is_cut_goes_on_where_it_was_cut(
+    hub: FakeHub, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     hub.fail(f"GET /{NAME}{WEIGHTS}", times=1, cut=40_000)
     load(_model(), job)
     assert hub.requests.count(f"GET /{NAME}{WEIGHTS}") == 2
