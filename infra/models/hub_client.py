@@ -110,7 +110,7 @@ class HubClient(httpx2.Client):
         if retrying.statistics["attempt_number"] > 1:
             self._calls.go_on()
         if options.get("stream"):
-            response.stream = _Body(response.stream, self._calls.job.stop)
+            response.stream = Body(response.stream, self._calls.job.stop)
         return response
 
     def _send(self, request: httpx2.Request, options: dict[str, Any]) -> httpx2.Response:
@@ -128,14 +128,15 @@ class HubClient(httpx2.Client):
         return response
 
 
-class _Body(httpx2.SyncByteStream):
+class Body(httpx2.SyncByteStream):
     """The body of a response, which ends if the job is to stop."""
 
-    def __init__(self, body: Any, stop: threading.Event) -> None:  # noqa: ANN401  # of either kind, here not async
+    def __init__(self, body: Any, stop: threading.Event) -> None:  # noqa: ANN401  # typed by httpx2 as async too
         self._body = body
         self._stop = stop
 
     def __iter__(self) -> Iterator[bytes]:
+        """Yield the parts of the body; raises Stopped, and RemoteProtocolError if the connection ends."""
         try:
             for chunk in self._body:
                 if self._stop.is_set():
@@ -145,6 +146,7 @@ class _Body(httpx2.SyncByteStream):
             raise httpx2.RemoteProtocolError(str(error)) from error
 
     def close(self) -> None:
+        """Close the response."""
         self._body.close()
 
 

@@ -197,7 +197,7 @@ def test_a_hub_that_cuts_every_download_in_the_same_place_is_unavailable(
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # each chunk gives the library new tries
     hub.fail(f"GET /{NAME}{WEIGHTS}", cut=40_000, ignore_range=True)
-    with pytest.raises(HubUnavailable, match="cut a download"):
+    with pytest.raises(HubUnavailable, match=f"cut a download {hub_client.MAX_CUTS + 1} times"):
         load(_model(), job)
 
 
@@ -255,6 +255,24 @@ def test_a_job_that_is_stopped_ends_its_download(hub: FakeHub, job: Job) -> None
     job.stop.set()
     with pytest.raises(Stopped):
         load(_model(), job)
+
+
+def test_a_job_that_is_stopped_during_a_download_ends_it() -> None:
+    stop = threading.Event()
+    chunks = iter(hub_client.Body([b"first", b"second"], stop))
+    assert next(chunks) == b"first"
+    stop.set()
+    with pytest.raises(Stopped):
+        next(chunks)
+
+
+def test_a_reset_connection_counts_as_a_cut_which_the_library_resumes() -> None:
+    def reset() -> Iterator[bytes]:
+        yield b"first"
+        raise httpx2.ReadError("Connection reset by peer")
+
+    with pytest.raises(httpx2.RemoteProtocolError, match="reset by peer"):
+        list(hub_client.Body(reset(), threading.Event()))
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
@@ -355,9 +373,10 @@ def test_a_token_that_no_header_can_carry_is_named_and_not_shown(
 
 def test_a_link_to_a_file_that_has_expired_is_trouble(hub: FakeHub, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     _impatient(monkeypatch)
-    elsewhere = {"Location": hub.url.replace("127.0.0.1", "127.0.0.2") + "/signed?Signature=private"}
+    elsewhere = {"Location": hub.url.replace("127.0.0.1", "localhost") + "/signed?Signature=private"}
     hub.fail(f"{NAME}{WEIGHTS}", status=302, headers={**elsewhere, "X-Repo-Commit": COMMIT, "ETag": '"1"'})
-    with pytest.raises(HubUnavailable) as caught:
+    hub.fail("/signed", status=403)
+    with pytest.raises(HubUnavailable, match="localhost, where its files are, answers 403") as caught:
         load(_model(), job)
     assert "private" not in str(caught.value)
 
