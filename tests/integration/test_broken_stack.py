@@ -28,7 +28,7 @@ server = socket.create_server(("127.0.0.1", int(sys.argv[2])))
 while True: server.accept()' "$@" """,
     "rabbitmq-server": f"""echo 'BOOT FAILED'; echo '{DUMP}'; echo '{{"init terminating in do_boot",{{}}}}'
 echo 'Crash dump is being written to: erl_crash.dump...done'
-echo dump > "${{ERL_CRASH_DUMP:-erl_crash.dump}}"; echo core > core; exit 1""",
+echo core > core; mkdir elsewhere; cd elsewhere; echo dump > "${{ERL_CRASH_DUMP:-erl_crash.dump}}"; exit 1""",
 }
 NAMESPACE = """
 set -e

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -225,13 +226,24 @@ def test_a_model_that_is_partly_in_the_cache_is_not_blamed_while_the_hub_is_away
         load(_model(), job)
 
 
+def test_settings_that_are_partly_in_the_cache_are_not_blamed_while_the_hub_is_away(
+    hub: FakeHub, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _impatient(monkeypatch)
+    load_tokenizer(_model(), job)
+    next((tmp_path / "cache").rglob("snapshots/*/tokenizer.json")).unlink()
+    hub.fail(status=503)
+    with pytest.raises(HubUnavailable):
+        load_tokenizer(_model(), job)
+
+
 def test_a_cache_of_another_program_that_lacks_weights_is_not_blamed_while_the_hub_is_away(
     hub: FakeHub, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _impatient(monkeypatch)
     load_tokenizer(_model(), job)
-    for listing in (tmp_path / "cache").rglob("trees/*.json"):
-        listing.unlink()
+    shutil.copytree(tmp_path / "cache", tmp_path / "other", symlinks=True, ignore=shutil.ignore_patterns("trees"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "other"))
     hub.fail(status=503)
     with pytest.raises(HubUnavailable):
         load(_model(), job)
