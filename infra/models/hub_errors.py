@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from urllib.parse import urlsplit
 
 import httpx2
@@ -42,8 +41,6 @@ def trouble_of(error: BaseException) -> str | None:
             return None
         if isinstance(cause, httpx2.TransportError):
             return without_secrets(reason_of(cause))
-        if isinstance(cause, ConnectionError | TimeoutError | socket.gaierror):
-            return without_secrets(str(cause)) or type(cause).__name__
     return None
 
 
@@ -86,8 +83,10 @@ def without_secrets(text: str) -> str:
 
 
 def _odd_answer(error: BaseException) -> str | None:
-    """Why an answer is none of a hub, or was cut: a proxy or a portal answers in its place."""
+    """Why a download ended otherwise: it was cut, or a proxy or a portal answers in the hub's place."""
     for cause in causes(error):
+        if isinstance(cause, ConnectionError | TimeoutError) and not isinstance(cause, OfflineModeIsEnabled):
+            return without_secrets(str(cause)) or type(cause).__name__
         if isinstance(cause, json.JSONDecodeError | FileMetadataError | httpx2.DecodingError):
             return "its answer is none of a hub: check HF_ENDPOINT, proxy and firewall"
         if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
