@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -35,6 +36,8 @@ class ReadableErrors(TyperGroup):
             wrong = isinstance(error, InvalidInput) or getattr(error, "wrong_input", False)
             fail(str(error), status=WRONG_INPUT if wrong else FAILED)
         except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                fail(f"{error.filename or 'the disk'}: {error.strerror}: make room, or choose another --folder")
             if error.filename is None:  # no file is named, so it is not the user's input
                 _fail_with_traceback()
             fail(f"{error.filename}: {error.strerror}")

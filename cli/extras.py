@@ -28,6 +28,8 @@ PACKAGES: dict[Extra, tuple[str, ...]] = {
         "transformers",
         "peft",
         "accelerate",
+        "httpx2",
+        "huggingface-hub",
         "jinja2",
         "numpy",
         "rapidfuzz",

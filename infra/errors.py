@@ -32,3 +32,9 @@ class OutOfMemory(PhaseError):
     """The batch does not fit in memory; retried with a smaller batch."""
 
     kind = FailureKind.OUT_OF_MEMORY
+
+
+class HubUnavailable(PhaseError):
+    """The model hub cannot be reached or cannot answer now; retried, and not counted as a failure for hours."""
+
+    kind = FailureKind.HUB_UNAVAILABLE

@@ -32,7 +32,7 @@ def demo(
         Path | None, typer.Option(help="Empty folder for all files; a new temporary one by default.")
     ] = None,
     broker: Annotated[
-        Broker, typer.Option(help="auto takes RabbitMQ if it is installed, else in-process.")
+        Broker, typer.Option(help="auto takes RabbitMQ if it is installed and starts, else in-process.")
     ] = Broker.AUTO,
 ) -> None:
     """Watch a small language model learn to answer a bank's support questions.
@@ -74,6 +74,8 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
         prepared(demo, programs) as ready,
         LocalStack(demo.folder / "stack", broker=broker.value) as stack,
     ):
+        if stack.notice:
+            terminal.print(text(stack.notice, style="yellow"), soft_wrap=True)
         parts = stack.describe()
         terminal.print(" · ".join(f"{name.replace('_', ' ')}: {value}" for name, value in parts.items()))
         settings = stack.settings(http_port=0)

@@ -1,8 +1,9 @@
-"""The checks of `treadle doctor` that need no server: the work folder and the GPUs of this machine."""
+"""The checks of `treadle doctor` that need no server: the name localhost, the work folder and the GPUs."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from cli.doctor.checks import Check, CheckState
 from infra.settings import Settings
@@ -11,8 +12,20 @@ from infra.worker.gpus import GpuReader
 
 
 def worker_checks(settings: Settings) -> list[Check]:
-    """Check what a worker on this machine would check before it takes a command."""
-    return [_work_folder(settings), _gpus()]
+    """Check what a worker on this machine would check before it takes a command, and how the machine names itself."""
+    return [_localhost(), _work_folder(settings), _gpus()]
+
+
+def _localhost() -> Check:
+    """Optional: Treadle uses 127.0.0.1, but other programs and addresses in settings may use the name."""
+    try:
+        address = socket.gethostbyname("localhost")
+    except OSError:
+        address = "no address"
+    if address.startswith("127."):
+        return Check("localhost", CheckState.FINE, address)
+    fix = "add `127.0.0.1 localhost` to /etc/hosts"
+    return Check("localhost", CheckState.OPTIONAL, f"the name localhost resolves to {address}", fix)
 
 
 def _work_folder(settings: Settings) -> Check:

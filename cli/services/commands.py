@@ -33,7 +33,7 @@ def up(
     ] = DEFAULT_FOLDER,
     port: Port = 8080,
     broker: Annotated[
-        Broker, typer.Option(help="auto takes RabbitMQ if it is installed, else in-process.")
+        Broker, typer.Option(help="auto takes RabbitMQ if it is installed and starts, else in-process.")
     ] = Broker.AUTO,
 ) -> None:
     """Start all services on this machine, in one process.
@@ -62,6 +62,8 @@ async def _up(folder: Path, port: int | None, broker: Broker) -> None:
 
     echo(f"Starting in {folder} …")
     async with LocalStack(folder, broker=broker.value) as stack:
+        if stack.notice:
+            echo(stack.notice, err=True, colour="yellow")
         settings = stack.settings(http_port=port)
         configure_logs(settings, "treadle")
         async with running(settings, accounts=stack.accounts()) as url:

@@ -35,20 +35,13 @@ from contracts.submissions import (
 )
 from contracts.tasks import ACTIVE, FailureKind, PauseMode, Phase, TaskStatus
 from control.machine.commands import OutboxMessage, command_for, next_iteration
+from control.machine.failures import backoff, count_failure, without_failures
 from control.machine.stopping import stop_reason
 from control.machine.task import IllegalTransition, IterationResult, IterationState, Task
 
 AttemptEnded = DataOptimized | ModelTrained | ModelEvaluated | PhaseFailed | PhasePaused | LeaseLost
 MachineEvent = TaskRequest | AttemptEnded | NextIteration
 
-FIRST_BACKOFF = 5.0
-"""Seconds before the attempt after the first failure; doubled for each further failure."""
-LONGEST_BACKOFF = 300.0
-"""Seconds; the upper limit of that delay."""
-FIRST_UNFIT_BACKOFF = 1.0
-"""Seconds before the attempt after one that failed by the fault of a worker's machine: another worker may be free."""
-MAX_UNFIT_FAILURES = 10
-"""Such attempts in a row at one phase that do not count as failures; the next ones do."""
 NOTICES_KEPT = 10
 """The newest iterations whose notices stay in the state, besides the first iteration, which reads the files."""
 
@@ -177,16 +170,7 @@ def _start_phase(
     task: Task, status: TaskStatus, current: IterationState, *, delay: float = 0.0, ended_as: AttemptState | None = None
 ) -> Transition:
     """Begin a phase without failures and without a checkpoint."""
-    fresh = replace(
-        task,
-        status=status,
-        current=current,
-        resume_status=None,
-        failures=0,
-        unfit_failures=0,
-        memory_failures=0,
-        checkpoint=None,
-    )
+    fresh = replace(without_failures(task), status=status, current=current, resume_status=None, checkpoint=None)
     return _issue_attempt(fresh, delay=delay, ended_as=ended_as)
 
 
@@ -232,16 +216,7 @@ def _next_phase(task: Task, status: TaskStatus, current: IterationState) -> Tran
 
 def _stay_suspended(task: Task, status: TaskStatus, current: IterationState) -> Task:
     """Keep the task SUSPENDED; its resume goes to `status`."""
-    return replace(
-        task,
-        resume_status=status,
-        current=current,
-        attempt_active=False,
-        failures=0,
-        unfit_failures=0,
-        memory_failures=0,
-        checkpoint=None,
-    )
+    return replace(without_failures(task), resume_status=status, current=current, attempt_active=False, checkpoint=None)
 
 
 def _evaluated(task: Task, event: ModelEvaluated) -> Transition:
@@ -285,27 +260,14 @@ def _failed(task: Task, kind: FailureKind, message: str, *, ended_as: AttemptSta
 
     A suspended task never fails: its resume issues one more attempt, however the last one ended.
     """
-    free = kind is FailureKind.WORKER_UNFIT and task.unfit_failures < MAX_UNFIT_FAILURES
     task = replace(
-        task,
-        attempt_active=False,
-        failures=task.failures + (not free),
-        unfit_failures=task.unfit_failures + 1 if kind is FailureKind.WORKER_UNFIT else 0,
-        memory_failures=task.memory_failures + (kind is FailureKind.OUT_OF_MEMORY),
-        checkpoint=task.checkpoint if kind.resumable else None,
+        count_failure(task, kind), attempt_active=False, checkpoint=task.checkpoint if kind.resumable else None
     )
     if task.status is TaskStatus.SUSPENDED:
         return Transition(task, ended_as=ended_as)
     if not kind.retryable or task.failures > task.spec.max_failures:
         return _end_failed(task, kind, message, ended_as=ended_as)
-    return _issue_attempt(task, delay=0.0 if ended_as is AttemptState.LOST else _backoff(task), ended_as=ended_as)
-
-
-def _backoff(task: Task) -> float:
-    """Seconds before the next attempt, by the failures in a row for the reason of the last one."""
-    if task.unfit_failures:
-        return min(FIRST_UNFIT_BACKOFF * 2.0 ** (task.unfit_failures - 1), LONGEST_BACKOFF)
-    return min(FIRST_BACKOFF * 2.0 ** (task.failures - 1), LONGEST_BACKOFF)
+    return _issue_attempt(task, delay=0.0 if ended_as is AttemptState.LOST else backoff(task, kind), ended_as=ended_as)
 
 
 def _end_failed(
@@ -388,6 +350,13 @@ def _retry(task: Task, event: RetryTask) -> Transition:
         needed = f"phase {task.phase}, in which it failed, or an earlier one"
         raise IllegalTransition(task.task_id, task.status, event.kind, needed)
     cleared = replace(
-        task, resume_status=None, status=phase.status, failures=0, unfit_failures=0, reason=None, message=None
+        task,
+        resume_status=None,
+        status=phase.status,
+        failures=0,
+        unfit_failures=0,
+        hub_failures=0,
+        reason=None,
+        message=None,
     )
     return _issue_attempt(cleared) if event.phase is None else _start_phase(cleared, phase.status, cleared.current)

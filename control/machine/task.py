@@ -69,6 +69,8 @@ class Task:
     """Failed and lost attempts at the current phase; `spec.max_failures` limits them."""
     unfit_failures: int = 0
     """Attempts in a row at the current phase that a broken machine made fail; most of them are not in `failures`."""
+    hub_failures: int = 0
+    """Attempts in a row at the current phase that failed because the hub was away; most are not in `failures`."""
     memory_failures: int = 0
     """Attempts at the current phase that ran out of memory; each halves the batch of the next attempt."""
     checkpoint: str | None = None

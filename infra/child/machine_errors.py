@@ -44,7 +44,7 @@ are left out, because a fault in a program or a model causes them too."""
 
 def machine_fault(error: BaseException) -> BaseException | None:
     """The error in the chain of causes of `error` that is the machine's fault; None if there is none."""
-    return next((cause for cause in _chain(error) if _is_machine_fault(cause)), None)
+    return next((cause for cause in causes(error) if _is_machine_fault(cause)), None)
 
 
 def is_machine_fault_line(line: str) -> bool:
@@ -66,7 +66,7 @@ def _is_machine_text(text: str) -> bool:
     return bool(_DISK_TEXT.search(text) or _GPU_TEXT.search(text))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, its cause, that one's cause and so on."""
     seen: set[int] = set()
     current: BaseException | None = error

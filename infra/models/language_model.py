@@ -35,13 +35,13 @@ def load(
     """The model with its adapters merged, in eval mode on `device()`, and its tokenizer.
 
     `dtype` None: float32 on a CPU, else as saved. `layers` are those of `location` if they were found before.
-    Raises BadConfiguration, which names the model and the source.
+    Raises BadConfiguration, which names the model and the source, and HubUnavailable.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = device()
     layers = layers or find_layers(location, job)
     tokenizer = _from_pretrained(location, layers.tokenizer, AutoTokenizer.from_pretrained)
-    with bounded_building(_base_tensors(layers.base, location).values(), str(location)):
+    with bounded_building(_base_tensors(layers.base, location, job).values(), str(location)):
         model, loading_info = _from_pretrained(
             location,
             layers.base,
@@ -73,10 +73,10 @@ def load_tokenizer(location: ModelLocation, job: Job) -> PreTrainedTokenizerBase
     return tokenizer
 
 
-def _base_tensors(base: Source, location: ModelLocation) -> dict[str, Stored]:
+def _base_tensors(base: Source, location: ModelLocation, job: Job) -> dict[str, Stored]:
     """Fetch the weights if the hub has them, check all files, and return the stored tensors."""
     if base.folder is None:
-        fetch_weights(base.path_or_id, base.revision, base.files, str(location))
+        fetch_weights(base.on_hub(str(location), job), base.files)
     return model_tensors(base.files, str(location), own_code=location.trust_remote_code)
 
 

@@ -18,7 +18,7 @@ from infra.models.folders import (
     require_adapter_weights,
     require_safe,
 )
-from infra.models.hub import fetch_adapter_weights, fetch_settings
+from infra.models.hub import HubModel, fetch_adapter_weights, fetch_settings
 from infra.models.hub_ids import is_hub_id
 from infra.models.model_inputs import BASE, ModelLocation
 from infra.models.plain_files import FIELD, read_json
@@ -62,6 +62,10 @@ class Source:
         """The branch, tag or commit on the hub; None: the newest."""
         return None if self.folder else self.name.partition("@")[2] or None
 
+    def on_hub(self, name: str, job: Job) -> HubModel:
+        """The model that `job` fetches from the hub; `name` is its name in error messages."""
+        return HubModel(self.path_or_id, self.revision, name, job)
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
@@ -85,10 +89,11 @@ class Layers:
 def find_layers(location: ModelLocation, job: Job) -> Layers:
     """The layers of a model; of a base on the hub only its settings are downloaded, not yet its weights.
 
-    Raises BadConfiguration, which names the folder, if it holds no model or if the base of an adapter is not found.
+    Raises BadConfiguration, which names the folder, if it holds no model or if the base of an adapter is not found, and
+    HubUnavailable.
     """
-    base, followed = _fetched(_given(location, job), location), list[Source]()
-    while (adapter := _as_adapter(base, location)) is not None:
+    base, followed = _fetched(_given(location, job), location, job), list[Source]()
+    while (adapter := _as_adapter(base, location, job)) is not None:
         if len(followed) == MAX_DEPTH or any(adapter.folder == other.folder for other in followed):
             chain = " on ".join(layer.name for layer in (*followed, adapter))
             raise BadConfiguration(
@@ -96,7 +101,7 @@ def find_layers(location: ModelLocation, job: Job) -> Layers:
                 field=FIELD,
             )
         followed.append(adapter)
-        base = _fetched(_base_of(adapter, location), location)
+        base = _fetched(_base_of(adapter, location), location, job)
     given = tuple(Source(name, job.input(name)) for name in location.adapters)
     for adapter in given:
         name = f"{location} with {adapter.name}"
@@ -119,18 +124,15 @@ def _on_disk(folder: Path, named_in: Path | None = None) -> Source:
     return Source(f"path:{folder}", folder, named_in)
 
 
-def _fetched(source: Source, location: ModelLocation) -> Source:
+def _fetched(source: Source, location: ModelLocation, job: Job) -> Source:
     """The source with its folder in the hub's cache, if the hub has it."""
     if source.folder:
         return source
-    name = _described(source, location)
-    return replace(
-        source,
-        snapshot=fetch_settings(source.path_or_id, source.revision, name, own_code=location.trust_remote_code),
-    )
+    on_hub = source.on_hub(_described(source, location), job)
+    return replace(source, snapshot=fetch_settings(on_hub, own_code=location.trust_remote_code))
 
 
-def _as_adapter(source: Source, location: ModelLocation) -> Source | None:
+def _as_adapter(source: Source, location: ModelLocation, job: Job) -> Source | None:
     """The adapter in this place with its folder, or None if there is a whole model."""
     name = _described(source, location)
     require_safe(source.files, name, own_code=location.trust_remote_code)
@@ -138,7 +140,7 @@ def _as_adapter(source: Source, location: ModelLocation) -> Source | None:
         return source if is_adapter(source.folder, name) else None
     if not (source.files / ADAPTER_CONFIG).is_file():
         return None
-    fetch_adapter_weights(source.path_or_id, source.revision, name)
+    fetch_adapter_weights(source.on_hub(name, job))
     require_adapter_weights(source.files, name)
     return Source(source.name, source.files)
 

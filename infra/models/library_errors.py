@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from infra.errors import BadConfiguration
+from infra.child.program import Stopped
+from infra.errors import BadConfiguration, PhaseError
+from infra.models.hub_errors import hub_unavailable, trouble_of
 
 MAX_REASON_LENGTH = 400
 PANIC = "PanicException"
@@ -16,12 +18,17 @@ PANIC = "PanicException"
 
 @contextmanager
 def as_bad_configuration(sentence: str) -> Iterator[None]:
-    """Raise the libraries' errors as BadConfiguration about the model, except out-of-memory errors."""
+    """Raise the libraries' errors as BadConfiguration about the model, except out-of-memory errors.
+
+    Raises HubUnavailable if a library could not reach the hub, for example for the code of a model.
+    """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, BadConfiguration):
+    except (MemoryError, torch.OutOfMemoryError, PhaseError, Stopped):
         raise
     except Exception as error:  # malformed files raise many types; tokenizers raises a plain Exception
+        if reason := trouble_of(error):
+            raise hub_unavailable(sentence, reason) from error
         raise BadConfiguration(f"{sentence}: {_reason(error)}", field="model") from error
     except BaseException as error:
         if type(error).__name__ != PANIC:

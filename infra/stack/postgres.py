@@ -9,10 +9,12 @@ import pwd
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
-from infra.private_folders import make_private
-from infra.stack.errors import StackFailed
+from infra.private_folders import make_private, open_private
+from infra.stack.causes import TOO_LONG, cause_in, cause_of, last_words
+from infra.stack.errors import StackFailed, not_started
 from infra.stack.passage import open_passage
 from infra.stack.ports import LOOPBACK, accepts, free_port
 from infra.stack.secrets import load_or_create_secret, write_private
@@ -20,6 +22,8 @@ from infra.stack.server_process import ServerProcess
 
 USER = DATABASE = "treadle"
 SYSTEM_USER = "treadle-postgres"
+MAX_PATH = 900
+"""Bytes of the path of the data; PostgreSQL cuts longer paths than 1024 bytes and then uses another folder."""
 SSL_REQUEST = bytes([0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F])
 """The message with which a client requests TLS; every PostgreSQL replies with one byte."""
 
@@ -38,7 +42,9 @@ class PostgresNode:
         self._child = ServerProcess("PostgreSQL", folder / "server.log", signal.SIGINT)
 
     async def start(self) -> None:
-        """Start the server; the first start creates its data folder and the database `treadle`."""
+        """Start the server; the first start creates its data folder and the database `treadle`. Raises StackFailed."""
+        if len(os.fsencode(self._data)) > MAX_PATH:
+            raise not_started("PostgreSQL", TOO_LONG)
         make_private(self._folder)
         if self._user is not None:
             open_passage(self._folder, _ids(self._user)[0])
@@ -62,7 +68,6 @@ class PostgresNode:
             [str(self._binaries / "postgres"), "-D", str(self._data), *self._options()],
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             user=self._user,
-            folder=self._folder,
             inherit=self._lock,
         )
         await self._child.ready(self._is_ready)
@@ -83,7 +88,7 @@ class PostgresNode:
     @property
     def version(self) -> str:
         """For example "18.1"."""
-        words = _run([str(self._binaries / "postgres"), "--version"]).split()
+        words = _run([str(self._binaries / "postgres"), "--version"]).stdout.split()
         return words[-1] if words else "unknown"
 
     def _options(self) -> list[str]:
@@ -101,18 +106,25 @@ class PostgresNode:
             for path in (unfinished, password_file):
                 os.chown(path, *_ids(self._user))
         try:
-            _run(
+            self._run_logged(
                 [
                     *(str(self._binaries / "initdb"), "-D", str(unfinished), "-U", USER),
                     *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                ],
-                user=self._user,
-                folder=self._folder,
+                ]
             )
         finally:
             password_file.unlink()
         unfinished.replace(self._data)
+
+    def _run_logged(self, command: list[str]) -> None:
+        """Run a program as the server's user; its output goes to the server's log if it fails."""
+        done = _run(command, self._user, self._folder)
+        if done.returncode:
+            text, log = done.stdout + done.stderr, self._folder / "server.log"
+            with suppress(OSError), open_private(log, "ab") as file:  # the disk may be full
+                file.write(text.encode())
+            raise not_started("PostgreSQL", cause_in(text) or f"initdb failed: {last_words(text)}", log)
 
     def _is_ready(self) -> bool:
         return accepts(self._port, SSL_REQUEST) and self._psql("SELECT 1")
@@ -120,7 +132,7 @@ class PostgresNode:
     def _create_database(self) -> None:
         """Create the database, unless an earlier start has done so."""
         if not self._psql("SELECT 1", DATABASE) and not self._psql(f"CREATE DATABASE {DATABASE}"):
-            raise StackFailed(f"PostgreSQL could not create the database {DATABASE}")
+            raise not_started("PostgreSQL", f"it could not create the database {DATABASE}", self._folder / "server.log")
 
     def _psql(self, statement: str, database: str = "postgres") -> bool:
         """Whether the server executed `statement`; it does not during recovery."""
@@ -143,8 +155,16 @@ def _unprivileged_user() -> str | None:
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        _run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER])
+        _create_user()
     return SYSTEM_USER
+
+
+def _create_user() -> None:
+    done = _run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER])
+    if done.returncode:
+        why = last_words(done.stderr + done.stdout) or f"useradd ended with status {done.returncode}"
+        cause = f"it refuses to run as root, and its user {SYSTEM_USER} could not be created ({why})"
+        raise not_started("PostgreSQL", f"{cause}: create that user, or run as another user")
 
 
 def _ids(user: str) -> tuple[int, int]:
@@ -152,12 +172,12 @@ def _ids(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _run(command: list[str], user: str | None = None, folder: Path | None = None) -> str:
+def _run(command: list[str], user: str | None = None, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     groups: list[str | int] | None = [] if user else None
-    done = subprocess.run(
-        command, user=user, group=user, extra_groups=groups, cwd=folder, env=env, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise StackFailed(f"{Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
+    try:
+        return subprocess.run(
+            command, user=user, group=user, extra_groups=groups, cwd=folder, env=env, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise not_started("PostgreSQL", f"{command[0]} cannot be executed ({cause_of(error)})") from error

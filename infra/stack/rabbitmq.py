@@ -27,6 +27,8 @@ RAW_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 BOOT_TIMEOUT = 120.0
 PORTS = "ports.json"
 """The file with the ports of the running node, by which other processes find it."""
+NAMES, KNOWN_NAMES = "inetrc", '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
+"""Erlang's own table of names, so that the node starts on a machine whose `localhost` does not resolve."""
 
 
 def rabbitmq_script(name: str) -> str | None:
@@ -62,6 +64,11 @@ class RabbitMQNode:
             raise StackFailed(f"no RabbitMQ node runs in {folder}: start it with `treadle up --broker rabbitmq`")
         self._env = self._environment(mapper)
         return self
+
+    @property
+    def has_data(self) -> bool:
+        """Whether an earlier start of the node left queues, which only a node of this name finds."""
+        return (self._folder / "mnesia" / NODE).is_dir()
 
     async def start(self) -> None:
         """Start the node on free ports. Raises StackFailed."""
@@ -151,6 +158,7 @@ class RabbitMQNode:
         write_private(self._folder / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in config.items()))
         plugins = "rabbitmq_management" if self._management else ""
         write_private(self._folder / "enabled_plugins", f"[{plugins}].\n")
+        write_private(self._folder / NAMES, KNOWN_NAMES)
 
     def _environment(self, mapper: int) -> dict[str, str]:
         return {
@@ -166,6 +174,8 @@ class RabbitMQNode:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
             "ERL_EPMD_PORT": str(mapper),
             "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_INETRC": str(self._folder / NAMES),
+            "ERL_CRASH_DUMP": str(self._folder / "erl_crash.dump"),
             # no busy waiting in the schedulers, because it takes processor time from training
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
         }

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from infra.child.lifeline import dies_with_parent
 from infra.private_folders import UMASK, open_private
-from infra.stack.errors import StackFailed
+from infra.stack.causes import cause_in, cause_of, exit_text, last_words, probe
+from infra.stack.errors import StackFailed, not_started
 
 POLL_INTERVAL = 0.05
-LOG_TAIL = 2000
-"""Characters at the end of a failed server's log that are shown in the error."""
+MAX_LOG = 2**20
+"""Bytes of a failed server's log that are searched for the cause."""
 
 
 class ServerProcess:
@@ -27,6 +28,8 @@ class ServerProcess:
         self._log = log
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        """Size of the log in bytes before this start."""
 
     def start(
         self,
@@ -34,25 +37,31 @@ class ServerProcess:
         *,
         env: Mapping[str, str],
         user: str | None = None,
-        folder: Path | None = None,
         inherit: int | None = None,
     ) -> None:
-        """Start the server, as `user` if given. It inherits the open file `inherit`, which stays open until it ends."""
+        """Start the server in the folder of its log, as `user` if given. Raises StackFailed if it cannot be executed.
+
+        It inherits the open file `inherit`, which stays open until it ends.
+        """
         with open_private(self._log, "ab") as log:
-            self._process = subprocess.Popen(
-                [*dies_with_parent(self._stop_signal), *arguments],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                umask=UMASK,
-                user=user,
-                group=user,
-                extra_groups=[] if user else None,
-                cwd=folder,
-                pass_fds=() if inherit is None else (inherit,),
-            )
+            self._log_start = log.seek(0, os.SEEK_END)
+            try:
+                self._process = subprocess.Popen(
+                    [*dies_with_parent(self._stop_signal), *arguments],
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    umask=UMASK,
+                    user=user,
+                    group=user,
+                    extra_groups=[] if user else None,
+                    cwd=self._log.parent,
+                    pass_fds=() if inherit is None else (inherit,),
+                )
+            except OSError as error:
+                raise not_started(self.name, f"{arguments[0]} cannot be executed ({cause_of(error)})") from error
 
     async def ready(self, probe: Callable[[], bool], timeout: float = 60.0) -> None:
         """Wait until `probe` returns True. Raises StackFailed if the server ends, or after `timeout` seconds."""
@@ -60,9 +69,9 @@ class ServerProcess:
         end = time.monotonic() + timeout
         while not await asyncio.to_thread(probe):
             if (status := self._process.poll()) is not None:
-                raise StackFailed(f"{self.name} ended with status {status} while starting: {self._tail()}")
+                raise self._failure(exit_text(status))
             if time.monotonic() > end:
-                raise StackFailed(f"{self.name} was not ready after {timeout:.0f} s: {self._tail()}")
+                raise self._failure(f"it was not ready after {timeout:.0f} s")
             await asyncio.sleep(POLL_INTERVAL)
 
     async def stop(self, grace: float = 20.0) -> None:
@@ -84,5 +93,11 @@ class ServerProcess:
         running = self._process is not None and self._process.poll() is None
         return self._process.pid if running and self._process is not None else None
 
-    def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-LOG_TAIL:].strip() or "its log is empty"
+    def _failure(self, end: str) -> StackFailed:
+        """The error with the cause if it is known, else with how the server ended and the last line of its log."""
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            text = file.read(MAX_LOG).decode(errors="replace")
+        words = last_words(text)
+        cause = cause_in(text) or probe(self._log.parent) or (f"{end}; it wrote: {words}" if words else end)
+        return not_started(self.name, cause, self._log)

@@ -13,7 +13,7 @@ DROP INDEX task_events_stale;
 DELETE FROM schema_migrations WHERE number > 1;
 UPDATE tasks SET
     spec = jsonb_set(spec, '{model,trust_remote_code}', 'true') - 'limits',
-    state = state - 'unfit_failures';
+    state = state - '{unfit_failures,hub_failures}'::text[];
 """
 """Undoes what this version has changed."""
 UNBOUNDED = """
@@ -31,7 +31,7 @@ async def test_a_task_of_an_earlier_version_goes_on(postgres_bench: Bench) -> No
     await execute(postgres_bench.dsn, FORMER)
     store = await postgres_bench.another()
     stored = (await store.task(task.task_id)).task
-    assert (stored.spec.limits, stored.unfit_failures) == (TimeLimits(), 0)
+    assert (stored.spec.limits, stored.unfit_failures, stored.hub_failures) == (TimeLimits(), 0, 0)
     assert await store.workers(60) == [WORKER]
     await postgres_bench.after(stored, completed(stored))
 

@@ -191,6 +191,17 @@ def worker_unfit() -> Recorder:
     return history
 
 
+def hub_unavailable() -> Recorder:
+    """The hub is away for three attempts, a machine breaks and an attempt crashes in between."""
+    history = Recorder()
+    history.complete()
+    away, unfit = FailureKind.HUB_UNAVAILABLE, FailureKind.WORKER_UNFIT
+    for kind in (away, away, unfit, away, FailureKind.PROGRAM_CRASHED, away):
+        history.apply(failed(history.task, kind))
+    history.complete(2)
+    return history
+
+
 def cancel() -> Recorder:
     """The task is cancelled during the training."""
     history = Recorder()
@@ -225,6 +236,7 @@ SCENARIOS: tuple[Callable[[], Recorder], ...] = (
     lease_lost,
     out_of_memory,
     worker_unfit,
+    hub_unavailable,
     cancel,
     notices,
 )

@@ -18,6 +18,7 @@ from pydantic import ByteSize
 from typer.testing import CliRunner
 
 from cli.client import GatewayClient
+from cli.demo.run import DemoFailed
 from cli.doctor.checks import CheckState, unfit_worker_checks
 from cli.doctor.machine import worker_checks
 from cli.main import COMMANDS, app
@@ -300,12 +301,59 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.Monk
 
 def test_doctor_says_that_a_worker_here_would_take_no_commands(tmp_path: Path) -> None:
     full = Settings(work_dir=tmp_path / "work", min_free_disk=ByteSize(2**62))
-    (check, _) = worker_checks(full)
+    (_, check, _) = worker_checks(full)
     assert check.state is CheckState.BROKEN
     assert check.detail.startswith("a worker here takes no commands: it has ")
-    (check, _) = worker_checks(full.model_copy(update={"min_free_disk": 0}))
+    (_, check, _) = worker_checks(full.model_copy(update={"min_free_disk": 0}))
     assert check.state is CheckState.FINE
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "state"),
+    [("127.0.0.1", CheckState.FINE), ("192.0.2.1", CheckState.OPTIONAL), (None, CheckState.OPTIONAL)],
+)
+def test_doctor_says_whether_localhost_resolves(
+    address: str | None, state: CheckState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(_: str) -> str:
+        if address is None:
+            raise OSError("Name or service not known")
+        return address
+
+    monkeypatch.setattr("socket.gethostbyname", resolve)
+    check = worker_checks(Settings(work_dir=tmp_path))[0]
+    assert (check.name, check.state) == ("localhost", state)
+
+
+class StackWithNotice:
+    """A local stack that says why it has no RabbitMQ, and then ends the command."""
+
+    notice = "RabbitMQ did not start: it is tired"
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Start nothing."""
+
+    async def __aenter__(self) -> StackWithNotice:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop nothing."""
+
+    def describe(self) -> dict[str, str]:
+        raise DemoFailed("enough")
+
+    def settings(self, **_: object) -> Settings:
+        raise DemoFailed("enough")
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_command_prints_why_it_goes_on_without_rabbitmq(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.stack.local.LocalStack", StackWithNotice)
+    result = runner.invoke(app, [command, "--folder", str(tmp_path / "folder")])
+    assert result.output.count(StackWithNotice.notice) == 1
 
 
 async def test_doctor_lists_the_workers_that_told_control_that_they_are_unfit(monkeypatch: pytest.MonkeyPatch) -> None:

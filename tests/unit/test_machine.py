@@ -13,10 +13,9 @@ from contracts.notices import notice
 from contracts.options import OptimizationOptions, StopRules, TimeLimits
 from contracts.tasks import FailureKind, PauseMode, Phase, StopReason, TaskMode, TaskStatus
 from control.machine.commands import next_iteration
+from control.machine.failures import LONGEST_BACKOFF, MAX_HUB_FAILURES, MAX_UNFIT_FAILURES
 from control.machine.machine import (
     ALLOWED,
-    LONGEST_BACKOFF,
-    MAX_UNFIT_FAILURES,
     NOTICES_KEPT,
     AttemptState,
     MachineEvent,
@@ -262,7 +261,54 @@ def test_a_machines_fault_while_paused_spends_no_budget() -> None:
     assert (step.task.status, step.task.failures, step.messages) == (TaskStatus.SUSPENDED, 0, ())
 
 
-@pytest.mark.parametrize("kind", [FailureKind.WORKER_UNFIT, FailureKind.TIMED_OUT, FailureKind.STALLED])
+def test_a_hub_that_is_away_spends_no_budget_and_is_tried_again_later_each_time() -> None:
+    task, delays = started(max_failures=0), []
+    for _ in range(MAX_HUB_FAILURES):
+        step = advance(task, failed(task, FailureKind.HUB_UNAVAILABLE))
+        delays.append(step.messages[0].delay)
+        task = step.task
+    assert (task.status, task.failures, task.attempt) == (TaskStatus.OPTIMIZING, 0, MAX_HUB_FAILURES + 1)
+    assert delays[:7] == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, LONGEST_BACKOFF]
+    assert 3 * 3600 < sum(delays) < 5 * 3600
+
+
+def test_a_hub_that_stays_away_fails_the_task_in_the_end() -> None:
+    task = started(max_failures=1)
+    for _ in range(MAX_HUB_FAILURES + 1):
+        task = advance(task, failed(task, FailureKind.HUB_UNAVAILABLE)).task
+    assert (task.status, task.failures) == (TaskStatus.OPTIMIZING, 1)
+    task = advance(task, failed(task, FailureKind.HUB_UNAVAILABLE)).task
+    assert (task.status, task.reason) == (TaskStatus.FAILED, "hub_unavailable")
+
+
+def test_failures_of_machines_and_of_the_hub_in_turn_fail_the_task_in_the_end() -> None:
+    task, attempts = started(max_failures=0), 0
+    while task.status is not TaskStatus.FAILED:
+        kind = FailureKind.WORKER_UNFIT if attempts % 2 else FailureKind.HUB_UNAVAILABLE
+        task, attempts = advance(task, failed(task, kind)).task, attempts + 1
+    assert attempts == 2 * (MAX_UNFIT_FAILURES + 1)
+
+
+@pytest.mark.parametrize("end", [failed, lost, completed])
+def test_another_end_of_an_attempt_ends_the_row_of_the_hubs_failures(end: Callable[[Task], MachineEvent]) -> None:
+    task = started()
+    for _ in range(3):
+        task = advance(task, failed(task, FailureKind.HUB_UNAVAILABLE)).task
+    assert task.hub_failures == 3
+    assert advance(task, end(task)).task.hub_failures == 0
+
+
+def test_a_retry_may_meet_as_many_failures_of_the_hub() -> None:
+    task = started(max_failures=0)
+    while task.status is not TaskStatus.FAILED:
+        task = advance(task, failed(task, FailureKind.HUB_UNAVAILABLE)).task
+    assert advance(task, retry()).task.hub_failures == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [FailureKind.WORKER_UNFIT, FailureKind.HUB_UNAVAILABLE, FailureKind.TIMED_OUT, FailureKind.STALLED],
+)
 def test_an_attempt_that_its_worker_ended_goes_on_from_its_checkpoint(kind: FailureKind) -> None:
     training = complete(started(), 1)
     step = advance(training, failed(training, kind, checkpoint="models/a1/checkpoint-5"))

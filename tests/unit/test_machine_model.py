@@ -24,7 +24,8 @@ from contracts.submissions import (
     TaskRequest,
 )
 from contracts.tasks import AttemptKey, FailureKind, PauseMode, Phase
-from control.machine.machine import MAX_UNFIT_FAILURES, MachineEvent, advance
+from control.machine.failures import MAX_HUB_FAILURES, MAX_UNFIT_FAILURES
+from control.machine.machine import MachineEvent, advance
 from control.machine.task import IllegalTransition, Task
 from tests.build import completed, failed, fold, lost, new_task, paused, request_id
 
@@ -47,9 +48,12 @@ ENDINGS: dict[str, Callable[[Task], MachineEvent]] = {
     "bad_input": lambda task: failed(task, FailureKind.BAD_INPUT),
     "out_of_memory": lambda task: failed(task, FailureKind.OUT_OF_MEMORY),
     "worker_unfit": lambda task: failed(task, FailureKind.WORKER_UNFIT),
+    "hub_unavailable": lambda task: failed(task, FailureKind.HUB_UNAVAILABLE),
     "paused": paused,
     "lost": lost,
 }
+FREE = {"worker_unfit": MAX_UNFIT_FAILURES, "hub_unavailable": MAX_HUB_FAILURES}
+"""Endings that spend no budget, up to so many in a row."""
 
 
 class Reference:
@@ -60,7 +64,8 @@ class Reference:
         self.place: Phase | str | None = None
         self.suspended = False
         self.ended: str | None = None
-        self.iteration = self.failures = self.unfit = 0
+        self.iteration = self.failures = 0
+        self.free: Counter[str] = Counter()
         self.issued: Counter[tuple[int, Phase | str | None]] = Counter()
         self.attempt_active = False
         self.notices: dict[tuple[int, Phase], str] = {}
@@ -114,8 +119,8 @@ class Reference:
             case "paused":
                 self._issue_attempt()
             case _:
-                self.unfit = self.unfit + 1 if ending == "worker_unfit" else 0
-                self.failures += not 1 <= self.unfit <= MAX_UNFIT_FAILURES
+                self.free = self.free + Counter([ending]) if ending in FREE else Counter()
+                self.failures += not 1 <= self.free[ending] <= FREE.get(ending, 0)
                 final = ending == "bad_input" or self.failures > self.budget
                 self._end("FAILED") if final and not self.suspended else self._issue_attempt()
         return True
@@ -135,7 +140,7 @@ class Reference:
         self._enter(Phase.OPTIMIZE)
 
     def _enter(self, place: Phase | str | None) -> None:
-        self.place, self.failures, self.unfit = place, 0, 0
+        self.place, self.failures, self.free = place, 0, Counter()
         self._issue_attempt()
 
     def _issue_attempt(self) -> None:

@@ -89,7 +89,7 @@ async def test_a_child_killed_by_the_system_fails_its_attempt_and_the_next_is_ru
 
 
 @pytest.mark.usefixtures("host")
-async def test_a_crashed_job_keeps_its_folder_and_its_event_names_it(
+async def test_a_crashed_job_keeps_its_folder_and_its_event_names_the_command_that_shows_its_log(
     control: FakeControl, script: Script, worker_settings: Settings
 ) -> None:
     command = script.command("crash")
@@ -97,7 +97,7 @@ async def test_a_crashed_job_keeps_its_folder_and_its_event_names_it(
     await control.until(lambda: control.events)
     event = control.events[0]
     assert isinstance(event, PhaseFailed)
-    assert str(job_of(worker_settings, command)) in event.message
+    assert f"treadle logs {command.key.task_id} --attempt 1/train/a1" in event.message
     assert await asyncio.to_thread((job_of(worker_settings, command) / "log.txt").exists)
 
 
