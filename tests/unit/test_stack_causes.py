@@ -1,7 +1,7 @@
 """Why a server of the local stack did not start, by excerpts of logs.
 
-Servers that were broken on purpose wrote most of them; those of a missing library, of /dev/shm, of the wrapper script and
-of a wrong executable format are written by hand.
+Servers that were broken on purpose wrote most of them; those of a missing library, of /dev/shm, of the wrapper script
+and of a wrong executable format are written by hand.
 """
 
 from __future__ import annotations
