@@ -20,9 +20,9 @@ HOST_NAME = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 class Settings(BaseSettings):
-    """Addresses of the services, limits and timeouts. Times are in seconds."""
+    """Addresses of the services, limits and timeouts. Times are in seconds. An empty variable counts as missing."""
 
-    model_config = SettingsConfigDict(env_prefix="TREADLE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="TREADLE_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     bus_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
     """An `amqp://` or `amqps://` address, or `in-process`."""
@@ -78,12 +78,14 @@ class Settings(BaseSettings):
     """Each client of the broker has its own account: refuse a submission that does not name it as its `user_id`."""
     bus_admin_url: SecretStr | None = None
     """RabbitMQ's management API with an administrator, for `treadle topology users`: `http://user:password@host:15672`."""
+    health_file: Path | None = None
+    """The file that a worker touches while it is healthy; None: `healthy` in the worker's folder."""
 
-    @field_validator("work_dir")
+    @field_validator("work_dir", "health_file")
     @classmethod
-    def _absolute_work_dir(cls, path: Path) -> Path:
+    def _absolute(cls, path: Path | None) -> Path | None:
         """Made absolute, because programs change their working directory."""
-        return path.expanduser().absolute()
+        return path and path.expanduser().absolute()
 
     @field_validator("http_allowed_hosts", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from cli.extras import Extra, require
 from cli.options import create_folder
 from cli.terminal import echo
 from contracts.tasks import Phase
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
 DEFAULT_FOLDER = Path("~/.treadle/up")
 PHASE_OF_WORKER = {phase.worker: phase for phase in Phase}
@@ -94,10 +97,20 @@ def control(port: Port = None) -> None:
 
     async def serve() -> None:
         async with running(settings, phases=()) as url:
-            echo(f"control answers at {url}", err=True)
+            announce(settings, f"control answers at {url}", address=url)
             await stop_signal()
 
     run(serve())
+
+
+def announce(settings: Settings, sentence: str, **values: str) -> None:
+    """Report on standard error that a service is ready: as a sentence, or as a log event if the logs are JSON."""
+    if settings.log_json:
+        import structlog
+
+        structlog.get_logger(__name__).info("ready", message=sentence, **values)
+    else:
+        echo(sentence, err=True)
 
 
 def _check_kind(kind: str) -> str:
@@ -136,7 +149,7 @@ def worker(
 
     async def serve() -> None:
         async with running_worker(settings, PHASE_OF_WORKER[kind]):
-            echo(f"the {kind} is ready for commands", err=True)
+            announce(settings, f"the {kind} is ready for commands")
             await stop_signal()
 
     run(serve())

@@ -31,6 +31,7 @@ from infra.worker.disk import Disks
 from infra.worker.fitness import Fitness
 from infra.worker.folders import WorkerFolder
 from infra.worker.gpus import GpuReader
+from infra.worker.health import HealthFile
 from infra.worker.job import JobRunner
 from infra.worker.lease_client import Lease, LeaseClient
 from infra.worker.plan import PhaseWorker
@@ -44,6 +45,7 @@ CLAIM_GRACE = 2.0
 """Seconds for which a stopping host waits for the answers to pending claims, if control is reachable."""
 PUBLISHING_GRACE = 10.0
 """Seconds, after the grace time of the child processes, for attempts to publish their events when the host stops."""
+HEALTH_FILE = "healthy"
 MAYBE_UNFIT = frozenset({FailureKind.PROGRAM_CRASHED, FailureKind.STORE_UNAVAILABLE})
 """Failures after which the worker checks its machine; if it is unfit, that is the reason."""
 
@@ -79,6 +81,7 @@ class WorkerHost:
         self._running: set[asyncio.Task[None]] = set()
         self._resending: set[asyncio.Task[None]] = set()
         self._signals: Subscription | None = None
+        self._health = HealthFile(settings.health_file or self._folder.path / HEALTH_FILE, lambda: self.healthy)
 
     async def start(self) -> None:
         """Lock the worker's folder, publish the events left in the spool, and consume.
@@ -91,12 +94,14 @@ class WorkerHost:
         self._track(asyncio.create_task(self._resend(), name="resend"), self._resending)
         await self._fitness.start()
         self._commands.open()
+        self._health.start()
         log.info(
             "worker_started", worker_id=self.worker_id, phase=self._worker.phase, slots=self._settings.worker_slots
         )
 
     async def stop(self) -> None:
         """Stop consuming, stop the programs, and report their attempts as paused, with their checkpoints."""
+        await self._health.stop()
         await self._fitness.stop()
         await self._commands.close(CLAIM_GRACE if self._leases.answered else 0.0)
         await cancel_and_wait(*self._resending)
@@ -114,6 +119,11 @@ class WorkerHost:
     def ready(self) -> bool:
         """Whether the host is consuming or full, and control answered its last request; an unfit one is not."""
         return self._commands.attached and self._leases.answered
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the host is consuming or has a running attempt, and control answered it lately."""
+        return (self._commands.attached or self._commands.busy > 0) and self._leases.answered_lately
 
     def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
         children = ChildPool(self._folder.path, self._settings.stop_grace, programs)

@@ -61,6 +61,7 @@ class LeaseClient:
         self._request_needed = asyncio.Event()
         self._next_heartbeat_at = self._last_heartbeat_at = 0.0
         self._control_away = False
+        self._answered_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -113,6 +114,11 @@ class LeaseClient:
         return not self._control_away
 
     @property
+    def answered_lately(self) -> bool:
+        """Whether control answered the last request, and did so within the length of a lease."""
+        return self.answered and time.monotonic() - self._answered_at <= self._ttl
+
+    @property
     def _heartbeat_interval(self) -> float:
         return self._ttl / 3
 
@@ -143,6 +149,8 @@ class LeaseClient:
         replies = await asyncio.gather(*(self._reply_to(request) for request in requests))
         errors = [reply for reply in replies if isinstance(reply, TreadleError)]
         self._log_availability(away=bool(errors), error=str(errors[0]) if errors else "")
+        if not errors:
+            self._answered_at = time.monotonic()
         if heartbeats_due and errors:
             self._next_heartbeat_at = sent
         answers = [answer for reply in replies if isinstance(reply, LeaseReply) for answer in reply.answers]

@@ -61,6 +61,15 @@ def test_what_is_written_as_definitions_is_read_back(role: Role) -> None:
     assert from_definitions(to_definitions([written], "/v"), "/v") == [written]
 
 
+@pytest.mark.parametrize("role", Role)
+def test_every_topic_permission_comes_with_its_exchange(role: Role) -> None:
+    definitions = to_definitions([account(role)], "/v")
+
+    assert {row["exchange"] for row in definitions["topic_permissions"]} <= {
+        row["name"] for row in definitions["exchanges"] if (row["vhost"], row["type"]) == ("/v", "topic")
+    }
+
+
 def test_permissions_of_another_virtual_host_do_not_count() -> None:
     (read,) = from_definitions(to_definitions([account(Role.TRAINER)], "/"), "/other")
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import structlog
 
+from cli.services.commands import announce
 from contracts.tasks import AttemptKey, Phase
 from infra.logs import bind, bound, configure_logs, without_credentials
 from infra.settings import Settings
@@ -119,3 +120,16 @@ def test_secrets_in_nested_values_and_objects_are_masked(capsys: pytest.CaptureF
         "connected", options={"url": url, "password": "hidden"}, errors=[ConnectionError(url)], error=OSError(url)
     )
     assert "hidden" not in capsys.readouterr().err
+
+
+def test_the_line_that_a_service_is_ready_is_json_among_json(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(log_json=True)
+    configure_logs(settings, "control")
+    announce(settings, "control answers at http://h", address="http://h")
+    expected = {"event": "ready", "message": "control answers at http://h", "address": "http://h", "service": "control"}
+    assert line(capsys).items() >= expected.items()
+
+
+def test_the_line_that_a_service_is_ready_is_a_sentence_among_text(capsys: pytest.CaptureFixture[str]) -> None:
+    announce(Settings(log_json=False), "control answers at http://h", address="http://h")
+    assert capsys.readouterr().err == "control answers at http://h\n"

@@ -54,3 +54,10 @@ def test_allowed_hosts_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) 
 def test_no_hosts_are_allowed_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_HTTP_ALLOWED_HOSTS", "")
     assert Settings().http_allowed_hosts == ()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_counts_as_missing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    default = Settings()
+    monkeypatch.setenv(f"TREADLE_{name.upper()}", "")
+    assert Settings() == default

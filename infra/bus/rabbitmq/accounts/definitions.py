@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from contracts.permissions import TOPIC_EXCHANGES, Permissions, TopicPermission
+from contracts.topology import Exchange
 from infra.bus.rabbitmq.accounts.account import Account
 
 Definitions = dict[str, list[dict[str, Any]]]
@@ -14,7 +15,10 @@ ORDER = {exchange.name: place for place, exchange in enumerate(TOPIC_EXCHANGES)}
 
 
 def to_definitions(accounts: Iterable[Account], vhost: str) -> Definitions:
-    """The definitions to import, so that these accounts have their passwords, tags and permissions."""
+    """The definitions to import, so that these accounts have their passwords, tags and permissions.
+
+    They include the topic exchanges: RabbitMQ refuses a topic permission for a missing exchange from 4.3.2 on.
+    """
     accounts = list(accounts)
     permitted = [(account.name, account.permissions) for account in accounts if account.permissions is not None]
     return {
@@ -23,6 +27,7 @@ def to_definitions(accounts: Iterable[Account], vhost: str) -> Definitions:
             {"user": name, "vhost": vhost, "configure": p.configure, "write": p.write, "read": p.read}
             for name, p in permitted
         ],
+        "exchanges": [_exchange(exchange, vhost) for exchange in TOPIC_EXCHANGES],
         "topic_permissions": [
             {"user": name, "vhost": vhost, "exchange": topic.exchange, "write": topic.write, "read": topic.read}
             for name, p in permitted
@@ -45,6 +50,11 @@ def from_definitions(definitions: Mapping[str, Any], vhost: str) -> list[Account
         for user in definitions["users"]
     ]
     return sorted(accounts, key=lambda account: account.name)
+
+
+def _exchange(exchange: Exchange, vhost: str) -> dict[str, Any]:
+    flags = {"durable": True, "auto_delete": False, "internal": False, "arguments": {}}
+    return {"name": exchange.name, "vhost": vhost, "type": exchange.kind.value, **flags}
 
 
 def _of_vhost(rows: Sequence[Mapping[str, Any]], vhost: str) -> list[Mapping[str, Any]]:
