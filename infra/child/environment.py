@@ -10,13 +10,14 @@ SECRET_PREFIXES = ("TREADLE_", "AWS_", "AMQP", "RABBITMQ_", "MINIO_", "RCLONE_",
 SECRET_WORDS = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY")
 FIXED_VARIABLES = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
 DEFAULT_VARIABLES = {
-    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "600",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-"""Used if the worker's environment sets no other values. Torch's threads spin while they wait for one another, which
-slows training if other processes use the same cores. glibc returns the memory of each freed tensor to the system and
-then gets it anew, with zeros, in every step; with these limits, in bytes, it keeps tensors of up to 32 MiB."""
+"""Used if the worker's environment sets no other values. A thread of torch that waits for the others spins for some
+microseconds, which is what most waits take, and then sleeps: longer spinning takes time from other processes, and to
+wake a thread costs more than a short wait. glibc returns the memory of each freed tensor to the system and then gets it
+anew, with zeros, in every step; with these limits, in bytes, it keeps tensors of up to 32 MiB."""
 
 
 def child_environment(ours: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Choose the number of torch's threads by the size of a step."""
+"""Choose the number of torch's threads by the size of each step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from contracts.options import Hyperparameters, Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MIN_OPERATIONS_FOR_THREADS = 3e9
-"""Steps of fewer floating-point operations use one thread, because two are not faster (measured on two cores)."""
+MIN_OPERATIONS_FOR_THREADS = 1e9
+"""Steps of fewer floating-point operations use one thread, because more are not faster (measured on two cores)."""
 
 
-def use_threads(model: PreTrainedModel, hyper: Hyperparameters) -> None:
-    """Limit torch to one CPU thread if the steps are small; otherwise leave its number of threads unchanged."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    # Operations per parameter and token: 2 forward, 2 backward for the inputs, 2 more for trained weights.
-    per_token = 6 if hyper.method is Method.FULL else 4
-    if per_token * parameters * hyper.tokens_per_batch < MIN_OPERATIONS_FOR_THREADS:
-        torch.set_num_threads(1)
+class StepThreads:
+    """The threads of the steps of one training: all, or one in a small step. They depend on the batch only."""
+
+    def __init__(self, model: PreTrainedModel, hyper: Hyperparameters) -> None:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        # Operations per parameter and token: 2 forward, 2 backward for the inputs, 2 more for trained weights.
+        self._operations_per_token = (6 if hyper.method is Method.FULL else 4) * parameters
+        self._all = torch.get_num_threads()
+
+    def count(self, tokens: int) -> int:
+        """The number of threads for a batch of `tokens` tokens, padding included."""
+        return self._all if self._operations_per_token * tokens >= MIN_OPERATIONS_FOR_THREADS else 1
+
+    def use(self, tokens: int) -> None:
+        """Set torch's number of threads for the next step."""
+        if self.count(tokens) != torch.get_num_threads():
+            torch.set_num_threads(self.count(tokens))

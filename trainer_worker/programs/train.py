@@ -34,7 +34,7 @@ from trainer_worker.programs.output import save_model, save_record, save_tokeniz
 from trainer_worker.programs.packing import pack
 from trainer_worker.programs.precision import use_bfloat16
 from trainer_worker.programs.progress import Progress
-from trainer_worker.programs.threads import use_threads
+from trainer_worker.programs.threads import StepThreads
 from trainer_worker.programs.training import Training
 from trainer_worker.spec import CHECKPOINT, ROWS, TrainResult
 from trainer_worker.spec import TrainSpec as Spec
@@ -99,7 +99,6 @@ def _examples(rows: list[Row], chat: ChatFormat, limit: RowLimit, spec: Spec, jo
 def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: int) -> Training:
     """Return a training at step 0."""
     hyper = spec.hyperparameters
-    use_threads(model, hyper)
     stream = BatchStream(examples.lengths(), hyper.tokens_per_batch, spec.seed)
     steps = hyper.max_steps or max(1, round(hyper.epochs * stream.per_epoch()))
     return Training(
@@ -113,6 +112,7 @@ def _start(model: PreTrainedModel, examples: Examples, spec: Spec, *, padding: i
         padding=padding,
         bfloat16=use_bfloat16(model, model.device),
         history=LossHistory(steps),
+        threads=StepThreads(model, hyper),
     )
 
 

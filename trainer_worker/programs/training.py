@@ -14,6 +14,7 @@ from trainer_worker.programs.history import LossHistory
 from trainer_worker.programs.objective import collate, loss_of
 from trainer_worker.programs.precision import autocast
 from trainer_worker.programs.schedule import learning_rate
+from trainer_worker.programs.threads import StepThreads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,6 +36,7 @@ class Training:
     """Token id used for padding."""
     bfloat16: bool
     history: LossHistory
+    threads: StepThreads
     step: int = 0
     tokens: int = 0
     """Number of tokens processed so far, padding not counted."""
@@ -48,6 +50,7 @@ class Training:
     def advance(self) -> None:
         """Make one optimizer step on the next batch of the stream."""
         batch = collate([self.examples[row] for row in next(self.stream)], self.padding, self.device)
+        self.threads.use(batch.ids.numel())
         with autocast(self.device, bfloat16=self.bfloat16):
             loss = loss_of(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
