@@ -19,6 +19,8 @@ from infra.child.running import Streams
 CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
 """Whether this system has what the fork server needs; if not, child processes are started by exec."""
 
+IMPORT_TIMEOUT = 120.0
+"""Seconds after which a server that answers no order is killed."""
 MAX_STARTS = 3
 """Servers in a row that may end during their imports; after that, child processes are started by exec."""
 
@@ -52,7 +54,14 @@ class ForkServer:
         """
         if module not in self._modules or (connection := await self._connected()) is None:
             return None
-        return await connection.fork(Order(connection.next_number(), module, str(temporary)), streams)
+        order = Order(connection.next_number(), module, str(temporary))
+        try:
+            async with asyncio.timeout(IMPORT_TIMEOUT):
+                return await connection.fork(order, streams)
+        except TimeoutError:
+            log.warning("fork_server_stuck", pid=connection.pid, seconds=IMPORT_TIMEOUT)
+            connection.kill()
+            return None
 
     async def close(self) -> None:
         """End the server, and child processes that still run."""

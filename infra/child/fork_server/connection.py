@@ -101,9 +101,13 @@ class Connection:
         try:
             await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT)
         except TimeoutError:  # it is in its imports
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
         await self.ended()
+
+    def kill(self) -> None:
+        """Kill the server; the kernel kills its processes."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     def _hang_up(self) -> None:
         """Close the socket; orders without an answer get none."""

@@ -17,6 +17,7 @@ import torch
 
 from contracts.events import PhaseFailed
 from contracts.tasks import FailureKind
+from infra.child.fork_server import client
 from infra.child.fork_server.client import MAX_STARTS, ForkServer
 from infra.child.outcome import ExitKind, ProgramExit
 from infra.child.process import ChildProcess
@@ -281,6 +282,18 @@ async def test_a_job_that_is_ordered_during_failing_imports_is_executed(job_of: 
         end = await run(server, job_of(), missing)
     assert end.failure is not None
     assert end.failure.failure is FailureKind.WORKER_UNFIT
+
+
+async def test_a_server_that_answers_nothing_is_killed_and_the_program_executed(
+    server: ForkServer, job_of: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "IMPORT_TIMEOUT", 0.5)
+    first = server.pid
+    assert first is not None
+    await run(server, job_of("write", name="first"))
+    os.kill(first, signal.SIGSTOP)
+    assert (await run(server, job_of("write"))).outcome is ExitKind.SUCCEEDED
+    await eventually(lambda: asyncio.to_thread(lambda: server.pid not in {None, first}), "another server")
 
 
 async def test_a_program_whose_imports_initialized_cuda_does_its_own_imports(job_of: Jobs) -> None:
