@@ -28,7 +28,6 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from infra.child.environment import MARK_VARIABLE
 from infra.stack.rabbitmq import rabbitmq_script
 from tests.eventually import eventually
 from tests.servers import missing
@@ -66,10 +65,10 @@ class Evidence:
         for process in self.process.children(recursive=True):
             try:
                 self.add("arguments", " ".join(process.cmdline()).encode())
-                environment = process.environ()
+                environment, command = process.environ(), " ".join(process.cmdline())
             except psutil.Error:  # it has ended
                 continue
-            if MARK_VARIABLE in environment:
+            if "infra.child." in command:
                 self.add("environments", str(environment).encode())
 
     async def ask(self, http: httpx.AsyncClient, method: str, path: str, **body: Any) -> httpx.Response:
