@@ -20,11 +20,6 @@ MAX_HUB_FAILURES = 50
 A failure by the fault of a machine does not end the row, nor does the hub's end that of machines."""
 
 
-def without_failures(task: Task) -> Task:
-    """The task with no failure at its phase."""
-    return replace(task, failures=0, unfit_failures=0, hub_failures=0, memory_failures=0)
-
-
 def count_failure(task: Task, kind: FailureKind) -> Task:
     """The task after one more failure. A failure that a machine or the hub caused is free up to the maximum."""
     unfit, away = kind is FailureKind.WORKER_UNFIT, kind is FailureKind.HUB_UNAVAILABLE

@@ -35,7 +35,7 @@ from contracts.submissions import (
 )
 from contracts.tasks import ACTIVE, FailureKind, PauseMode, Phase, TaskStatus
 from control.machine.commands import OutboxMessage, command_for, next_iteration
-from control.machine.failures import backoff, count_failure, without_failures
+from control.machine.failures import backoff, count_failure
 from control.machine.stopping import stop_reason
 from control.machine.task import IllegalTransition, IterationResult, IterationState, Task
 
@@ -170,7 +170,7 @@ def _start_phase(
     task: Task, status: TaskStatus, current: IterationState, *, delay: float = 0.0, ended_as: AttemptState | None = None
 ) -> Transition:
     """Begin a phase without failures and without a checkpoint."""
-    fresh = replace(without_failures(task), status=status, current=current, resume_status=None, checkpoint=None)
+    fresh = replace(task.without_failures(), status=status, current=current, resume_status=None, checkpoint=None)
     return _issue_attempt(fresh, delay=delay, ended_as=ended_as)
 
 
@@ -216,7 +216,9 @@ def _next_phase(task: Task, status: TaskStatus, current: IterationState) -> Tran
 
 def _stay_suspended(task: Task, status: TaskStatus, current: IterationState) -> Task:
     """Keep the task SUSPENDED; its resume goes to `status`."""
-    return replace(without_failures(task), resume_status=status, current=current, attempt_active=False, checkpoint=None)
+    return replace(
+        task.without_failures(), resume_status=status, current=current, attempt_active=False, checkpoint=None
+    )
 
 
 def _evaluated(task: Task, event: ModelEvaluated) -> Transition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from contracts.errors import TreadleError
@@ -82,6 +82,10 @@ class Task:
     reason: str | None = None
     """Why the task ended: a StopReason if COMPLETED, a FailureKind if FAILED, `cancelled` if CANCELLED."""
     message: str | None = None
+
+    def without_failures(self) -> Task:
+        """The task with no failure at its phase."""
+        return replace(self, failures=0, unfit_failures=0, hub_failures=0, memory_failures=0)
 
     @property
     def phase(self) -> Phase | None:

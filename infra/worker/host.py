@@ -36,9 +36,8 @@ from infra.worker.job import JobRunner
 from infra.worker.lease_client import Lease, LeaseClient
 from infra.worker.plan import PhaseWorker
 from infra.worker.progress_reporter import ProgressReporter
-from infra.worker.publishing import publish_until_confirmed
 from infra.worker.secrets import secret_values
-from infra.worker.spool import SpoolUnreadable
+from infra.worker.spool import SpoolUnreadable, publish_until_confirmed
 from infra.worker.undecodable import UndecodableCommands
 
 CLAIM_GRACE = 2.0

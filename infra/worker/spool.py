@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,11 @@ from contracts.events import WorkerEvent
 from contracts.permissions import routing_key_of
 from contracts.topology import EVENTS
 from contracts.wire import decode, encode
-from infra.bus.port import OutgoingMessage
+from infra.bus.port import Bus, OutgoingMessage, PublishFailed
+from infra.retry import retry
 
+MAX_RETRY_PAUSE = 5.0
+"""Seconds."""
 SETUP_SCRIPT = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -135,3 +139,8 @@ def _key(body: bytes, stored: str) -> str:
         return routing_key_of(decode(body, *EVENT_TYPES))
     except UndecodableMessage:
         return stored
+
+
+async def publish_until_confirmed(bus: Bus, message: OutgoingMessage) -> None:
+    """Publish a message, with retries until the broker confirms."""
+    await retry(partial(bus.publish, message), PublishFailed, max_pause=MAX_RETRY_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -13,12 +14,12 @@ from contracts.events import PhaseFailed
 from contracts.leases import Claim, Heartbeat, LeaseVerdict
 from contracts.tasks import AttemptKey, FailureKind, Phase
 from contracts.topology import PHASE_QUEUES
-from infra.bus.dead_letter import cause_of, reason_of
-from infra.bus.port import Bus, IncomingMessage
+from infra.bus.dead_letter import cause_of, dead_letter, reason_of
+from infra.bus.port import Bus, IncomingMessage, PublishFailed
+from infra.retry import retry
 from infra.worker.attempt import trace_headers
 from infra.worker.lease_client import Lease, LeaseClient
-from infra.worker.publishing import dead_letter_until_confirmed, publish_until_confirmed
-from infra.worker.spool import Spool
+from infra.worker.spool import MAX_RETRY_PAUSE, Spool, publish_until_confirmed
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,8 @@ class UndecodableCommands:
         if key is not None:
             await self._fail(key, message, error)
         queue = PHASE_QUEUES[self._phase].name
-        await dead_letter_until_confirmed(self._bus, message, queue, reason_of(error), cause_of(error))
+        dead_lettering = partial(dead_letter, self._bus, message, queue, reason_of(error), cause_of(error))
+        await retry(dead_lettering, PublishFailed, max_pause=MAX_RETRY_PAUSE)
 
     async def _fail(self, key: AttemptKey, message: IncomingMessage, error: Exception) -> None:
         """Claim the attempt and, if the claim is granted, report it as failed."""
