@@ -29,6 +29,8 @@ CHILD_FILES = "child-"
 temporary files."""
 OUTPUT_TIMEOUT = 3.0
 """Seconds for which the output is still read after the child process has ended."""
+KILL_TIMEOUT = 10.0
+"""Seconds for which the exit status of a killed process may take to arrive."""
 START_TIMEOUT = 120.0
 """Seconds that the imports of a program may take."""
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
@@ -74,7 +76,7 @@ class ChildProcess:
             if server is not None and not variables:
                 process = await server.fork(module, streams, temporary)
             process = process or await execute(module, streams, temporary, variables)
-        record_process(process.pid, files.with_suffix(SUFFIX))
+            record_process(process.pid, files.with_suffix(SUFFIX))  # if it fails, the pipes close and the child ends
         return cls(module, process, pipes, files, grace)
 
     @property
@@ -97,11 +99,11 @@ class ChildProcess:
 
     async def run(self, folder: Path, on_step: Callable[[ProgressLine], None]) -> ProgramExit:
         """Run the job in `folder` and return how it ended. If cancelled, it stops the process as `stop` does."""
-        self._log = self._log.rename(folder / LOG)  # the process writes to the renamed file
         started = time.monotonic()
         reading = asyncio.create_task(self._read_progress(on_step))
         status: int | ForkServerLost
         try:
+            self._log = self._log.rename(folder / LOG)  # the process writes to the renamed file
             self._pipes.write(f"{folder}\n")
             status = await self._process.wait()
         except ForkServerLost as error:
@@ -126,7 +128,11 @@ class ChildProcess:
             pass
         finally:
             self._process.kill()
-        await self._wait()
+        try:
+            await asyncio.wait_for(self._wait(), KILL_TIMEOUT)
+        except TimeoutError:
+            self._process.give_up()
+            await self._wait()
 
     async def discard(self) -> None:
         """End a process that got no job, and delete its log."""
@@ -163,9 +169,9 @@ class ChildProcess:
     async def _clean_up(self, reading: asyncio.Task[None] | None = None) -> None:
         """End the group, read the rest of the output, and delete the process's files."""
         self._process.kill()
+        self._clock.set(working=False)
         if reading is not None:
             await _finish_reading(reading)
-        self._clock.set(working=False)
         self._pipes.close()
         with suppress(OSError):  # on a broken disk
             self._record.unlink(missing_ok=True)

@@ -49,6 +49,10 @@ class RunningProcess(Protocol):
         """Kill the process and all processes in its group; no error if none is left."""
         ...
 
+    def give_up(self) -> None:
+        """End the wait for a killed process whose exit status does not arrive."""
+        ...
+
 
 class ExecutedProcess:
     """A process that was started by exec."""
@@ -79,6 +83,9 @@ class ExecutedProcess:
         """Kill the process and all processes in its group; no error if none is left."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def give_up(self) -> None:
+        """Do nothing: this process itself reaps its children."""
 
 
 async def execute(module: str, streams: Streams, temporary: Path, variables: Mapping[str, str]) -> ExecutedProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 
 from contracts.events import PhaseFailed, PhasePaused, WorkerEvent
 from contracts.tasks import FailureKind
@@ -11,6 +12,7 @@ from infra.child.outcome import Failure, ProgramExit
 from infra.worker.attempt import Attempt
 from infra.worker.folders import WorkerFolder
 from infra.worker.limits import Limits
+from infra.worker.masking import Masker
 
 FAILURES_WITH_LOG = frozenset(
     {FailureKind.PROGRAM_CRASHED, FailureKind.OUT_OF_MEMORY, FailureKind.TIMED_OUT, FailureKind.STALLED}
@@ -29,9 +31,11 @@ def kind_of(error: Exception) -> FailureKind:
 class Endings:
     """Makes the events of one worker."""
 
-    def __init__(self, worker_id: str, folder: WorkerFolder) -> None:
+    def __init__(self, worker_id: str, folder: WorkerFolder, secrets: Collection[bytes] = ()) -> None:
         self._worker_id = worker_id
         self._folder = folder
+        self._secrets = secrets
+        """What is masked in messages, which may quote a program's log."""
 
     def stopped(self, attempt: Attempt, program_exit: ProgramExit, limits: Limits) -> WorkerEvent:
         """The event of a program that was stopped by a pause, or by a limit."""
@@ -46,7 +50,7 @@ class Endings:
 
     def failed(self, attempt: Attempt, failure: Failure, program_exit: ProgramExit | None = None) -> PhaseFailed:
         """The event of a failure; without `program_exit`, it is not one of the program."""
-        message = failure.message
+        message = self._masked(failure.message)
         if program_exit is not None and failure.failure in FAILURES_WITH_LOG:
             message += f" ({self._where_the_log_is(attempt)})"
         return PhaseFailed(
@@ -63,3 +67,7 @@ class Endings:
             return command
         place = f"on the machine of worker {self._worker_id}, in {self._folder.job_path(attempt.key)}"
         return f"{command}; its end could not be uploaded and is {place}"
+
+    def _masked(self, text: str) -> str:
+        masked = Masker(self._secrets).feed(f"{text}\n".encode(errors="replace"))
+        return masked.decode(errors="replace").removesuffix("\n")

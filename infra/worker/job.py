@@ -64,7 +64,7 @@ class JobRunner:
         self._folder = folder
         self._children = children
         self._worker_id = worker_id
-        self._endings = Endings(worker_id, folder)
+        self._endings = Endings(worker_id, folder, secrets)
         self._hub_code = hub_code
         """Whether models from the hub may run their own code on this worker."""
         self._secrets = secrets
@@ -170,6 +170,8 @@ class JobRunner:
             for task in (running, *others):
                 task.cancel()
             await _ended(running, *others, within=ABANDON_AFTER if limits.exceeded else None)
+            if child.alive and limits.exceeded is None:  # the run was cancelled before it began
+                await child.discard()
             await program_log.finish()
             attempt.log_incomplete = program_log.behind
 

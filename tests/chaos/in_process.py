@@ -24,6 +24,8 @@ Main = Callable[[Path], Awaitable[None]]
 class Coroutine:
     """One job whose program is a coroutine, with the interface of `ChildProcess`."""
 
+    alive = False
+
     def __init__(self, main: Main) -> None:
         self._main = main
         self._task: asyncio.Future[None] | None = None

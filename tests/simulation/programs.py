@@ -46,6 +46,8 @@ class FakeChildren:
 class FakeChild:
     """Replaces `infra.child.process.ChildProcess`."""
 
+    alive = False
+
     def __init__(self, world: World, module: str) -> None:
         self._world = world
         self._module = module

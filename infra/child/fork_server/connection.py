@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -138,15 +139,23 @@ class Connection:
         if answer.number == 0:
             self.ready = True
         elif answer.status is not None:
-            self._running.pop(answer.number).end(answer.status)
-        elif answer.pid is not None:
-            self._running[answer.number] = process = ForkedProcess(answer.pid, pidfds[0])
+            process = self._running.pop(answer.number, None)
+            if process is not None:
+                process.end(answer.status)
+        elif answer.pid is None:
+            self._refuse(answer.number, answer.errno or errno.EIO)
+        elif not pidfds:  # this process has no descriptor left
+            os.kill(answer.pid, signal.SIGKILL)
+            self._refuse(answer.number, errno.EMFILE)
+        else:
+            self._running[answer.number] = process = ForkedProcess(answer.pid, pidfds[0], self.kill)
             ordered = self._ordered.pop(answer.number)
             if ordered.cancelled():
                 process.kill()
             else:
                 ordered.set_result(process)
-        elif answer.errno is not None:
-            ordered = self._ordered.pop(answer.number)
-            if not ordered.cancelled():
-                ordered.set_exception(OSError(answer.errno, os.strerror(answer.errno)))
+
+    def _refuse(self, number: int, error: int) -> None:
+        ordered = self._ordered.pop(number)
+        if not ordered.cancelled():
+            ordered.set_exception(OSError(error, os.strerror(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
 from contracts.errors import TreadleError
@@ -17,8 +18,10 @@ class ForkServerLost(TreadleError):
 class ForkedProcess:
     """The server reaps the process and reports its exit status; signals go to its pidfd, which is never reused."""
 
-    def __init__(self, pid: int, pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: int, give_up: Callable[[], None]) -> None:
         self.pid = pid
+        self.give_up = give_up
+        """Kills the server, if it does not report the exit status of a killed process."""
         self._pidfd = pidfd
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 

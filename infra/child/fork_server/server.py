@@ -6,6 +6,7 @@ its end of the socket to the worker; when the worker's end closes, it ends its c
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -50,7 +51,10 @@ class Server:
                 if order is None:
                     self._end_all()
                     return None
-                if self._start(order, streams):
+                if len(streams) < STREAMS:  # this process has no descriptor left
+                    self._send(Answer(order.number, errno=errno.EMFILE))
+                    _close(streams)
+                elif self._start(order, streams):
                     return order
 
     def _receive(self) -> tuple[Order | None, list[int]]:
@@ -72,6 +76,7 @@ class Server:
         if pid == 0:
             os.setsid()
             set_death_signal(signal.SIGKILL, parent)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._leave()
             _use_streams(streams)
             return True
@@ -171,6 +176,7 @@ def _use_all_blas_threads() -> None:
 
 def main(arguments: list[str]) -> int:
     """Serve; in each child process, run its program and return its exit status."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a shutdown sends it to all; the worker stops the programs first
     set_death_signal(signal.SIGKILL)  # while it cannot find the end of the worker at its socket
     with _variables(IMPORT_VARIABLES):
         preload(arguments[1:])

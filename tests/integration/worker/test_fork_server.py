@@ -1,6 +1,7 @@
 """Programs that are forked from a process which has imported them, and every way in which one of the three may die."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import torch
 
 from contracts.events import PhaseFailed
 from contracts.tasks import FailureKind
+from infra.child import process
 from infra.child.fork_server import client
 from infra.child.fork_server.client import MAX_STARTS, ForkServer
 from infra.child.outcome import ExitKind, ProgramExit
@@ -282,6 +284,40 @@ async def test_a_job_that_is_ordered_during_failing_imports_is_executed(job_of: 
         end = await run(server, job_of(), missing)
     assert end.failure is not None
     assert end.failure.failure is FailureKind.WORKER_UNFIT
+
+
+async def test_a_signal_to_stop_that_reaches_the_server_leaves_its_programs(server: ForkServer, job_of: Jobs) -> None:
+    async with at_work(server, job_of("wait_for_stop")) as (child, running):
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        await child.stop()
+        assert (await running).outcome is ExitKind.STOPPED
+        assert is_alive(server.pid)
+
+
+async def test_a_killed_program_whose_end_a_stuck_server_does_not_report_ends_as_stopped(
+    server: ForkServer, job_of: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "KILL_TIMEOUT", 0.5)
+    async with at_work(server, job_of("ignore_stop")) as (child, running):
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        await asyncio.wait_for(child.stop(), 10)
+        assert (await running).outcome is ExitKind.STOPPED
+
+
+async def test_a_process_that_cannot_be_recorded_is_ended(
+    server: ForkServer, job_of: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(process, "record_process", full)
+    with pytest.raises(OSError, match="full"):
+        await start(server, job_of("write"))
+    assert server.pid is not None
+    own = psutil.Process(server.pid)
+    await eventually(lambda: asyncio.to_thread(lambda: not own.children()), "the process to end")
 
 
 async def test_a_server_that_answers_nothing_is_killed_and_the_program_executed(

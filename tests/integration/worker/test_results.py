@@ -181,3 +181,14 @@ async def test_a_store_that_denies_access_fails_the_attempt(
     event = control.events[0]
     assert isinstance(event, PhaseFailed)
     assert (event.failure, event.message) == (FailureKind.STORE_UNAVAILABLE, "it answered 403")
+
+
+async def test_a_secret_in_the_last_line_of_a_log_is_masked_in_the_event(
+    control: FakeControl, script: Script, host: WorkerHost
+) -> None:
+    host._jobs._endings._secrets = [b"not a number"]
+    await control.order(script.command("crash"))
+    await control.until(lambda: control.events)
+    event = control.events[0]
+    assert isinstance(event, PhaseFailed)
+    assert "ValueError: the loss is ***" in event.message
