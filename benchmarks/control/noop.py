@@ -72,8 +72,8 @@ class NoJobs(JobRunner):
 class NoopHost(WorkerHost):
     """The real worker host, whose jobs do nothing."""
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
-        children = ChildPool(self._folder.path, self._settings.stop_grace, programs)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, fork_server: ForkServer | None) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, fork_server)
         return NoJobs(worker, objects, self._folder, children, self.worker_id)
 
 

@@ -71,11 +71,11 @@ async def _measure(folder: Path, runs: int) -> dict[str, list[float]]:
     """Start jobs on both roads alternately; returns the seconds of each road."""
     async with AsyncExitStack() as stack:
         objects, settings = await _store(folder, stack)
-        programs = ForkServer([PROGRAM])
-        stack.push_async_callback(programs.close)
-        await programs.start()
+        fork_server = ForkServer([PROGRAM])
+        stack.push_async_callback(fork_server.close)
+        await fork_server.start()
         roads = [
-            Road("fork", await _worker(settings, objects, programs, stack)),
+            Road("fork", await _worker(settings, objects, fork_server, stack)),
             Road("exec", await _worker(settings, objects, None, stack)),
         ]
         for road in roads:
@@ -108,7 +108,7 @@ async def _store(folder: Path, stack: AsyncExitStack) -> tuple[ObjectStore, Sett
 
 
 async def _worker(
-    settings: Settings, objects: ObjectStore, programs: ForkServer | None, stack: AsyncExitStack
+    settings: Settings, objects: ObjectStore, fork_server: ForkServer | None, stack: AsyncExitStack
 ) -> Granting:
     """A running worker on a bus of its own."""
     bus = InProcessBus()
@@ -119,9 +119,9 @@ async def _worker(
     with TemporaryDirectory() as rows:
         (Path(rows) / "train.jsonl").write_bytes(bytes(INPUT_BYTES))
         await upload(objects, granting.input, Path(rows))
-    name = "exec" if programs is None else "fork"
+    name = "exec" if fork_server is None else "fork"
     own = settings.model_copy(update={"worker_id": name})
-    host = WorkerHost(granting.worker(), bus, objects, own, programs)
+    host = WorkerHost(granting.worker(), bus, objects, own, fork_server)
     await host.start()
     stack.push_async_callback(host.stop)
     return granting

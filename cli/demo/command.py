@@ -70,8 +70,8 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
     title = f": BANKING77, arm {demo.arm}, seed {demo.seed}, under {demo.folder}"
     terminal.print(text(("Treadle demo", "bold"), title))
     async with (
-        started_fork_server(tuple(Phase), TINY_BASE) as programs,
-        prepared(demo, programs) as ready,
+        started_fork_server(tuple(Phase), TINY_BASE) as fork_server,
+        prepared(demo, fork_server) as ready,
         LocalStack(demo.folder / "stack", broker=broker.value) as stack,
     ):
         if stack.notice:
@@ -81,7 +81,7 @@ async def _run(demo: Demo, broker: Broker, keep: bool) -> DemoResult:
         settings = stack.settings(http_port=0)
         with _log_to_file(settings, demo.folder / "treadle.log"):
             async with (
-                running(settings, accounts=stack.accounts(), programs=programs) as url,
+                running(settings, accounts=stack.accounts(), fork_server=fork_server) as url,
                 GatewayClient(url) as gateway,
             ):
 

@@ -104,14 +104,14 @@ class DemoResult:
 
 
 @asynccontextmanager
-async def prepared(demo: Demo, programs: ForkServer) -> AsyncIterator[Prepared]:
+async def prepared(demo: Demo, fork_server: ForkServer) -> AsyncIterator[Prepared]:
     """Write the data, and begin to create the tiny model while the services start.
 
     Raises DemoFailed if the folder is not empty, before anything is written.
     """
     _require_empty(demo.folder)
     files = banking77.write(banking77.draw(demo.seed), demo.folder / "data")
-    base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed, programs), name="tiny base")
+    base = asyncio.create_task(make_base(demo.folder / "base", files.texts, demo.seed, fork_server), name="tiny base")
     try:
         yield Prepared(demo, files, base)
     finally:
@@ -131,10 +131,10 @@ async def run(ready: Prepared, gateway: GatewayClient, parts: dict[str, str], fo
     return DemoResult(demo, task, parts, time.monotonic() - demo.started, work)
 
 
-async def make_base(folder: Path, texts: Path, seed: int, programs: ForkServer) -> Path:
+async def make_base(folder: Path, texts: Path, seed: int, fork_server: ForkServer) -> Path:
     """Create a tiny Llama with random weights and a vocabulary of `texts`; return its folder. Raises DemoFailed."""
     _write_spec(folder, {"texts": str(texts), "seed": seed})
-    child = await ChildProcess.start(TINY_BASE, folder, STOP_TIMEOUT, server=programs)
+    child = await ChildProcess.start(TINY_BASE, folder, STOP_TIMEOUT, fork_server=fork_server)
     end = await child.run(folder, lambda _: None)
     if end.failure is not None:
         raise DemoFailed(f"the tiny model could not be made: {end.failure.message}")

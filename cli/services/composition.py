@@ -116,13 +116,13 @@ class Composition:
             return None
         return await self._stack.enter_async_context(started_fork_server(phases))
 
-    async def worker(self, phase: Phase, programs: ForkServer | None) -> None:
-        """Start the worker of this phase; `programs` starts its programs."""
+    async def worker(self, phase: Phase, fork_server: ForkServer | None) -> None:
+        """Start the worker of this phase; `fork_server` starts its programs."""
         from infra.worker.host import WorkerHost
 
         settings = self._settings_of(Role(phase.worker))
         bus = await self._bus(settings, self._tracing(phase.worker))
-        host = WorkerHost(phase_worker(phase), bus, await self._objects(), settings, programs)
+        host = WorkerHost(phase_worker(phase), bus, await self._objects(), settings, fork_server)
         await host.start()
         self._stack.push_async_callback(host.stop)
 
@@ -162,11 +162,11 @@ async def running(
     settings: Settings,
     phases: Sequence[Phase] = tuple(Phase),
     accounts: Mapping[Role, SecretStr] | None = None,
-    programs: ForkServer | None = None,
+    fork_server: ForkServer | None = None,
 ) -> AsyncIterator[str]:
     """Run control, its gateway and these workers until exit; yields the address of the gateway.
 
-    `accounts` has the URL of the broker for each role that has an account of its own. `programs` is a running fork
+    `accounts` has the URL of the broker for each role that has an account of its own. `fork_server` is a running fork
     server; None: start one. Raises OpenToOthers if other machines could reach the gateway and the settings do not allow
     it.
     """
@@ -176,10 +176,10 @@ async def running(
         require_loopback(settings.http_host, settings.http_port)
     async with AsyncExitStack() as stack:
         composition = Composition(settings, stack, accounts)
-        programs = programs or await composition.fork_server(phases)
+        fork_server = fork_server or await composition.fork_server(phases)
         url = await composition.gateway(await composition.control())
         for phase in phases:
-            await composition.worker(phase, programs)
+            await composition.worker(phase, fork_server)
         tune_garbage_collection()
         yield url
 

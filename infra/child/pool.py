@@ -12,11 +12,13 @@ from infra.child.process import NO_VARIABLES, ChildProcess
 class ChildPool:
     """Starts child processes in the folder of a worker, from the fork server if there is one."""
 
-    def __init__(self, folder: Path, grace: float, server: ForkServer | None = None) -> None:
+    def __init__(self, folder: Path, grace: float, fork_server: ForkServer | None = None) -> None:
         self._folder = folder
         self._grace = grace
-        self._server = server
+        self._fork_server = fork_server
 
     async def start(self, module: str, variables: Mapping[str, str] = NO_VARIABLES) -> ChildProcess:
         """Start a process for one job of this program. Raises OSError if the system cannot start one."""
-        return await ChildProcess.start(module, self._folder, self._grace, server=self._server, variables=variables)
+        return await ChildProcess.start(
+            module, self._folder, self._grace, fork_server=self._fork_server, variables=variables
+        )

@@ -41,8 +41,7 @@ log = structlog.get_logger(__name__)
 class ChildProcess:
     """One process that runs one job, the leader of its own session and process group."""
 
-    def __init__(self, module: str, process: RunningProcess, pipes: ChildPipes, files: Path, grace: float) -> None:
-        self.module = module
+    def __init__(self, process: RunningProcess, pipes: ChildPipes, files: Path, grace: float) -> None:
         self._process = process
         self._pipes = pipes
         self._log = files.with_suffix(".log")
@@ -59,25 +58,30 @@ class ChildProcess:
         folder: Path,
         grace: float,
         *,
-        server: ForkServer | None = None,
+        fork_server: ForkServer | None = None,
         variables: Mapping[str, str] = NO_VARIABLES,
     ) -> ChildProcess:
         """Start a process that imports `module` and then waits for its job. `folder` is the folder of the worker.
 
-        The server forks it, if it can; a process with `variables`, which are added to its environment, is started by
-        exec, because they must be set before the imports.
+        The fork server forks it, if it can; a process with `variables`, which are added to its environment, is started
+        by exec, because they must be set before the imports.
         """
         files = folder / f"{CHILD_FILES}{time.monotonic_ns()}"
         temporary = make_private(files.with_suffix(".tmp"))
         pipes = ChildPipes()
-        with open_private(files.with_suffix(".log"), "wb") as errors, pipes.child_ends() as (stdin, stdout):
-            streams = Streams(stdin, stdout, errors.fileno())
-            process: RunningProcess | None = None
-            if server is not None and not variables:
-                process = await server.fork(module, streams, temporary)
-            process = process or await execute(module, streams, temporary, variables)
-            record_process(process.pid, files.with_suffix(SUFFIX))  # if it fails, the pipes close and the child ends
-        return cls(module, process, pipes, files, grace)
+        try:
+            with open_private(files.with_suffix(".log"), "wb") as errors, pipes.child_ends() as (stdin, stdout):
+                streams = Streams(stdin, stdout, errors.fileno())
+                process: RunningProcess | None = None
+                if fork_server is not None and not variables:
+                    process = await fork_server.fork(module, streams, temporary)
+                process = process or await execute(module, streams, temporary, variables)
+                record_process(process.pid, files.with_suffix(SUFFIX))
+        except BaseException:  # the pipes are closed, so that a process that has started ends itself
+            files.with_suffix(".log").unlink(missing_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return cls(process, pipes, files, grace)
 
     @property
     def pid(self) -> int:
@@ -128,16 +132,12 @@ class ChildProcess:
             pass
         finally:
             self._process.kill()
-        try:
-            await asyncio.wait_for(self._wait(), KILL_TIMEOUT)
-        except TimeoutError:
-            self._process.give_up()
-            await self._wait()
+        await self._wait_until_killed()
 
     async def discard(self) -> None:
         """End a process that got no job, and delete its log."""
         self._process.kill()
-        await self._wait()
+        await self._wait_until_killed()
         with suppress(OSError):  # on a broken disk
             self._log.unlink()
         await self._clean_up()
@@ -157,6 +157,13 @@ class ChildProcess:
         """Wait for the end, however it comes."""
         with suppress(ForkServerLost):
             await self._process.wait()
+
+    async def _wait_until_killed(self) -> None:
+        try:
+            await asyncio.wait_for(self._wait(), KILL_TIMEOUT)
+        except TimeoutError:
+            self._process.give_up()
+            await self._wait()
 
     async def _read_progress(self, on_step: Callable[[ProgressLine], None]) -> None:
         async for line in self._pipes.lines():

@@ -41,12 +41,8 @@ class WorkClock:
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._seconds = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of work so far that has ended."""
-        return self._seconds
+        self.seconds = 0.0
+        """Of the work that has ended."""
 
     def set(self, *, working: bool) -> None:
         """Take note that the work has begun or ended; a repeated line has no effect."""
@@ -54,5 +50,5 @@ class WorkClock:
         if working and self._since is None:
             self._since = now
         elif not working and self._since is not None:
-            self._seconds += now - self._since
+            self.seconds += now - self._since
             self._since = None

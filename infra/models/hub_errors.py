@@ -100,9 +100,7 @@ def _refusal(error: BaseException, hub_id: str, revision: str | None) -> str | N
     """What to do about an answer that another attempt does not change; None if the error is none of the hub's."""
     match error:
         case GatedRepoError():
-            whose = (
-                "the account of HF_TOKEN" if get_token() else "an account, and set HF_TOKEN on the workers to its token"
-            )
+            whose = _ACCOUNT if get_token() else "an account, and set HF_TOKEN on the workers to its token"
             return f"{hub_id} is gated: accept its licence at {hub_name()}/{hub_id} with {whose}"
         case DisabledRepoError():
             return f"the hub has disabled {hub_id}: choose another model"

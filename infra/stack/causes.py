@@ -122,7 +122,7 @@ def probe(folder: Path) -> str | None:
     return None
 
 
-def exit_text(status: int) -> str:
+def unexplained_exit(status: int) -> str:
     """How a server ended, for a cause that is not known."""
     if status == -signal.SIGKILL:
         return "it was killed, most likely because memory ran out: stop other programs"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infra.child.lifeline import dies_with_parent
 from infra.private_folders import UMASK, open_private
-from infra.stack.causes import cause_in, cause_of, exit_text, last_words, probe
+from infra.stack.causes import cause_in, cause_of, last_words, probe, unexplained_exit
 from infra.stack.errors import StackFailed, not_started
 
 POLL_INTERVAL = 0.05
@@ -69,7 +69,7 @@ class ServerProcess:
         end = time.monotonic() + timeout
         while not await asyncio.to_thread(probe):
             if (status := self._process.poll()) is not None:
-                raise self._failure(exit_text(status))
+                raise self._failure(unexplained_exit(status))
             if time.monotonic() > end:
                 raise self._failure(f"it was not ready after {timeout:.0f} s")
             await asyncio.sleep(POLL_INTERVAL)

@@ -69,5 +69,4 @@ class Endings:
         return f"{command}; its end could not be uploaded and is {place}"
 
     def _masked(self, text: str) -> str:
-        masked = Masker(self._secrets).feed(f"{text}\n".encode(errors="replace"))
-        return masked.decode(errors="replace").removesuffix("\n")
+        return Masker(self._secrets).masked(text.encode(errors="replace")).decode(errors="replace")

@@ -60,14 +60,14 @@ class WorkerHost:
         bus: Bus,
         objects: ObjectStore,
         settings: Settings,
-        programs: ForkServer | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._worker = worker
         self._bus = bus
         self._settings = settings
         self.worker_id = settings.identity(worker.phase.value, os.getpid())
         self._folder = WorkerFolder.of(settings, worker.phase, self.worker_id)
-        self._jobs = self._jobs_of(worker, objects, programs)
+        self._jobs = self._jobs_of(worker, objects, fork_server)
         self._leases = LeaseClient(bus, self._state, settings.ttl(worker.phase))
         undecodable = UndecodableCommands(bus, self._leases, self._folder.spool, worker.phase, self.worker_id)
         self._claim_handler = ClaimHandler(worker.phase, worker.command, self._leases, undecodable, bus.poison)
@@ -124,8 +124,8 @@ class WorkerHost:
         """Whether the host is consuming or has a running attempt, and control answered it lately."""
         return (self._commands.attached or self._commands.busy > 0) and self._leases.answered_lately
 
-    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
-        children = ChildPool(self._folder.path, self._settings.stop_grace, programs)
+    def _jobs_of(self, worker: PhaseWorker[Any], objects: ObjectStore, fork_server: ForkServer | None) -> JobRunner:
+        children = ChildPool(self._folder.path, self._settings.stop_grace, fork_server)
         hub_code, secrets = self._settings.allow_remote_code, secret_values(self._settings, os.environ)
         return JobRunner(worker, objects, self._folder, children, self.worker_id, hub_code=hub_code, secrets=secrets)
 

@@ -76,8 +76,8 @@ def host_with(coroutines: dict[str, Main], *arguments: object) -> WorkerHost:
     """A real worker host, except that the programs in `coroutines` run in its own process."""
 
     class Host(WorkerHost):
-        def _jobs_of(self, worker: object, objects: ObjectStore, programs: ForkServer | None) -> JobRunner:
-            children = MixedChildPool(self._folder.path, self._settings.stop_grace, programs)
+        def _jobs_of(self, worker: object, objects: ObjectStore, fork_server: ForkServer | None) -> JobRunner:
+            children = MixedChildPool(self._folder.path, self._settings.stop_grace, fork_server)
             children.coroutines = coroutines
             return JobRunner(worker, objects, self._folder, children, self.worker_id)
 

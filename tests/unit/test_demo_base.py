@@ -14,4 +14,4 @@ async def test_the_error_gives_the_reason_why_the_tiny_model_cannot_be_made(tmp_
     texts = tmp_path / "texts.jsonl"
     texts.write_text("no JSON\n")
     with pytest.raises(DemoFailed, match=r"could not be made: .*texts\.jsonl:1: expected a JSON object with `text`"):
-        await make_base(tmp_path / "base", texts, seed=1, programs=ForkServer([]))
+        await make_base(tmp_path / "base", texts, seed=1, fork_server=ForkServer([]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack.causes import CAUSES, MAX_WORDS, cause_in, cause_of, exit_text, last_words, probe
+from infra.stack.causes import CAUSES, MAX_WORDS, cause_in, cause_of, last_words, probe, unexplained_exit
 
 LOGS = {
     "localhost": (
@@ -138,9 +138,9 @@ def test_another_error_of_the_system_names_its_file() -> None:
 
 
 def test_a_server_that_the_system_killed_ran_out_of_memory() -> None:
-    assert "memory" in exit_text(-signal.SIGKILL)
-    assert "SIGSEGV" in exit_text(-signal.SIGSEGV)
-    assert exit_text(3) == "it ended with status 3"
+    assert "memory" in unexplained_exit(-signal.SIGKILL)
+    assert "SIGSEGV" in unexplained_exit(-signal.SIGSEGV)
+    assert unexplained_exit(3) == "it ended with status 3"
 
 
 def test_a_disk_that_takes_files_is_no_cause(tmp_path: Path) -> None:

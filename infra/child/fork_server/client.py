@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import Context
 from pathlib import Path
 
 import structlog
@@ -13,7 +14,6 @@ import structlog
 from infra.asyncio_tasks import cancel_and_wait, log_failure
 from infra.child.fork_server.connection import Connection
 from infra.child.fork_server.forked import ForkedProcess
-from infra.child.fork_server.messages import Order
 from infra.child.running import Streams
 
 CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
@@ -54,10 +54,9 @@ class ForkServer:
         """
         if module not in self._modules or (connection := await self._connected()) is None:
             return None
-        order = Order(connection.next_number(), module, str(temporary))
         try:
             async with asyncio.timeout(IMPORT_TIMEOUT):
-                return await connection.fork(order, streams)
+                return await connection.fork(module, streams, temporary)
         except TimeoutError:
             log.warning("fork_server_stuck", pid=connection.pid, seconds=IMPORT_TIMEOUT)
             connection.kill()
@@ -78,7 +77,8 @@ class ForkServer:
         async with self._connecting:
             if self._connection is None and self._starts_left:
                 self._connection = await Connection.open(self._modules)
-                self._watching = asyncio.create_task(self._watch(self._connection), name="fork server")
+                watching, own = self._watch(self._connection), Context()  # not that of the attempt that orders
+                self._watching = asyncio.create_task(watching, name="fork server", context=own)
                 log_failure(self._watching)
             return self._connection
 

@@ -13,6 +13,7 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import BinaryIO
 
 from infra.child.environment import child_environment
@@ -66,11 +67,12 @@ class Connection:
         """The process id of the server."""
         return self._process.pid
 
-    async def fork(self, order: Order, streams: Streams) -> ForkedProcess | None:
+    async def fork(self, module: str, streams: Streams, temporary: Path) -> ForkedProcess | None:
         """Send an order and wait until its process has started; None: the server has ended before.
 
         Raises OSError if the system cannot start a process.
         """
+        order = Order(next(self._numbers), module, str(temporary))
         answered: asyncio.Future[ForkedProcess | None] = asyncio.get_running_loop().create_future()
         self._ordered[order.number] = answered
         try:
@@ -79,10 +81,6 @@ class Connection:
             del self._ordered[order.number]
             return None
         return await answered
-
-    def next_number(self) -> int:
-        """The number of the next order."""
-        return next(self._numbers)
 
     async def ended(self) -> str:
         """Wait until the server has ended. Returns how, after all of its processes were recorded as lost."""

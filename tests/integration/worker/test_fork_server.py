@@ -71,7 +71,7 @@ def job_of(tmp_path: Path) -> Jobs:
 
 
 async def start(server: ForkServer, folder: Path, module: str = MODULE) -> ChildProcess:
-    return await ChildProcess.start(module, folder.parent, 0.5, server=server)
+    return await ChildProcess.start(module, folder.parent, 0.5, fork_server=server)
 
 
 async def run(server: ForkServer, folder: Path, module: str = MODULE) -> ProgramExit:
@@ -220,7 +220,7 @@ from infra.child.process import ChildProcess
 
 async def main(job):
     server = ForkServer(["tests.programs.scripted"])
-    child = await ChildProcess.start("tests.programs.scripted", job.parent, 5, server=server)
+    child = await ChildProcess.start("tests.programs.scripted", job.parent, 5, fork_server=server)
     await child.run(job, lambda _: print(server.pid, child.pid, flush=True))
 
 asyncio.run(main(Path(sys.argv[1])))
@@ -313,8 +313,10 @@ async def test_a_process_that_cannot_be_recorded_is_ended(
         raise OSError(errno.ENOSPC, "the disk is full")
 
     monkeypatch.setattr(process, "record_process", full)
+    job = job_of("write")
     with pytest.raises(OSError, match="full"):
-        await start(server, job_of("write"))
+        await start(server, job)
+    assert [path.name for path in job.parent.iterdir()] == ["job"]
     assert server.pid is not None
     own = psutil.Process(server.pid)
     await eventually(lambda: asyncio.to_thread(lambda: not own.children()), "the process to end")
